@@ -4,10 +4,8 @@ import re
 from dataclasses import dataclass
 
 from mlship.driver.codes import code_table, cuda_version
-from mlship.known_texts import first_match, phrase
-
-REBUILD = phrase("rebuild")
-RELOCK = phrase("relock")
+from mlship.known_texts import first_match
+from mlship.smoke.result import fix
 
 
 @dataclass(frozen=True)
@@ -17,11 +15,6 @@ class GpuCause:
     why: str
     remedy: str
 
-
-_UNKNOWN_CODE = GpuCause(
-    "the driver refuses",
-    "`nvidia-smi` on the host must work first; look the code up under CUresult in CUDA's driver API",
-)
 
 _LIBRARY = re.compile(
     r"(?P<file>lib(?P<name>cudart|cublasLt|cublas|cudnn|cufft|curand|cusparse|cusolver|nvrtc|nvJitLink|nccl)\w*"
@@ -37,8 +30,9 @@ _WANTS = re.compile(r"Require cuDNN (?P<cudnn>\d[\d.]*\*?) and CUDA (?P<cuda>\d[
 def of_code(code: int) -> GpuCause:
     """The usual cause of a code of CUDA."""
     known = code_table("cuda").get(code)
-    cause = GpuCause(known.why, known.hint) if known and known.why else _UNKNOWN_CODE
-    return GpuCause(f"{cause.why} ({code})", cause.remedy)
+    if known and known.why:
+        return GpuCause(f"{known.why} ({code})", known.hint)
+    return GpuCause(f"the driver refuses ({code})", fix("gpu.visible", "unknown_code"))
 
 
 def of_text(text: str, driver: int | None = None) -> GpuCause | None:
@@ -61,14 +55,10 @@ def missing_library(text: str, driver: int | None = None) -> GpuCause | None:
     part = f"cuDNN {number}" if name == "cudnn" else f"CUDA {major}" if major else "CUDA"
     why = f"{found['file']} of {part} is not found in the image{_offered(driver)}"
     if major and driver and major > driver // 1000:
-        return GpuCause(why, f"lock a build for CUDA {driver // 1000}, which this host's driver supports, {RELOCK}")
+        return GpuCause(why, fix("gpu.used", "newer_cuda", major=str(driver // 1000)))
     if "onnxruntime" in text:
-        remedy = (
-            "write onnxruntime-gpu[cuda,cudnn] in requirements.in and call onnxruntime.preload_dlls() before the "
-            f"session is made, {RELOCK}"
-        )
-        return GpuCause(why, remedy)
-    return GpuCause(why, f"add {_package(name, major)} to requirements.in, {RELOCK}")
+        return GpuCause(why, fix("gpu.used", "onnxruntime", which=""))
+    return GpuCause(why, fix("gpu.used", "package", package=_package(name, major)))
 
 
 def _wants(text: str, driver: int | None) -> GpuCause | None:
@@ -77,10 +67,7 @@ def _wants(text: str, driver: int | None) -> GpuCause | None:
     if found is None:
         return None
     why = f"onnxruntime could not start CUDA: it needs cuDNN {found['cudnn']} and CUDA {found['cuda']}"
-    remedy = (
-        "write onnxruntime-gpu[cuda,cudnn] in requirements.in and call onnxruntime.preload_dlls() before the session "
-        f"is made; onnxruntime-gpu before 1.27 is for CUDA 12, {RELOCK}"
-    )
+    remedy = fix("gpu.used", "onnxruntime", which="; onnxruntime-gpu before 1.27 is for CUDA 12")
     return GpuCause(why + _offered(driver), remedy)
 
 

@@ -9,7 +9,8 @@ from mlship.engine.base import ExitState, ImageInfo
 from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
 from mlship.project.paths import WORKDIR
-from mlship.smoke.gpu_causes import REBUILD, RELOCK, missing_library, of_text
+from mlship.smoke.gpu_causes import missing_library, of_text
+from mlship.smoke.result import fix
 from mlship.smoke.spec import SmokeSpec
 from mlship.system_packages import package_of_library, package_of_program
 from mlship.units import size
@@ -72,10 +73,7 @@ def _home_of_root(text: str, situation: Situation) -> str | None:
     missing = re.search(r"No module named|not found|[Pp]ermission denied", text)
     if situation.user in ("0", "root") or not missing or not (in_text or in_env):
         return None
-    return (
-        f"packages were installed in /root/.local, but the image runs as user {situation.user} "
-        "and only root can read /root (mode 0700): install into /opt/venv, as `mlship build` does"
-    )
+    return fix("process", "home_of_root", user=situation.user)
 
 
 def _module(text: str, situation: Situation) -> str | None:
@@ -85,22 +83,14 @@ def _module(text: str, situation: Situation) -> str | None:
     module = match[1]
     top = module.partition(".")[0]
     if top == situation.spec.loader[0].partition(".")[0]:
-        return (
-            f"your module {top} is not in the image: list its file or folder under `source` in mlship.yaml, {REBUILD}"
-        )
+        return fix("process", "own_module", module=top)
     known = requirement_for(top)
     if module != top and known and requirement_for(module) == known:
         # Python names the first part that is missing, so the package itself is there. (A namespace such as google has
         # rows of its own.)
-        return (
-            f"the installed {known} has no module {module}: the code, or a file that it loads, is "
-            f"for another version; require that version in requirements.in and {RELOCK}, or save the file again"
-        )
+        return fix("process", "other_version", package=known, module=module)
     package = requirement_for(module) or " or ".join(candidates_for(module)) or f"the package that provides {module}"
-    return (
-        f"add {package} to requirements.in, {RELOCK}"
-        f" (if {top} is your own module, list it under `source` in mlship.yaml instead)"
-    )
+    return fix("process", "module", package=package, module=top)
 
 
 def _gpu(text: str, situation: Situation) -> str | None:
@@ -114,8 +104,7 @@ def _pruned(text: str) -> str | None:
     match = _TESTS.search(text) if _ABSENT.search(text) else None
     if match is None:
         return None
-    pattern = f"{match[1].replace('.', '/')}/tests/*"
-    return f'add "{pattern}" under `keep` in mlship.yaml, {REBUILD}: the build leaves out tests that nothing imports'
+    return fix("process", "pruned", pattern=f"{match[1].replace('.', '/')}/tests/*")
 
 
 def _library(text: str, situation: Situation, absent: Mapping[str, str]) -> str | None:
@@ -127,7 +116,7 @@ def _library(text: str, situation: Situation, absent: Mapping[str, str]) -> str 
     needed = {match[1], *(name for name, file in absent.items() if file == absent.get(match[1]))}
     known = dict.fromkeys(package for package in packages.values() if package)
     unknown = [f"the Debian package that provides {name}" for name in sorted(needed) if packages[name] is None]
-    return f"add {' and '.join([*known, *unknown[:5]])} under `system.run` in mlship.yaml, {REBUILD}"
+    return fix("process", "library", packages=" and ".join([*known, *unknown[:5]]))
 
 
 def _program(text: str) -> str | None:
@@ -135,7 +124,7 @@ def _program(text: str) -> str | None:
     package = package_of_program(match[1]) if match else None
     if match is None or package is None:
         return None
-    return f"add the Debian package {package}, which has the program {match[1]}, under `system.run`, {REBUILD}"
+    return fix("process", "program", package=package, program=match[1])
 
 
 def _own_code(text: str) -> str | None:
@@ -143,8 +132,7 @@ def _own_code(text: str) -> str | None:
     frames = _FRAME.findall(text)
     if not frames:
         return None
-    file, line = frames[-1]
-    return f"fix {file}, line {line}, where the last traceback leaves your code"
+    return fix("process", "own_code", file=frames[-1][0], line=frames[-1][1])
 
 
 def _listed(text: str, situation: Situation) -> str | None:
@@ -176,24 +164,15 @@ def how_ended(state: ExitState, spec: SmokeSpec) -> str:
 
 def remedy_for_end(state: ExitState, spec: SmokeSpec) -> str:
     """The usual fix if a process left nothing but the way it ended."""
-    if state.out_of_memory or state.code == 137:
-        return (
-            f"raise `smoke.memory` in mlship.yaml (now {size(spec.memory)}), and the limit in production; "
-            "or load less: memory-mapped weights (safetensors) need no private memory"
-        )
-    if state.code == 132:
-        return "a library uses instructions that this processor lacks: choose a wheel built for older processors"
-    if state.code == 135:
-        shm = spec.shm or _SHM
-        more = f"{max(1, 2 * shm >> 30)}g"
-        return (
-            f"shared memory ({size(shm)} at /dev/shm) is full, if it uses any (data loaders, multiprocessing): set "
-            f"`smoke.shm: {more}` in mlship.yaml, and the same in production, by `docker run --shm-size={more}` or "
-            "an emptyDir with `medium: Memory` at /dev/shm; otherwise a memory-mapped file was cut off"
-        )
-    if state.code in (134, 139):
-        return "a native library crashed: run it with PYTHONFAULTHANDLER=1 to see where, and try another version of it"
-    return "see its last lines; `docker run --rm IMAGE` reproduces it by hand"
+    shm = spec.shm or _SHM
+    what = {132: "SIGILL", 134: "native", 135: "SIGBUS", 137: "memory", 139: "native"}.get(state.code, "unknown_end")
+    return fix(
+        "process",
+        "memory" if state.out_of_memory else what,
+        memory=size(spec.memory),
+        shm=size(shm),
+        more=f"{max(1, 2 * shm >> 30)}g",
+    )
 
 
 def _signal(number: int) -> str:

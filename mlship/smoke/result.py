@@ -1,40 +1,19 @@
 """The result of a smoke test: checks with observation and remedy, and the figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 from pydantic import computed_field
 
+from mlship.known_texts import phrase
 from mlship.smoke.events import InstalledCode
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
+from mlship.versioned import data_table
 
 TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
-TITLES = {
-    "image.user": "runs as non-root",
-    "image.command": "starts the server without a shell",
-    "gpu.visible": "the container can use a GPU",
-    "model.import": "model code imports",
-    "model.load": "model loads",
-    "model.warm": "model answers the sample",
-    "model.finite": "every number in the answer is finite",
-    "model.shape": "answer has the declared shape",
-    "model.golden": "answer equals the recorded one",
-    "model.any_user": "model runs as an arbitrary user",
-    "model.compiled": "every imported module is precompiled",
-    "model.jit": "numba compiles nothing at start",
-    "model.memory": "model fits the memory limit",
-    "gpu.used": "model ran on the GPU",
-    "gpu.code": "packages have code for the GPUs",
-    "serve.live": "liveness probe answers",
-    "serve.ready": "ready in time, first request fast",
-    "serve.first": "first request is no outlier",
-    "serve.predict": "server answers the sample",
-    "serve.malformed": "malformed requests are rejected",
-    "serve.inflight": "SIGTERM drains in-flight requests",
-    "serve.sigterm": "SIGTERM exits with code 0 in time",
-}
 _EVIDENCE_LINES = 12
 
 
@@ -56,21 +35,36 @@ class Check:
     remedy: str = ""
 
 
+@cache
+def _texts() -> Mapping[str, Mapping[str, str]]:
+    return data_table(dict[str, dict[str, str]], "smoke")
+
+
+def titles() -> Mapping[str, str]:
+    """The title of every check, in the order of the report."""
+    return {check: texts["title"] for check, texts in _texts().items() if "title" in texts}
+
+
+def fix(check: str, seen: str, **values: str) -> str:
+    """The fix of what a check has seen, from data/smoke.toml; `values` are those that it names."""
+    return _texts()[check][seen].format(rebuild=phrase("rebuild"), relock=phrase("relock"), **values)
+
+
 def passed(check: str, seen: str) -> Check:
-    return Check(check, TITLES[check], "pass", seen)
+    return Check(check, titles()[check], "pass", seen)
 
 
 def warned(check: str, seen: str, remedy: str) -> Check:
-    return Check(check, TITLES[check], "warn", seen, remedy)
+    return Check(check, titles()[check], "warn", seen, remedy)
 
 
 def failed(check: str, seen: str, remedy: str, evidence: Iterable[str] = ()) -> Check:
     """A failed check; the last lines of the evidence follow `seen`."""
-    return Check(check, TITLES[check], "fail", "\n".join((seen, *list(evidence)[-_EVIDENCE_LINES:])), remedy)
+    return Check(check, titles()[check], "fail", "\n".join((seen, *list(evidence)[-_EVIDENCE_LINES:])), remedy)
 
 
 def skipped(check: str, why: str) -> Check:
-    return Check(check, TITLES[check], "skip", why)
+    return Check(check, titles()[check], "skip", why)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from mlship.smoke import output
 from mlship.smoke.events import Output
-from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import count_of
 
@@ -31,11 +31,10 @@ def _finite(answer: Output) -> Check:
         return failed(
             "model.finite",
             f"{len(bad)} of {count} numbers are not finite, the first is {value} at {path or 'the output'}",
-            "look for a division by zero, an overflow in half precision or untrained weights: "
-            "load the same weights where they are known to work, and compare",
+            fix("model.finite", "not_finite"),
         )
     if count == 0:
-        return warned("model.finite", "the answer contains no number", "let the model return its scores too")
+        return warned("model.finite", "the answer contains no number", fix("model.finite", "no_number"))
     return passed("model.finite", count_of(count, "number"))
 
 
@@ -48,7 +47,7 @@ def _shape(answer: Output, spec: SmokeSpec) -> Check:
         return failed(
             "model.shape",
             f"declared {_dimensions(spec.output_shape)}, found {', '.join(map(_described, found[:5])) or 'no array'}",
-            "fix the model, or `model.output_shape` in mlship.yaml",
+            fix("model.shape", "other"),
         )
     return passed("model.shape", _described(fitting))
 
@@ -66,13 +65,8 @@ def _dimensions(shape: tuple[int | None, ...] | None) -> str:
 def _golden(answer: Output, spec: SmokeSpec) -> Check:
     if spec.golden is None:
         return skipped("model.golden", _NO_GOLDEN)
-    record = "`mlship smoke IMAGE --record-golden FILE` writes one"
     if not answer.golden:
-        return failed(
-            "model.golden",
-            f"{spec.golden} is not in the image",
-            f"set `model.golden` in mlship.yaml and build again; {record}",
-        )
+        return failed("model.golden", f"{spec.golden} is not in the image", fix("model.golden", "absent"))
     found = output.deviation_from(answer.value, answer.golden[0], spec.rtol, spec.atol)
     if found.equal:
         away = f"at most {found.difference:.1e} away" if found.difference else "identical"
@@ -81,9 +75,4 @@ def _golden(answer: Output, spec: SmokeSpec) -> Check:
         f"{found.off} of {found.numbers} numbers differ, the worst by {found.difference:.3g} "
         f"at {found.path or 'the output'} (rtol {spec.rtol:g}, atol {spec.atol:g})"
     )
-    return failed(
-        "model.golden",
-        seen,
-        "weights, preprocessing or a library's version have changed since the answer was recorded. "
-        f"If the new answer is right, record it again: {record}",
-    )
+    return failed("model.golden", seen, fix("model.golden", "other"))

@@ -4,14 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 from mlship.smoke.events import CodePart, InstalledCode, PackageCode
-from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
 from mlship.smoke.seen import Observed
 
 _CAPABILITY = re.compile(r"([0-9]{1,2})\.([0-9])", re.ASCII)
-_REMEDY = (
-    "require a release of it with code for these GPUs (`mlship hosts` shows what each host runs), or remove the hosts "
-    "from hosts/"
-)
 
 
 def gpu_code(observed: Observed) -> tuple[Check, ...]:
@@ -26,7 +22,7 @@ def gpu_code(observed: Observed) -> tuple[Check, ...]:
     lacking = {package: missing for package in packages if (missing := _missing(package, wanted))}
     if lacking:
         judge = failed if any(package.loaded for package in lacking) else warned
-        return (judge("gpu.code", "; ".join(_described(lacking)), _REMEDY),)
+        return (judge("gpu.code", "; ".join(_described(lacking)), fix("gpu.code", "lacking")),)
     if code is None or not wanted or code.unread or not packages:
         return (skipped("gpu.code", _unknown(code, wanted)),)
     names = ", ".join(f"{package.name} {package.version}" for package in packages)

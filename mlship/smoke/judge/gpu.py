@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 from mlship.driver import codes
 from mlship.engine.base import ImageInfo
-from mlship.smoke.gpu_causes import REBUILD, RELOCK, GpuCause, of_code, of_text
+from mlship.smoke.gpu_causes import GpuCause, of_code, of_text
 from mlship.smoke.gpu_seen import FrameworkUse, GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen, is_gpu
-from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
 from mlship.smoke.seen import Observed
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
@@ -54,11 +54,8 @@ def _unreported(observed: Observed) -> Check:
     """A model that answers without any report about a GPU must not count as one that ran on it."""
     if observed.model.output is None:
         return skipped("gpu.used", "not reached")
-    return failed(
-        "gpu.used",
-        "the model answered, but nothing was reported about a GPU",
-        "add --verbose to see what its process prints; without a cause there, report a bug in mlship",
-    )
+    seen = "the model answered, but nothing was reported about a GPU"
+    return failed("gpu.used", seen, fix("gpu.used", "unreported"))
 
 
 def gpu_names(nvml: NvmlSeen) -> tuple[str, ...]:
@@ -75,12 +72,8 @@ def _visible(before: GpuBefore, observed: Observed) -> Check:
         return failed("gpu.visible", f"{cause.why}{_nvml_trouble(nvml)}", cause.remedy)
     version = f", CUDA {codes.cuda_version(cuda.version)}" if cuda.version else ""
     if nvml.code != 0:
-        return warned(
-            "gpu.visible",
-            f"{cuda.count} device(s){version}{_nvml_trouble(nvml)}",
-            f"write NVIDIA_DRIVER_CAPABILITIES: compute,utility under `env` in mlship.yaml, {REBUILD}; "
-            "without NVML the GPU's name, driver and processes are unknown",
-        )
+        seen = f"{cuda.count} device(s){version}{_nvml_trouble(nvml)}"
+        return warned("gpu.visible", seen, fix("gpu.visible", "no_nvml"))
     return passed("gpu.visible", f"{_devices(nvml.devices)}, driver {nvml.driver or 'unknown'}{version}")
 
 
@@ -88,16 +81,12 @@ def _hidden(image: ImageInfo) -> GpuCause | None:
     """Settings of the image that hide the GPU from it."""
     visible = image.env.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible in ("", "-1", "NoDevFiles"):
-        return GpuCause(
-            f"the image sets CUDA_VISIBLE_DEVICES={visible!r}, which hides every GPU",
-            f"remove CUDA_VISIBLE_DEVICES from `env` in mlship.yaml, {REBUILD}",
-        )
+        why = f"the image sets CUDA_VISIBLE_DEVICES={visible!r}, which hides every GPU"
+        return GpuCause(why, fix("gpu.visible", "hidden"))
     capabilities = image.env.get("NVIDIA_DRIVER_CAPABILITIES")
     if capabilities is not None and not {"compute", "all"} & set(capabilities.split(",")):
-        return GpuCause(
-            f"the image sets NVIDIA_DRIVER_CAPABILITIES={capabilities}, without compute",
-            f"write NVIDIA_DRIVER_CAPABILITIES: compute,utility under `env` in mlship.yaml, {REBUILD}",
-        )
+        why = f"the image sets NVIDIA_DRIVER_CAPABILITIES={capabilities}, without compute"
+        return GpuCause(why, fix("gpu.visible", "no_compute"))
     return None
 
 
@@ -106,8 +95,7 @@ def _no_gpu(before: GpuBefore) -> GpuCause:
     if cuda.init is None:
         problem = cuda.problem or "libcuda.so.1 was not called"
         known = of_text(problem)
-        remedy = "the container has no working driver library: make `docker run --rm --gpus all IMAGE nvidia-smi` work"
-        return GpuCause(problem, known.remedy if known else remedy)
+        return GpuCause(problem, known.remedy if known else fix("gpu.visible", "no_driver"))
     return of_code(cuda.init or 100)
 
 
@@ -146,19 +134,10 @@ def _used(before: GpuBefore, after: GpuAfter, observed: Observed) -> Check:
         return warned("gpu.used", evidence, _provider_remedy(observed.spec, "for every session"))
     moved = [use for use in on_gpu if use.for_requests_only]
     if moved and len(moved) == len(on_gpu):
-        return warned(
-            "gpu.used",
-            f"used for each request, while the weights are on the CPU: {evidence}",
-            f"move the model to the GPU once, in {observed.spec.load}, if it fits: copying it costs time per request",
-        )
+        seen = f"used for each request, while the weights are on the CPU: {evidence}"
+        return warned("gpu.used", seen, fix("gpu.used", "moved", load=str(observed.spec.load)))
     if not listed and grown < GREW:
-        return warned(
-            "gpu.used",
-            evidence,
-            "only the framework reports it: in a container NVML shows no processes of other PID namespaces, and no "
-            "memory grew. On the host, `nvidia-smi --query-compute-apps=pid,used_memory --format=csv` shows it during "
-            "the test",
-        )
+        return warned("gpu.used", evidence, fix("gpu.used", "framework_only"))
     return passed("gpu.used", evidence)
 
 
@@ -172,8 +151,7 @@ def _not_used(before: GpuBefore, after: GpuAfter, observed: Observed, libcuda: s
             "libcuda is not mapped: nothing in its process asked for a GPU"
             if libcuda is None
             else "libcuda is mapped, but nothing shows that it was used",
-            f"let {observed.spec.load} move the model to the GPU; for a framework that reports nothing, "
-            "memory that it takes on the GPU is the proof",
+            fix("gpu.used", "not_moved", load=str(observed.spec.load)),
         )
     )
     held = libcuda is not None and (listed or grown >= GREW)
@@ -193,35 +171,24 @@ def _by_framework(uses: tuple[FrameworkUse, ...], spec: SmokeSpec) -> GpuCause |
 
 def _torch(use: FrameworkUse, spec: SmokeSpec) -> GpuCause:
     if use.cuda is None:
-        return GpuCause(
-            f"torch {use.version} is a CPU build", f"lock a CUDA build of torch (see `gpu` in mlship.yaml), {RELOCK}"
-        )
+        return GpuCause(f"torch {use.version} is a CPU build", fix("gpu.used", "torch_cpu_build"))
     if not use.offers_gpu:
-        return GpuCause(
-            f"torch {use.version} is built for CUDA {use.cuda} and finds no usable GPU",
-            "`python -c 'import torch; torch.cuda.init()'` in the image, started with a GPU, says why; "
-            f"if the driver is older than its CUDA, lock a torch for an older one, {RELOCK}",
-        )
-    return GpuCause(
-        "torch could use the GPU, but all its tensors are on the CPU",
-        f"move the model and its inputs there: `.to('cuda')` in {spec.load}, {REBUILD}",
-    )
+        why = f"torch {use.version} is built for CUDA {use.cuda} and finds no usable GPU"
+        return GpuCause(why, fix("gpu.used", "torch_no_gpu"))
+    why = "torch could use the GPU, but all its tensors are on the CPU"
+    return GpuCause(why, fix("gpu.used", "torch_on_cpu", load=str(spec.load)))
 
 
 def _onnxruntime(use: FrameworkUse, spec: SmokeSpec) -> GpuCause:
     if not use.offers_gpu:
-        return GpuCause(
-            f"onnxruntime {use.version} is the CPU package: it offers {', '.join(use.offers)}",
-            f"write onnxruntime-gpu[cuda,cudnn] instead of onnxruntime in requirements.in, {RELOCK}",
-        )
-    return GpuCause(
-        "onnxruntime could use CUDA, but its sessions are created without it",
-        _provider_remedy(spec, "followed by CPUExecutionProvider at most"),
-    )
+        why = f"onnxruntime {use.version} is the CPU package: it offers {', '.join(use.offers)}"
+        return GpuCause(why, fix("gpu.used", "onnxruntime_cpu"))
+    why = "onnxruntime could use CUDA, but its sessions are created without it"
+    return GpuCause(why, _provider_remedy(spec, "followed by CPUExecutionProvider at most"))
 
 
 def _provider_remedy(spec: SmokeSpec, more: str) -> str:
-    return f"pass providers=['CUDAExecutionProvider'] in {spec.load}, {more}, {REBUILD}"
+    return fix("gpu.used", "provider", load=str(spec.load), more=more)
 
 
 # Descriptions

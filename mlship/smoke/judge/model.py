@@ -3,7 +3,7 @@
 from mlship.smoke.events import Failed, StageName
 from mlship.smoke.judge.answer import answer_checks, unanswered
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
-from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
 from mlship.smoke.seen import ModelRun, Observed
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration, few, size
@@ -75,8 +75,7 @@ def _broken(check: str, stage: StageName, observed: Observed) -> Check:
         return failed(
             check,
             f"hangs {where}: not finished after {duration(spec.load_seconds)}",
-            "fix what it waits for (the last lines show where), "
-            "or raise `smoke.timeout_seconds` in mlship.yaml if it is just slow",
+            fix("model.load", "hangs"),
             _stack(run.log),
         )
     text = "\n".join(run.log)
@@ -91,21 +90,20 @@ def _broken(check: str, stage: StageName, observed: Observed) -> Check:
 def _for_error(error: Failed, observed: Observed) -> str:
     spec = observed.spec
     text = f"{error.type}: {error.message} ({error.stage})"
-    if error.stage == "warm" and error.file == spec.sample:
-        return f"add {spec.sample} to the image: set `model.sample` in mlship.yaml, then `mlship build`"
+    if error.stage == "warm" and spec.sample and error.file == spec.sample:
+        return fix("model.warm", "no_sample", sample=spec.sample)
     if error.stage == "answer":
-        return "let the predictor return numbers, lists, dicts, numpy arrays or torch tensors"
+        return fix("model.finite", "type")
     module, function = spec.loader
     if error.type == "AttributeError" and error.message.endswith(f"has no attribute '{function}'"):
-        return f"fix `model.load` in mlship.yaml ({spec.load}): {module} has no {function}; then `mlship build`"
-    known = advise(text, situation(observed), error.absent)
-    if known is None and error.stage == "warm":
+        return fix("model.load", "function", load=spec.load or "", module=module, function=function)
+    if known := advise(text, situation(observed), error.absent):
+        return known
+    if error.stage == "warm":
         where = f"it fails at {error.at}" if error.at else "the traceback shows where it fails"
-        return f"let the predictor accept {spec.sample}, or fix the sample; {where}"
-    return known or (
-        f"fix it {'at ' + error.at if error.at else 'where the traceback points'}; to reproduce it without Docker: "
-        f'python -c "import {module}; {module}.{function}()"'
-    )
+        return fix("model.warm", "error", sample=str(spec.sample), where=where)
+    where = f"at {error.at}" if error.at else "where the traceback points"
+    return fix("model.load", "error", where=where, module=module, function=function)
 
 
 def situation(observed: Observed) -> Situation:
@@ -160,7 +158,7 @@ def _any_user(observed: Observed) -> Check:
     return warned(
         "model.any_user",
         f"fails{where} as user {run.begin.uid if run.begin else 'unknown'} with group 0: {seen}".rstrip(": "),
-        "OpenShift and `runAsUser` choose such users: do not look up the user in /etc/passwd, and write to /tmp only",
+        fix("model.any_user", "fails"),
     )
 
 
@@ -178,7 +176,7 @@ def _compiled(observed: Observed) -> Check:
     return warned(
         "model.compiled",
         f"compiled at every start, since a read-only container cannot keep bytecode: {few(modules.uncompiled)}",
-        "run `mlship lock --trace`, then `mlship build`: the server imports more than when it was traced",
+        fix("model.compiled", "uncompiled"),
     )
 
 
@@ -193,14 +191,11 @@ def _jit(observed: Observed) -> tuple[Check, ...]:
     )
     if jit.seconds < SLOW_JIT:
         return (passed("model.jit", f"{seen} at every start, which is short"),)
-    cache = "" if jit.cacheable else "declare them with `cache=True`, and "
+    remedy = fix("model.jit", "cached")
+    if not jit.cacheable:
+        remedy = fix("model.jit", "no_cache", cached=remedy)
     return (
-        warned(
-            "model.jit",
-            f"compiled at every start, since a read-only container keeps no cache: {seen}",
-            f"{cache}set NUMBA_CACHE_DIR under `env` in mlship.yaml to a folder where the deployment mounts a volume "
-            "that outlives the container; numba's cache depends on the processor, so the image has none",
-        ),
+        warned("model.jit", f"compiled at every start, since a read-only container keeps no cache: {seen}", remedy),
     )
 
 
@@ -214,5 +209,5 @@ def _memory(observed: Observed) -> Check:
         return skipped("model.memory", "/proc/self/status cannot be read in this container")
     seen = f"peak {size(memory.peak)} of {size(limit)}"
     if memory.peak > 0.9 * limit:
-        return warned("model.memory", seen, "raise `smoke.memory` in mlship.yaml, and the limit in production")
+        return warned("model.memory", seen, fix("model.memory", "near"))
     return passed("model.memory", seen)

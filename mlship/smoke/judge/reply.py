@@ -6,10 +6,10 @@ from mlship.json_path import values_at
 from mlship.project.request import SampleRequest
 from mlship.smoke import output
 from mlship.smoke.events import ServerResponse
+from mlship.smoke.result import fix
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
 
-_EXPECT = "or fix `smoke.request.expect` in mlship.yaml"
 Wrong = tuple[str, str]
 
 
@@ -22,12 +22,12 @@ def unexpected(answer: ServerResponse, spec: SmokeSpec) -> Wrong | None:
 
 
 def _other_status(answer: ServerResponse, asked: SampleRequest) -> Wrong:
-    path = "`smoke.request` in mlship.yaml" if answer.status else "what the server's last lines show"
+    what = "`smoke.request` in mlship.yaml" if answer.status else "what the server's last lines show"
     expected = f" instead of {asked.status}" if asked.status != 200 else ""
     sample = f"with {asked.sends}" if asked.body or asked.form or asked.files else ""
     return (
         f"{asked.shown} {sample} answers {describe_reply(answer)}{expected}".replace("  ", " "),
-        f"let the server accept {asked.sends} on {asked.path} as soon as it reports ready, or fix {path}",
+        fix("serve.predict", "status", sends=asked.sends, path=asked.path, what=what),
     )
 
 
@@ -35,7 +35,7 @@ def _type(answer: ServerResponse, asked: SampleRequest) -> Wrong | None:
     wanted = asked.type
     if wanted is None or answer.type == wanted or (wanted.endswith("/*") and answer.type.startswith(wanted[:-1])):
         return None
-    return f"the answer is {answer.type or 'of no content type'}, not {wanted}", f"let the server send it, {_EXPECT}"
+    return f"the answer is {answer.type or 'of no content type'}, not {wanted}", fix("serve.predict", "type")
 
 
 def _image(answer: ServerResponse, asked: SampleRequest) -> Wrong | None:
@@ -43,36 +43,29 @@ def _image(answer: ServerResponse, asked: SampleRequest) -> Wrong | None:
     if not (asked.image or answer.type in _IMAGES) or (seen and not seen.problem):
         return None
     problem = f"{seen.format} image: {seen.problem}".removeprefix(" ") if seen else "it is JSON"
-    return f"the answer is not a complete image ({problem})", f"let the server answer with an image, {_EXPECT}"
+    return f"the answer is not a complete image ({problem})", fix("serve.predict", "image")
 
 
 def _json(answer: ServerResponse, asked: SampleRequest) -> Wrong | None:
     if not answer.output:
-        if not asked.expects_json:
-            return None
-        return (
-            f"the answer is not JSON: {answer.text[:80]}",
-            "let the server answer in JSON; for another kind of answer, write `smoke.request.expect` in mlship.yaml",
-        )
-    bad = output.not_finite(list(answer.output))
-    if bad:
-        return (
-            f"the answer contains {bad[0][1]}, which is not JSON and which clients cannot parse",
-            "let the server answer 500 if the model's output is not finite",
-        )
+        seen = f"the answer is not JSON: {answer.text[:80]}"
+        return (seen, fix("serve.predict", "not_json")) if asked.expects_json else None
+    if bad := output.not_finite(list(answer.output)):
+        seen = f"the answer contains {bad[0][1]}, which is not JSON and which clients cannot parse"
+        return seen, fix("serve.predict", "not_finite")
     return None
 
 
 def _content(answer: ServerResponse, asked: SampleRequest, spec: SmokeSpec) -> Wrong | None:
-    fix = f"fix the server or its model, {_EXPECT}"
+    remedy = fix("serve.predict", "content")
     if answer.lacks:
-        return f"the answer does not contain {answer.lacks[0]!r}", fix
+        return f"the answer does not contain {answer.lacks[0]!r}", remedy
     for path, wanted in asked.values.items():
         found = values_at(answer.output[0], path) if answer.output else ()
         if not found:
-            return f"the answer has nothing at {path}", fix
+            return f"the answer has nothing at {path}", remedy
         if wanted is not None and not _equal(found[0], wanted, spec):
-            return f"the answer has {_short(found[0])} at {path}, not {_short(wanted)}", fix
+            return f"the answer has {_short(found[0])} at {path}, not {_short(wanted)}", remedy
     return None
 
 

@@ -9,20 +9,11 @@ from mlship.smoke.events import Latency, RequestKind, RouteChange, ServerRespons
 from mlship.smoke.judge.model import situation
 from mlship.smoke.judge.reply import describe_reply, described, proves_more_than_status, status_text, unexpected
 from mlship.smoke.remedy import advise, how_ended, remedy_for_end
-from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.result import Check, failed, fix, passed, skipped, titles, warned
 from mlship.smoke.seen import Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration
 
-IDS = (
-    "serve.live",
-    "serve.ready",
-    "serve.first",
-    "serve.predict",
-    "serve.malformed",
-    "serve.inflight",
-    "serve.sigterm",
-)
 SLOW_START = 5.0  # seconds; kubelet usually allows a few failed liveness probes, seconds apart
 TOGETHER = 0.5
 FIRST_RATIO = 1.5  # of the first request to the median of later ones
@@ -34,21 +25,15 @@ _MALFORMED: dict[RequestKind, str] = {
     "garbage": "a file that is not of its kind",
     "nothing": "an empty body",
 }
-_CHECK_FIRST = (
-    "check the request before the model sees it, and answer 422 or 400: "
-    "5xx makes clients retry and pages the on-call engineer"
-)
-_LOAD_APART = (
-    "start listening first and load the model in a background thread: live answers 200 at once, "
-    "ready 503 until the model is warm (the server of `mlship init` does so)"
-)
 
 
 def serve_checks(observed: Observed) -> tuple[Check, ...]:
     """All checks of the server's part, in chronological order."""
     run = observed.serve
     if run is None:
-        return tuple(skipped(check, "not run, since the model fails") for check in IDS)
+        return tuple(
+            skipped(check, "not run, since the model fails") for check in titles() if check.startswith("serve.")
+        )
     return (
         _live(run, observed),
         _ready(run, observed),
@@ -70,22 +55,14 @@ def _live(run: ServeRun, observed: Observed) -> Check:
             "serve.live",
             f"{spec.live} answers {status_text(status)}" + (f" when {spec.ready} answers 200" if ready else ""),
             (advise("\n".join(run.log), situation(observed)) if status >= 500 else None)
-            or f"let the server answer 200 on {spec.live} as soon as it listens, or fix `serve.live` in mlship.yaml",
+            or fix("serve.live", "no", live=spec.live),
         )
-    since = _since(run, live)
+    since, apart = _since(run, live), fix("serve.live", "apart")
     if spec.live == spec.ready:
-        return warned(
-            "serve.live",
-            f"{since}; live and ready are the same route, {spec.live}",
-            "an orchestrator cannot distinguish a loading server from one that hangs: it kills the first, or sends "
-            f"requests to the second. {_LOAD_APART.capitalize()}",
-        )
+        seen = f"{since}; live and ready are the same route, {spec.live}"
+        return warned("serve.live", seen, fix("serve.live", "one_route", apart=apart.capitalize()))
     if ready and run.since_start(live) > SLOW_START and ready.at - live.at < TOGETHER:
-        return warned(
-            "serve.live",
-            f"{since}, only once the model was loaded",
-            f"an orchestrator would consider it dead meanwhile and kill it: {_LOAD_APART}",
-        )
+        return warned("serve.live", f"{since}, only once the model was loaded", fix("serve.live", "late", apart=apart))
     return passed("serve.live", since)
 
 
@@ -98,17 +75,14 @@ def _ready(run: ServeRun, observed: Observed) -> Check:
     if ready is None:
         return _never_ready(run, observed) if run.died is None else _died(run.died, run, observed)
     if run.since_start(ready) > spec.startup_seconds:
-        return failed(
-            "serve.ready",
-            f"{_since(run, ready)} (limit {duration(spec.startup_seconds)})",
-            "raise `serve.startup_seconds` in mlship.yaml, or load faster",
-        )
+        seen = f"{_since(run, ready)} (limit {duration(spec.startup_seconds)})"
+        return failed("serve.ready", seen, fix("serve.ready", "late"))
     if (pair := _latencies(run, spec)) and _is_cold(*pair):
         return failed(
             "serve.ready",
             f"reported ready before the model was warm: the first answer took {duration(pair[0])}, "
             f"later ones {duration(pair[1].p50)}",
-            _warm_first(spec),
+            fix("serve.ready", "cold", ready=spec.ready),
         )
     return passed("serve.ready", _since(run, ready))
 
@@ -126,7 +100,7 @@ def _first(run: ServeRun, observed: Observed) -> Check:
     if first <= slowest:
         why = f"less than {duration(NOISE)} more" if first <= steady.p50 + NOISE else "as one of them"
         return passed("serve.first", f"{seen}, {why}")
-    return warned("serve.first", f"{seen}, above {FIRST_RATIO}", _warm_first(observed.spec))
+    return warned("serve.first", f"{seen}, above {FIRST_RATIO}", fix("serve.ready", "cold", ready=observed.spec.ready))
 
 
 def _latencies(run: ServeRun, spec: SmokeSpec) -> tuple[float, Latency] | None:
@@ -139,17 +113,11 @@ def _is_cold(first: float, steady: Latency) -> bool:
     return first > max(1.0, 10 * steady.p50)
 
 
-def _warm_first(spec: SmokeSpec) -> str:
-    return f"load the model and run the sample through it before {spec.ready} answers 200"
-
-
 def _never_ready(run: ServeRun, observed: Observed) -> Check:
     spec = observed.spec
     live, status = run.first_ok("live"), run.last_status("ready")
-    remedy = {
-        0: f"let the server listen on 0.0.0.0:{spec.port} (`serve.port` in mlship.yaml)",
-        404: f"let the server answer on {spec.ready}, or fix `serve.ready` in mlship.yaml",
-    }.get(status, "fix what the server waits for, or raise `serve.startup_seconds` in mlship.yaml if it is just slow")
+    cause = {0: "no_answer", 404: "not_found"}.get(status, "never")
+    remedy = fix("serve.ready", cause, port=str(spec.port), ready=spec.ready)
     return failed(
         "serve.ready",
         f"not ready after {duration(spec.startup_seconds)}: {spec.ready} answers {status_text(status)}"
@@ -175,13 +143,9 @@ def _predict(run: ServeRun, observed: Observed) -> Check:
         return failed("serve.predict", seen, known or remedy, run.log)
     seen = described(first, observed.spec) + duration(first.seconds) + _then(steady)
     if first.output and not observed.spec.asked.values and not any(output.numbers(list(first.output))):
-        return warned("serve.predict", f"{seen}, without any number", "let the answer contain the model's scores")
+        return warned("serve.predict", f"{seen}, without any number", fix("serve.predict", "no_number"))
     if not proves_more_than_status(first, observed.spec):
-        return warned(
-            "serve.predict",
-            f"{seen}; only its status was checked",
-            "write under `smoke.request.expect` in mlship.yaml what the answer contains (`contains`, `type`, ...)",
-        )
+        return warned("serve.predict", f"{seen}; only its status was checked", fix("serve.predict", "status_only"))
     return passed("serve.predict", seen)
 
 
@@ -198,24 +162,20 @@ def _malformed(run: ServeRun, observed: Observed) -> Check:
     seen = f"answers {', '.join(f'{name} with {status_text(a.status)}' for name, a in wrong)} instead of 4xx"
     if any(_is_json(a) or a.status == 0 for _, a in wrong):
         down = any(a.status == 0 or a.status >= 500 for _, a in wrong)
-        return failed("serve.malformed", seen, _CHECK_FIRST, run.log if down else ())
+        return failed("serve.malformed", seen, fix("serve.malformed", "accepted"), run.log if down else ())
     if after.status != asked.status:
-        return failed(
-            "serve.malformed",
-            f"after malformed requests the sample is answered {describe_reply(after)}",
-            "do not let a bad request change the server's state",
-            run.log,
-        )
+        seen = f"after malformed requests the sample is answered {describe_reply(after)}"
+        return failed("serve.malformed", seen, fix("serve.malformed", "state"), run.log)
     return _mildly(answers, seen if wrong else "")
 
 
 def _mildly(answers: list[tuple[str, ServerResponse]], wrong: str) -> Check:
     """The check of a server that survives."""
     if wrong:
-        return warned("serve.malformed", wrong, _CHECK_FIRST)
+        return warned("serve.malformed", wrong, fix("serve.malformed", "accepted"))
     mild = [name for name, a in answers if _mild(a)]
     if mild:
-        return warned("serve.malformed", f"accepts {mild[0]} as a request", "reject it, unless all fields are optional")
+        return warned("serve.malformed", f"accepts {mild[0]} as a request", fix("serve.malformed", "mild"))
     return passed("serve.malformed", ", ".join(sorted({str(a.status) for _, a in answers})))
 
 
@@ -241,50 +201,30 @@ def _inflight(run: ServeRun, observed: Observed) -> Check:
     if stop is None or not stop.inflight or run.died:
         return skipped("serve.inflight", "not reached")
     if last is None or last.status != asked.status:
-        return failed(
-            "serve.inflight",
-            f"a request in flight when SIGTERM came was answered {describe_reply(last) if last else 'nothing'}",
-            "on SIGTERM stop listening, finish the requests in flight, then exit "
-            "(uvicorn and gunicorn do so; a handler that calls sys.exit does not)",
-            run.log,
-        )
+        seen = f"a request in flight when SIGTERM came was answered {describe_reply(last) if last else 'nothing'}"
+        return failed("serve.inflight", seen, fix("serve.inflight", "lost"), run.log)
     return passed("serve.inflight", f"answered {last.status}")
 
 
 def _sigterm(run: ServeRun, observed: Observed) -> Check:
     spec = observed.spec
     if run.died:
-        ready = run.first_ok("ready")
-        if ready is None:
+        if run.first_ok("ready") is None:
             return skipped("serve.sigterm", "not reached")
-        return failed(
-            "serve.sigterm",
-            f"the server {how_ended(run.died, spec)} before SIGTERM was sent",
-            remedy_for_end(run.died, spec),
-            run.log,
-        )
+        seen = f"the server {how_ended(run.died, spec)} before SIGTERM was sent"
+        return failed("serve.sigterm", seen, remedy_for_end(run.died, spec), run.log)
     if run.ended is None or run.exit_s is None:
-        return failed("serve.sigterm", *_ignored(spec, observed.image.command, run.log), run.log)
+        seen = f"still running {duration(spec.grace_seconds)} after SIGTERM; an orchestrator would kill it"
+        remedy = fix("serve.sigterm", _why_ignored(observed.image.command, run.log), port=str(spec.port))
+        return failed("serve.sigterm", seen, remedy, run.log)
     if run.ended.code != 0:
-        return failed(
-            "serve.sigterm",
-            f"{how_ended(run.ended, spec)}, {duration(run.exit_s)} after SIGTERM",
-            "handle SIGTERM: finish, then exit with code 0; anything else looks like a crash to an orchestrator",
-            run.log,
-        )
+        seen = f"{how_ended(run.ended, spec)}, {duration(run.exit_s)} after SIGTERM"
+        return failed("serve.sigterm", seen, fix("serve.sigterm", "code"), run.log)
     return passed("serve.sigterm", f"after {duration(run.exit_s)} (limit {duration(spec.grace_seconds)})")
 
 
-def _ignored(spec: SmokeSpec, command: tuple[str, ...], log: Sequence[str]) -> tuple[str, str]:
-    seen = f"still running {duration(spec.grace_seconds)} after SIGTERM; an orchestrator would kill it"
+def _why_ignored(command: tuple[str, ...], log: Sequence[str]) -> str:
     if is_shell(command):
-        return seen, "a shell is the first process and does not forward SIGTERM: use the exec form, CMD [...]"
-    if any("werkzeug" in line or "This is a development server" in line for line in log):
-        return seen, (
-            "Flask's development server ignores SIGTERM as process 1: let gunicorn serve the app object "
-            f"(`serve.command: [gunicorn, MODULE:APP, --bind, 0.0.0.0:{spec.port}]`), and load the model on import"
-        )
-    return seen, (
-        "let the first process handle SIGTERM (process 1 gets no default handler; "
-        "a server that starts others needs an init such as tini), or raise `serve.grace_seconds` in mlship.yaml"
-    )
+        return "shell"
+    flask = any("werkzeug" in line or "This is a development server" in line for line in log)
+    return "werkzeug" if flask else "ignored"

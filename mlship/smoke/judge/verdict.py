@@ -6,7 +6,7 @@ from mlship.smoke.judge.code import gpu_code
 from mlship.smoke.judge.gpu import gpu_used, gpu_visible
 from mlship.smoke.judge.model import model_checks
 from mlship.smoke.judge.serve import serve_checks
-from mlship.smoke.result import Check, Figures, failed, passed, warned
+from mlship.smoke.result import Check, Figures, failed, fix, passed, warned
 from mlship.smoke.seen import ModelRun, Observed, ServeRun
 
 
@@ -50,33 +50,18 @@ def _user(observed: Observed) -> Check:
     user = observed.image.user.partition(":")[0]
     begin = observed.model.begin
     if user in ("", "0", "root") or (begin is not None and begin.uid == 0):
-        return failed(
-            "image.user",
-            "runs as root",
-            "end the Dockerfile with a numeric user that owns no files: USER 1001:1001 (`mlship build` does so)",
-        )
+        return failed("image.user", "runs as root", fix("image.user", "root"))
     if not user.isdecimal():
-        return warned(
-            "image.user",
-            f"the user is a name, {user}",
-            "use a number, such as USER 1001:1001: with a name, Kubernetes cannot verify non-root "
-            "(runAsNonRoot rejects the image)",
-        )
+        return warned("image.user", f"the user is a name, {user}", fix("image.user", "name"))
     return passed("image.user", f"user {user}")
 
 
 def _command(observed: Observed) -> Check:
     command = observed.image.command
     if not command:
-        return failed(
-            "image.command", "the image has no command", "end the Dockerfile with CMD [...] that starts your server"
-        )
+        return failed("image.command", "the image has no command", fix("image.command", "none"))
     if is_shell(command) and "-c" in command[1:2]:
-        return warned(
-            "image.command",
-            f"started through `{command[0]} -c`",
-            'write the command in exec form, CMD ["program", "argument"]: a shell does not forward SIGTERM',
-        )
+        return warned("image.command", f"started through `{command[0]} -c`", fix("image.command", "shell"))
     return passed("image.command", command[0])
 
 

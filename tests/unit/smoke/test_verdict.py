@@ -26,7 +26,7 @@ from mlship.smoke.events import (
 from mlship.smoke.judge import verdict
 from mlship.smoke.judge.verdict import judge
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
-from mlship.smoke.result import TITLES, Check, failed
+from mlship.smoke.result import Check, failed, titles
 from mlship.smoke.seen import ModelRun, Observed
 from tests.helpers.smoke_events import (
     CODE_0,
@@ -68,13 +68,13 @@ def answering(value: Output) -> Observed:
 def test_all_is_well() -> None:
     found = judge(GOOD)
     assert {check.status for check in found[0]} == {"pass"}
-    assert [check.id for check in found[0]] == [name for name in TITLES if not name.startswith(("gpu.", "model.jit"))]
+    assert [check.id for check in found[0]] == [name for name in titles() if not name.startswith(("gpu.", "model.jit"))]
     assert not any(check.remedy for check in found[0])
 
 
 def test_every_check_has_a_title() -> None:
     judges = "".join(path.read_text() for path in Path(verdict.__file__).parent.glob("*.py"))
-    assert set(re.findall(r'"((?:image|gpu|model|serve)\.\w+)"', judges)) == set(TITLES)
+    assert set(re.findall(r'"((?:image|gpu|model|serve)\.\w+)"', judges)) == set(titles())
 
 
 def test_figures() -> None:
@@ -113,7 +113,7 @@ def test_an_exception_fails_its_own_check_only(stage: StageName, check: str) -> 
 def test_after_a_failure_nothing_passes_that_was_not_reached() -> None:
     failed = Failed("load", "ValueError", "torn", None, None, ())
     found = checks(model(*stages("load"), failed, ended=ExitState(1, out_of_memory=False)))
-    assert {found[name].status for name in TITLES if name.startswith("serve.")} == {"skip"}
+    assert {found[name].status for name in titles() if name.startswith("serve.")} == {"skip"}
     assert {found[name].status for name in ("model.warm", "model.finite", "model.golden", "model.memory")} == {"skip"}
 
 
