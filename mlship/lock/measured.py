@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -32,29 +31,13 @@ _LARGEST = 100_000  # bytes of a file of the cache
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class CodeSet(Protocol):
-    """One set of device code, as an image or a file reports it."""
-
-    @property
-    def cubins(self) -> tuple[tuple[int, int], ...]: ...
-    @property
-    def specific(self) -> tuple[tuple[int, int], ...]: ...
-    @property
-    def ptx(self) -> tuple[tuple[int, int], ...]: ...
-    @property
-    def compressed(self) -> bool: ...
-    @property
-    def cuda(self) -> tuple[int, ...]: ...
-
-
-def recorded(parts: Iterable[CodeSet]) -> Code:
+def recorded(parts: Iterable[DeviceCode]) -> Code:
     """Device code as a lock records it."""
-    found = {DeviceCode(part.cubins, part.specific, part.ptx, part.compressed, part.cuda) for part in parts}
     return tuple(
         MeasuredCode(
             _texts(part.cubins), _texts(part.specific), _texts(part.ptx), part.compressed, " ".join(map(str, part.cuda))
         )
-        for part in in_order(found)
+        for part in in_order(set(parts))
     )
 
 

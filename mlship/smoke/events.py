@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 from pydantic import Discriminator, JsonValue
 
+from mlship.driver.device_code import DeviceCode
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 from mlship.versioned import parse_line
 
@@ -117,17 +118,6 @@ class JitCompiled:
 
 
 @dataclass(frozen=True)
-class CodePart:
-    """The device code of one or more libraries, as `mlship.driver.device_code` reads it."""
-
-    cubins: tuple[tuple[int, int], ...]
-    specific: tuple[tuple[int, int], ...]
-    ptx: tuple[tuple[int, int], ...]
-    compressed: bool = False
-    cuda: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class PackageCode:
     """An installed distribution with device code.
 
@@ -139,7 +129,7 @@ class PackageCode:
     name: str
     version: str
     loaded: bool
-    code: tuple[CodePart, ...]
+    code: tuple[DeviceCode, ...]
 
 
 @dataclass(frozen=True)

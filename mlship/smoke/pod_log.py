@@ -6,7 +6,7 @@ from typing import Literal
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.errors import UsageError
 from mlship.smoke.events import Event, Stage, parse_event
-from mlship.smoke.log_lines import last_lines, without_own_requests
+from mlship.smoke.remedy import last_lines, without_own_requests
 from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
 from mlship.versioned import parse_line

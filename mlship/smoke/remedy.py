@@ -1,8 +1,8 @@
-"""How a process ended, and the usual fix of a failure, from the text that it left behind. Pure."""
+"""How a process ended, its last lines, and the usual fix of a failure, from what it left behind. Pure."""
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlship.engine.base import ExitState, ImageInfo
@@ -15,6 +15,8 @@ from mlship.smoke.spec import SmokeSpec
 from mlship.system_packages import package_of_library, package_of_program
 from mlship.units import size
 
+LOG_LINES = 40
+_EARLY_LINES = 5
 _TESTS = re.compile(r"(?:-packages/|No module named ')([\w./-]*?)[/.]tests(?=[/.'])")
 _ABSENT = re.compile(r"No such file or directory|FileNotFoundError|No module named|not found|does not exist")
 _MODULE = re.compile(r"No module named '?([\w.]+)")
@@ -180,3 +182,16 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def last_lines(lines: Iterable[str], *, gpu: bool) -> tuple[str, ...]:
+    """The last lines, after those that say why a GPU is not used: they are printed when the model loads."""
+    printed = [line.rstrip() for line in lines if line.strip()]
+    early = [line for line in printed[:-LOG_LINES] if gpu and of_text(line)]
+    return (*early[:_EARLY_LINES], *printed[-LOG_LINES:])
+
+
+def without_own_requests(lines: Iterable[str], spec: SmokeSpec) -> list[str]:
+    """A server's lines without those about the test's own requests."""
+    ours = tuple(f'"{ask}' for ask in (f"GET {spec.live} ", f"GET {spec.ready} ", spec.asked.shown))
+    return [line for line in lines if not any(request in line for request in ours)]

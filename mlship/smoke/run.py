@@ -17,7 +17,7 @@ from mlship.smoke.events import Event, Hello, Stop, parse_event
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 from mlship.smoke.judge.gpu import gpu_names, is_simulated
 from mlship.smoke.judge.verdict import judge
-from mlship.smoke.log_lines import LOG_LINES, last_lines, without_own_requests
+from mlship.smoke.remedy import LOG_LINES, last_lines, without_own_requests
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from mlship.smoke.events import CodePart, InstalledCode, PackageCode
+from mlship.driver.device_code import DeviceCode
+from mlship.smoke.events import InstalledCode, PackageCode
 from mlship.smoke.gpu_seen import CudaSeen, FrameworkUse, GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen
 from mlship.smoke.seen import Observed
 from tests.helpers.smoke_events import GOOD, MODEL
@@ -40,7 +41,7 @@ IDLE = replace(AFTER, nvml=NVML)
 
 
 CODE = InstalledCode(
-    (PackageCode("torch", "2.6.0", loaded=True, code=(CodePart(((7, 0), (8, 0), (9, 0)), (), ()),)),), unread=0
+    (PackageCode("torch", "2.6.0", loaded=True, code=(DeviceCode(((7, 0), (8, 0), (9, 0)), (), ()),)),), unread=0
 )
 
 

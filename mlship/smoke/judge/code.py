@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from mlship.smoke.events import CodePart, InstalledCode, PackageCode
+from mlship.driver.device_code import DeviceCode
+from mlship.smoke.events import InstalledCode, PackageCode
 from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
 from mlship.smoke.seen import Observed
 
@@ -52,12 +53,12 @@ def _missing(package: PackageCode, wanted: Iterable[tuple[int, int]]) -> tuple[t
     return tuple(one for one in wanted if not any(_serves(part, one) for part in package.code))
 
 
-def _serves(part: CodePart, capability: tuple[int, int]) -> bool:
+def _serves(part: DeviceCode, capability: tuple[int, int]) -> bool:
     """A driver can compile PTX for the same and newer GPUs, unless the PTX is of a newer CUDA than its own."""
     return _runs(part, capability) or any(ptx <= capability for ptx in part.ptx)
 
 
-def _runs(part: CodePart, capability: tuple[int, int]) -> bool:
+def _runs(part: DeviceCode, capability: tuple[int, int]) -> bool:
     """Machine code runs on its own major and newer minors."""
     major, minor = capability
     return capability in part.specific or any(has == major and at_least <= minor for has, at_least in part.cubins)

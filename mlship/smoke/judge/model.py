@@ -1,12 +1,12 @@
 """What the model's part proves. Pure: observations in, checks out."""
 
+from mlship.smoke import output
 from mlship.smoke.events import Failed, StageName
-from mlship.smoke.judge.answer import answer_checks, unanswered
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
 from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
-from mlship.smoke.seen import ModelRun, Observed
+from mlship.smoke.seen import Observed
 from mlship.smoke.spec import SmokeSpec
-from mlship.units import duration, few, size
+from mlship.units import count_of, duration, few, size
 
 SLOW_JIT = 5.0  # seconds
 _WHERE: dict[StageName, str] = {
@@ -23,10 +23,12 @@ def model_checks(observed: Observed) -> tuple[Check, ...]:
     if observed.spec.load is None:
         return (skipped("model.load", "mlship.yaml has no `model.load`: the server alone is tested"),)
     return (
-        _import(observed),
-        _load(observed),
+        _done("model.import", "import", observed),
+        _done("model.load", "load", observed),
         _warm(observed),
-        *_answer(observed),
+        _finite(observed),
+        _shape(observed),
+        _golden(observed),
         _any_user(observed),
         _compiled(observed),
         *_jit(observed),
@@ -34,12 +36,9 @@ def model_checks(observed: Observed) -> tuple[Check, ...]:
     )
 
 
-def _import(observed: Observed) -> Check:
-    return _stage("model.import", "import", observed) or passed("model.import", _took("import", observed.model))
-
-
-def _load(observed: Observed) -> Check:
-    return _stage("model.load", "load", observed) or passed("model.load", _took("load", observed.model))
+def _done(check: str, stage: StageName, observed: Observed) -> Check:
+    done = observed.model.done(stage)
+    return _stage(check, stage, observed) or passed(check, duration(done.seconds) if done else "")
 
 
 def _warm(observed: Observed) -> Check:
@@ -133,16 +132,68 @@ def _stack(log: tuple[str, ...]) -> list[str]:
     return [line for line in log[start + 1 :] if '"<string>"' not in line and "<frozen" not in line]
 
 
-def _took(stage: StageName, run: ModelRun) -> str:
-    done = run.done(stage)
-    return duration(done.seconds) if done else ""
+def _finite(observed: Observed) -> Check:
+    answer = observed.model.output
+    if answer is None:
+        return _stage("model.finite", "answer", observed) or skipped("model.finite", "not reached")
+    count, bad = sum(1 for _ in output.numbers(answer.value)), output.not_finite(answer.value)
+    if bad:
+        path, value = bad[0]
+        return failed(
+            "model.finite",
+            f"{len(bad)} of {count} numbers are not finite, the first is {value} at {path or 'the output'}",
+            fix("model.finite", "not_finite"),
+        )
+    if count == 0:
+        return warned("model.finite", "the answer contains no number", fix("model.finite", "no_number"))
+    return passed("model.finite", count_of(count, "number"))
 
 
-def _answer(observed: Observed) -> tuple[Check, ...]:
+def _shape(observed: Observed) -> Check:
+    answer, declared = observed.model.output, observed.spec.output_shape
+    if declared is None or answer is None:
+        return skipped(
+            "model.shape", "not reached" if declared is not None else "mlship.yaml has no `model.output_shape`"
+        )
+    found = list(output.arrays(answer.value))
+    fitting = next((array for array in found if output.fits(array.shape, declared)), None)
+    if fitting is None:
+        return failed(
+            "model.shape",
+            f"declared {_dimensions(declared)}, found {', '.join(map(_described, found[:5])) or 'no array'}",
+            fix("model.shape", "other"),
+        )
+    return passed("model.shape", _described(fitting))
+
+
+def _described(array: output.Array) -> str:
+    return f"{array.path} {_dimensions(array.shape)}".strip()
+
+
+def _dimensions(shape: tuple[int | None, ...] | None) -> str:
+    if shape is None:
+        return "ragged"
+    return " x ".join("any" if size is None else str(size) for size in shape) or "a single value"
+
+
+def _golden(observed: Observed) -> Check:
+    """Whether the answer equals the recorded one."""
     answer, spec = observed.model.output, observed.spec
-    if answer is not None:
-        return answer_checks(answer, spec)
-    return unanswered(_stage("model.finite", "answer", observed), spec)
+    if spec.golden is None or answer is None:
+        return skipped(
+            "model.golden", "not reached" if spec.golden is not None else "mlship.yaml has no `model.golden`"
+        )
+    if not answer.golden:
+        return failed("model.golden", f"{spec.golden} is not in the image", fix("model.golden", "absent"))
+    found = output.deviation_from(answer.value, answer.golden[0], spec.rtol, spec.atol)
+    if found.equal:
+        away = f"at most {found.difference:.1e} away" if found.difference else "identical"
+        return passed("model.golden", f"{count_of(found.numbers, 'number')}, {away}")
+    seen = found.mismatch or (
+        f"{found.off} of {found.numbers} numbers differ, the worst by {found.difference:.3g} "
+        f"at {found.path or 'the output'} (rtol {spec.rtol:g}, atol {spec.atol:g})"
+    )
+    return failed("model.golden", seen, fix("model.golden", "other"))
 
 
 def _any_user(observed: Observed) -> Check:

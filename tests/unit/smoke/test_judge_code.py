@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mlship.cuda.fit.judge import Stack, judge_stack
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.versions import Capability, Cuda
-from mlship.smoke.events import CodePart, InstalledCode, PackageCode
+from mlship.driver.device_code import DeviceCode
+from mlship.smoke.events import InstalledCode, PackageCode
 from mlship.smoke.judge.code import gpu_code
 from mlship.smoke.result import Check
 from mlship.smoke.seen import Observed
@@ -26,7 +27,7 @@ def on_cpu(code: InstalledCode | None, *capabilities: str) -> Observed:
     return replace(GOOD, model=replace(MODEL, events=events), spec=spec)
 
 
-def package(*parts: CodePart, loaded: bool = True) -> InstalledCode:
+def package(*parts: DeviceCode, loaded: bool = True) -> InstalledCode:
     return InstalledCode((PackageCode("faiss-gpu-cu12", "1.14.1", loaded, parts),), unread=0)
 
 
@@ -51,13 +52,13 @@ def test_it_agrees_with_the_match(
         ptx=Capability(*min(ptx)) if ptx else None,
     )  # fmt: skip
     host = HostProfile("h", "580.95.05", (HostGpu("GPU", str(capability)),), "linux/amd64")
-    status = check(on_cpu(package(CodePart(cubins, specific, ptx)), str(capability))).status
+    status = check(on_cpu(package(DeviceCode(cubins, specific, ptx)), str(capability))).status
     reasons = [reason.kind for reason in judge_stack(stack, host).reasons]
     assert (status == "pass") == (not {"arch-dropped", "arch-too-new"} & set(reasons))
 
 
 def test_a_loaded_package_without_code_fails_and_another_is_a_warning() -> None:
-    only = CodePart(((7, 0), (8, 0)), (), ())
+    only = DeviceCode(((7, 0), (8, 0)), (), ())
     bad = check(on_cpu(package(only), "8.0", "12.0"))
     assert (bad.status, bad.seen) == ("fail", "faiss-gpu-cu12 1.14.1 has no code for 12.0, only for 7.0, 8.0")
     assert check(on_cpu(package(only, loaded=False), "8.0", "12.0")).status == "warn"
@@ -65,19 +66,19 @@ def test_a_loaded_package_without_code_fails_and_another_is_a_warning() -> None:
 
 
 def test_ptx_is_named_as_what_a_driver_must_compile() -> None:
-    part = CodePart(((8, 0),), (), ((9, 0),))
+    part = DeviceCode(((8, 0),), (), ((9, 0),))
     seen = check(on_cpu(package(part), "8.0", "12.0")).seen
     assert seen.endswith("for 8.0, 12.0; as PTX, which the driver must compile: faiss-gpu-cu12 for 12.0")
 
 
 @pytest.mark.parametrize("text", ["x", "8", "8.0.1", "-1.0", ""])
 def test_a_label_that_holds_anything_is_unknown(text: str) -> None:
-    assert check(on_cpu(package(CodePart(((8, 0),), (), ())), "8.0", text)).status == "skip"
+    assert check(on_cpu(package(DeviceCode(((8, 0),), (), ())), "8.0", text)).status == "skip"
 
 
 def test_one_library_of_a_package_with_code_is_enough() -> None:
-    hopper = CodePart((), ((9, 0),), ())
-    assert check(on_cpu(package(hopper, CodePart(((7, 5),), (), ())), "7.5")).status == "pass"
+    hopper = DeviceCode((), ((9, 0),), ())
+    assert check(on_cpu(package(hopper, DeviceCode(((7, 5),), (), ())), "7.5")).status == "pass"
     assert check(on_cpu(package(hopper), "7.5")).status == "fail"
 
 
