@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from mlship.cuda.tables.lookup import cuda_library_of
+from mlship.cuda.tables.rows import CudaLibrary
 from mlship.driver.codes import code_table, cuda_version
 from mlship.known_texts import first_match
 from mlship.smoke.result import fix
@@ -16,14 +18,8 @@ class GpuCause:
     remedy: str
 
 
-_LIBRARY = re.compile(
-    r"(?P<file>lib(?P<name>cudart|cublasLt|cublas|cudnn|cufft|curand|cusparse|cusolver|nvrtc|nvJitLink|nccl)\w*"
-    r"\.so\.(?P<major>\d+)[\d.]*): cannot open shared object file"
-)
-_PACKAGES = {"cudart": "cuda-runtime", "cublasLt": "cublas", "nvrtc": "cuda-nvrtc", "nvJitLink": "nvjitlink"}
-_SUFFIXED = {"cudnn", "nccl"}  # the others dropped their -cu13
-_CUDA_OF = {("cufft", 10): 11, ("cufft", 11): 12, ("cufft", 12): 13}  # by soname, where it is not CUDA's own
-_LIKE_CUDA = {"cudart", "cublasLt", "cublas", "nvrtc", "nvJitLink"}
+_LIBRARY = re.compile(r"(?P<file>lib\w+\.so\.(?P<major>\d+)[\d.]*): cannot open shared object file")
+_CUFFT = {10: 11, 11: 12, 12: 13}  # CUDA by the major of libcufft, which is not CUDA's own
 _WANTS = re.compile(r"Require cuDNN (?P<cudnn>\d[\d.]*\*?) and CUDA (?P<cuda>\d[\d.]*\*?)")
 
 
@@ -46,19 +42,24 @@ def of_text(text: str, driver: int | None = None) -> GpuCause | None:
 
 def missing_library(text: str, driver: int | None = None) -> GpuCause | None:
     """A CUDA library that something needs and the loader does not find in the image."""
-    found = _LIBRARY.search(text)
-    if found is None:
+    named = ((one, cuda_library_of(one["file"])) for one in _LIBRARY.finditer(text))
+    found, library = next((pair for pair in named if pair[1]), (None, None))
+    if found is None or library is None:
         return None
-    name, number = found["name"], int(found["major"])
-    wants = _WANTS.search(text)
-    major = number if name in _LIKE_CUDA else _CUDA_OF.get((name, number)) or _major_of(wants)
-    part = f"cuDNN {number}" if name == "cudnn" else f"CUDA {major}" if major else "CUDA"
+    number, wants = int(found["major"]), _WANTS.search(text)
+    if library.name == "nvidia-cufft":
+        major = _CUFFT.get(number)
+    elif library.suffixed == "none" or "{major}" not in library.sonames[0]:  # its own
+        major = int(wants["cuda"].partition(".")[0]) if wants else None
+    else:
+        major = number
+    part = f"cuDNN {number}" if library.name == "nvidia-cudnn" else f"CUDA {major}" if major else "CUDA"
     why = f"{found['file']} of {part} is not found in the image{_offered(driver)}"
     if major and driver and major > driver // 1000:
         return GpuCause(why, fix("gpu.used", "newer_cuda", major=str(driver // 1000)))
     if "onnxruntime" in text:
         return GpuCause(why, fix("gpu.used", "onnxruntime", which=""))
-    return GpuCause(why, fix("gpu.used", "package", package=_package(name, major)))
+    return GpuCause(why, fix("gpu.used", "package", package=_package(library, major)))
 
 
 def _wants(text: str, driver: int | None) -> GpuCause | None:
@@ -85,15 +86,10 @@ def _listed(text: str) -> GpuCause | None:
     return GpuCause(match.why(**values), match.hint())
 
 
-def _major_of(wants: re.Match[str] | None) -> int | None:
-    return int(wants["cuda"].partition(".")[0]) if wants else None
-
-
-def _package(name: str, major: int | None) -> str:
-    stem = f"nvidia-{_PACKAGES.get(name, name)}"
+def _package(library: CudaLibrary, major: int | None) -> str:
     if major is None:
-        return f"the {stem} of your CUDA"
-    return f"{stem}-cu{major}" if major < 13 or name in _SUFFIXED else stem
+        return f"the {library.name} of your CUDA"
+    return f"{library.name}-cu{major}" if major < 13 or not library.plain else library.name
 
 
 def _offered(driver: int | None) -> str:

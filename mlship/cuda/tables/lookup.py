@@ -226,6 +226,13 @@ def is_far_newer(package: str, version: str) -> bool:
     return wanted.major > end.major or (wanted.major == end.major and wanted.minor - last > 1)
 
 
+def cuda_library_of(file: str) -> CudaLibrary | None:
+    """The distribution that brings a library of CUDA, such as libcudnn_ops.so.9; None for any other file."""
+    stems = ((soname.partition(".so")[0], library) for library in tables().libraries for soname in library.sonames)
+    found = [(len(stem), library) for stem, library in stems if file.startswith(stem)]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
 def library_pin(name: str, version: str) -> LibraryPin | None:
     """What the pin of a CUDA library says about CUDA; None for any other distribution.
 

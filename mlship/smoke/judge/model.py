@@ -152,9 +152,7 @@ def _finite(observed: Observed) -> Check:
 def _shape(observed: Observed) -> Check:
     answer, declared = observed.model.output, observed.spec.output_shape
     if declared is None or answer is None:
-        return skipped(
-            "model.shape", "not reached" if declared is not None else "mlship.yaml has no `model.output_shape`"
-        )
+        return skipped("model.shape", "mlship.yaml has no `model.output_shape`" if declared is None else "not reached")
     found = list(output.arrays(answer.value))
     fitting = next((array for array in found if output.fits(array.shape, declared)), None)
     if fitting is None:
@@ -180,9 +178,7 @@ def _golden(observed: Observed) -> Check:
     """Whether the answer equals the recorded one."""
     answer, spec = observed.model.output, observed.spec
     if spec.golden is None or answer is None:
-        return skipped(
-            "model.golden", "not reached" if spec.golden is not None else "mlship.yaml has no `model.golden`"
-        )
+        return skipped("model.golden", "mlship.yaml has no `model.golden`" if spec.golden is None else "not reached")
     if not answer.golden:
         return failed("model.golden", f"{spec.golden} is not in the image", fix("model.golden", "absent"))
     found = output.deviation_from(answer.value, answer.golden[0], spec.rtol, spec.atol)

@@ -352,6 +352,8 @@ def load_fails(message: str, device: str) -> Check:
         ("libcublas.so.13" + NOT_FOUND, "cpu", "add nvidia-cublas to requirements.in"),
         ("libcublas.so.13" + NOT_FOUND, "gpu", "lock a build for CUDA 12"),
         ("libcufft.so.11" + NOT_FOUND, "gpu", "add nvidia-cufft-cu12 to requirements.in"),
+        ("libcusparseLt.so.0" + NOT_FOUND, "gpu", "add the nvidia-cusparselt of your CUDA to requirements.in"),
+        ("libcupti.so.12" + NOT_FOUND, "gpu", "add nvidia-cuda-cupti-cu12 to requirements.in"),
         ("Found no NVIDIA driver on your system", "cpu", "--on gpu"),
         ("Torch not compiled with CUDA enabled", "gpu", "CUDA build of torch"),
         ("CUDA driver version is insufficient for CUDA runtime version", "gpu", "update the host's driver"),
