@@ -13,28 +13,23 @@ from typer.core import TyperGroup
 from mlship import __version__
 from mlship.cli.audit import audit_command
 from mlship.cli.build import build_command
-from mlship.cli.ci import ci_command
+from mlship.cli.ci import ci_command, schema_command, training_record_command
 from mlship.cli.convert import convert_command
-from mlship.cli.dockerfile import dockerfile_command
 from mlship.cli.doctor import doctor
-from mlship.cli.export import export_command
 from mlship.cli.fetch import fetch_command
 from mlship.cli.fits import fits_command
 from mlship.cli.hosts import hosts
 from mlship.cli.init import init_command
-from mlship.cli.inspect import inspect_command
+from mlship.cli.inspect import inspect_command, verify_command
 from mlship.cli.kubernetes import kubernetes_command
 from mlship.cli.lock import lock_command
 from mlship.cli.models import models, register_command
-from mlship.cli.plan import plan_command
+from mlship.cli.plan import dockerfile_command, export_command, plan_command
 from mlship.cli.rebuild import rebuild_command
 from mlship.cli.scan import scan_command
-from mlship.cli.schema import schema_command
 from mlship.cli.shadow import shadow
 from mlship.cli.size import size_command
 from mlship.cli.smoke import smoke_command
-from mlship.cli.training_record import training_record_command
-from mlship.cli.verify import verify_command
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`mlship ci`."""
+"""`mlship ci`, `mlship schema` and `mlship training-record`: files to save."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -27,3 +27,24 @@ def ci_command(
 
     config, _ = load_unfinished(directory)
     emit(pipeline(service.value, config))
+
+
+def schema_command() -> None:
+    """Print the JSON schema of mlship.yaml, for editors."""
+    import json
+
+    from mlship.console import emit
+    from mlship.project.config import config_schema
+
+    emit(json.dumps(config_schema(), indent=2))
+
+
+def training_record_command() -> None:
+    """Print a script that records the libraries of a training.
+
+    Copy it beside the training script; it needs no mlship. `model.metadata` in mlship.yaml names what it writes.
+    """
+    from mlship.console import emit
+    from mlship.resources import read_template
+
+    emit(read_template("training_record.py").rstrip("\n"))

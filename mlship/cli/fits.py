@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Capabilities, Driver, Json
+from mlship.cli.options import HERE, Capabilities, Driver, Json, check_host
 
 if TYPE_CHECKING:
     from mlship.lock.foreign import ForeignLock
@@ -54,7 +54,6 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     """
     from dataclasses import replace
 
-    from mlship.cli.options import check_host
     from mlship.console import emit
     from mlship.cuda.fit.fits import fit_lock
     from mlship.cuda.hosts.nvml import fleet_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.fetch import lock_sources
-from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platforms, platforms_of
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platforms, fleet_finder, platforms_of
 
 if TYPE_CHECKING:
     from mlship.build.prepare import FindFleet
@@ -46,7 +46,6 @@ def lock_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     Existing pins stay if they still fit. For a model on GPUs, mlship first chooses the newest CUDA that every host can
     run. It then starts the server once in a build to trace its imports: only these modules get precompiled bytecode.
     """
-    from mlship.cli.options import fleet_finder
     from mlship.errors import UsageError
     from mlship.lock.compile import Upgrade
     from mlship.project.base import for_platform

@@ -1,6 +1,20 @@
-"""`mlship plan`."""
+"""`mlship plan`, `mlship dockerfile` and `mlship export`: what a build does, without building."""
 
-from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform, fleet_finder
+
+
+class Export(StrEnum):
+    """What is written."""
+
+    BUILD = "build"
+    TRITON = "triton"
+    COMPOSE = "compose"
 
 
 def plan_command(
@@ -12,7 +26,6 @@ def plan_command(
 ) -> None:
     """Show what will be built, and why. Needs no container engine and no network."""
     from mlship.build.prepare import prepare
-    from mlship.cli.options import fleet_finder
     from mlship.console import emit, warn
     from mlship.report.plan import show_plan
 
@@ -23,3 +36,76 @@ def plan_command(
         emit(prepared.plan.to_json())
     else:
         show_plan(prepared.plan)
+
+
+def dockerfile_command(
+    directory: Directory = HERE,
+    platform: Platform = None,
+    driver: Driver = None,
+    compute_capability: Capabilities = None,
+) -> None:
+    """Print the Dockerfile that `mlship build` builds."""
+    from mlship.build.prepare import prepare
+    from mlship.console import emit
+
+    emit(prepare(directory, platform, fleet_finder(directory, driver, compute_capability)).dockerfile)
+
+
+def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the build.", show_default=False)],
+    secrets: Annotated[
+        Path | None,
+        typer.Option("--secrets", metavar="FOLDER", help="New folder for pip's settings here, with credentials."),
+    ] = None,
+    as_: Annotated[
+        Export, typer.Option("--as", help="The build, ONNX models for Triton, or a Compose file.")
+    ] = Export.BUILD,
+    directory: Directory = HERE,
+    platform: Platform = None,
+    driver: Driver = None,
+    compute_capability: Capabilities = None,
+) -> None:
+    """Write a folder that `docker build` builds without mlship.
+
+    It holds the Dockerfile and every file that it needs, and gives the same layers as `mlship build`. Its image is
+    not proven; `mlship smoke` proves it. With `--as triton`, the folder is a model repository of Triton. With
+    `--as compose`, it runs the server with Prometheus and Grafana on one machine.
+    """
+    if as_ is not Export.BUILD:
+        if secrets or platform or driver or compute_capability:
+            from mlship.errors import UsageError
+
+            raise UsageError(f"`--as {as_}` takes no other options than `-C`", hint="remove them")
+        (_export_triton if as_ is Export.TRITON else _export_compose)(directory, folder)
+        return
+    from mlship.build.export import export as write
+    from mlship.build.prepare import prepare
+    from mlship.console import say, warn
+
+    prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
+    for warning in prepared.warnings:
+        warn(warning)
+    done = write(prepared, folder, secrets)
+    say(f"wrote {done.folder} ({done.files} files); its README.md has the commands that build it")
+    if done.secrets and not secrets:
+        say(f"builds on this machine use pip's settings ({', '.join(done.secrets)}): `--secrets FOLDER` writes them")
+
+
+def _export_triton(directory: Path, folder: Path) -> None:
+    from mlship.console import say
+    from mlship.deploy.triton import export_triton
+    from mlship.project.load import load_config
+
+    for model in export_triton(directory, load_config(directory), folder):
+        say(f"wrote {folder / model.name}, from {model.path}")
+        for note in model.notes:
+            say(f"  {note}")
+
+
+def _export_compose(directory: Path, folder: Path) -> None:
+    from mlship.console import say
+    from mlship.deploy.compose import export_compose
+    from mlship.project.load import load_config
+
+    files = export_compose(directory, load_config(directory), folder)
+    say(f"wrote {folder} ({', '.join(files)}); the first lines of compose.yaml have the command")

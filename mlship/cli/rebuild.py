@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, show_result
+from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, check_smoke, show_result
 
 if TYPE_CHECKING:
     from mlship.build.rebuild import RebuildReport
@@ -45,7 +45,6 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
     from mlship.build.rebuild import RebuildOptions, check_rebuildable, version_warning
     from mlship.build.rebuild import rebuild as run
     from mlship.build.record import read_metadata
-    from mlship.cli.options import check_smoke
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import warn
     from mlship.engine import connect
