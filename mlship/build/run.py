@@ -290,13 +290,13 @@ def _prove(
 ) -> "SmokeReport | None":
     if not options.smoke:
         return None
-    from mlship.smoke.run import smoke
+    from mlship.smoke.run import Bench, smoke
 
     reporter.step("testing the image as it will run in production")
     gpu = prepared.plan.gpu
     spec = SmokeSpec.from_config(prepared.config, gpu.architectures if gpu else ())
     values = _test_values(prepared)
-    report = smoke(engine, tag, spec, reporter.step, device=options.smoke, env=values)
+    report = smoke(Bench(engine, tag, spec, reporter.step, device=options.smoke, env=values))
     _keep_code(prepared, report)
     return report
 

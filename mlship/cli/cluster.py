@@ -1,5 +1,6 @@
 """`mlship smoke --kubernetes`: the Job that is printed, or created and judged."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,7 @@ class ClusterOptions:
     context: str | None
     namespace: str | None
     node: str | None
-    selector: tuple[str, ...]
+    node_selector: tuple[str, ...]
     claim: str | None
     pull_secret: str | None
     env_secret: str | None
@@ -66,9 +67,10 @@ class ClusterOptions:
         """
         from mlship.errors import UsageError
 
-        given = [flag for flag, value in self._flags() if value]
-        if not self.kubernetes and given:
-            raise UsageError(f"`{given[0]}` needs `--kubernetes`", hint=f"add `--kubernetes`, or remove `{given[0]}`")
+        first = next((name for name, value in vars(self).items() if value), "kubernetes")
+        if not self.kubernetes and first != "kubernetes":
+            flag = f"--{first.replace('_', '-')}"
+            raise UsageError(f"`{flag}` needs `--kubernetes`", hint=f"add `--kubernetes`, or remove `{flag}`")
         if self.apply and self.log:
             raise UsageError("`--apply` cannot be used with `--log`", hint="remove one of them")
         if self.kubernetes and record_golden:
@@ -80,35 +82,29 @@ class ClusterOptions:
                 "`--attest` needs `--apply`: a proof is about a test that mlship ran itself", hint="add `--apply`"
             )
 
-    def placement(self) -> "Placement":
+    def placement(self, spec: "SmokeSpec") -> "Placement":
         """Where the Job runs.
 
         Raises:
-            UsageError: a selector is not KEY=VALUE.
+            UsageError: a selector is not KEY=VALUE, or the test needs variables that no Secret has.
         """
         from mlship.errors import UsageError
         from mlship.smoke.cluster.job import Placement
 
-        bad = next((text for text in self.selector if not text.partition("=")[0] or "=" not in text), None)
-        if bad is not None:
-            raise UsageError(f"`--node-selector {bad}` is not KEY=VALUE", hint="`kubectl get nodes --show-labels`")
-        labels = {key: value for key, _, value in (text.partition("=") for text in self.selector)}
+        labels: dict[str, str] = {}
+        for text in self.node_selector:
+            key, equals, labels[key] = text.partition("=")
+            if not key or not equals:
+                raise UsageError(f"`--node-selector {text}` is not KEY=VALUE", hint="`kubectl get nodes --show-labels`")
+        if spec.env and self.env_secret is None:
+            literals = " ".join(f"--from-literal={name}=..." for name in spec.env)
+            raise UsageError(
+                f"the smoke test needs {', '.join(spec.env)}, and their values must not be in the Job",
+                hint=f"`kubectl create secret generic smoke-env {literals}`, then add `--env-secret smoke-env`",
+            )
         if self.node:
             labels["kubernetes.io/hostname"] = self.node
         return Placement(self.namespace, labels, self.claim, self.pull_secret, self.env_secret)
-
-    def _flags(self) -> tuple[tuple[str, object], ...]:
-        return (
-            ("--apply", self.apply),
-            ("--log", self.log),
-            ("--context", self.context),
-            ("--namespace", self.namespace),
-            ("--node", self.node),
-            ("--node-selector", self.selector),
-            ("--claim", self.claim),
-            ("--pull-secret", self.pull_secret),
-            ("--env-secret", self.env_secret),
-        )
 
 
 def smoke_in_kubernetes(  # noqa: PLR0913  called once
@@ -122,6 +118,8 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
     json: bool,
 ) -> "SmokeReport | None":
     """The judged test, if there was one; otherwise the Job is printed."""
+    from uuid import uuid4
+
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say
     from mlship.registry.images import image_in_registry
@@ -137,45 +135,28 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
     )
     listen = say if verbose else lambda _line: None
     if options.log is not None:
-        return report_of_log(test, info, read_pod_log(_text_of(options.log)), None, listen)
-    where = options.placement()
-    _check_env(spec, where)
+        saved = options.log
+        text = sys.stdin.read() if str(saved) == "-" else saved.read_text(encoding="utf-8", errors="replace")
+        return report_of_log(test, info, read_pod_log(text), None, listen)
+    where = options.placement(spec)
     name = f"mlship-smoke-{info.id.removeprefix('sha256:')[:10]}"
     if not options.apply:
         _print(test, where, name, image, json=json)
         return None
     cluster = Cluster(options.context, options.namespace)
     step = ConsoleReporter(verbose=verbose).step
-    report = smoke_on_cluster(cluster, test, info, where, f"{name}-{_random()}", step, listen)
+    report = smoke_on_cluster(cluster, test, info, where, f"{name}-{uuid4().hex[:6]}", step, listen)
     if attest and report.passed:
-        from mlship.proof.attach import attach_proof
-
-        attached = attach_proof(image, info.id, report, (), f"Kubernetes {cluster.version()}")
-        say(f"attached the proof {attached}")
+        attach_result(image, info.id, report, f"Kubernetes {cluster.version()}")
     return report
 
 
-def _random() -> str:
-    from uuid import uuid4
+def attach_result(image: str, digest: str, report: "SmokeReport", engine: str, platform: str = "") -> None:
+    """Attach the proof to an image in its registry; see `attach_proof`."""
+    from mlship.console import say
+    from mlship.proof.attach import attach_proof
 
-    return uuid4().hex[:6]
-
-
-def _text_of(file: Path) -> str:
-    import sys
-
-    return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8", errors="replace")
-
-
-def _check_env(spec: "SmokeSpec", where: "Placement") -> None:
-    from mlship.errors import UsageError
-
-    if spec.env and where.env_secret is None:
-        literals = " ".join(f"--from-literal={name}=..." for name in spec.env)
-        raise UsageError(
-            f"the smoke test needs {', '.join(spec.env)}, and their values must not be in the Job",
-            hint=f"`kubectl create secret generic smoke-env {literals}`, then add `--env-secret smoke-env`",
-        )
+    say(f"attached the proof {attach_proof(image, digest, report, (), engine, platform)}")
 
 
 def _print(test: "PodTest", where: "Placement", name: str, image: str, *, json: bool) -> None:

@@ -12,9 +12,9 @@ from mlship.cli.options import HERE, Directory, Json, On, show_result
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlship.cli.reporter import ConsoleReporter
-    from mlship.engine.base import Engine, ImageInfo
+    from mlship.engine.base import ImageInfo
     from mlship.smoke.result import SmokeReport
+    from mlship.smoke.run import Bench
     from mlship.smoke.seen import Device
     from mlship.smoke.spec import SmokeSpec
 
@@ -66,64 +66,46 @@ def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
     if kubernetes:
         device: Device | None = on.value if on else None
         report = cluster.smoke_in_kubernetes(image, asked, spec_of, device, attest=attest, verbose=verbose, json=json)
-        if report is not None:
-            _show(report, json=json)
-        return
-    _smoke_here(image, directory, spec_of, on, record_golden, attest=attest, verbose=verbose, json=json)
+    else:
+        report = _smoke_here(*_bench(image, spec_of, directory, on, verbose=verbose), record_golden, attest=attest)
+    if report is not None:
+        _show(report, json=json)
 
 
-def _smoke_here(  # noqa: PLR0913  private, and called once
-    image: str,
-    directory: Path,
-    spec_of: "Callable[[ImageInfo], SmokeSpec]",
-    on: On | None,
-    record_golden: Path | None,
-    *,
-    attest: bool,
-    verbose: bool,
-    json: bool,
-) -> None:
-    """Test a local image."""
+def _bench(
+    image: str, spec_of: "Callable[[ImageInfo], SmokeSpec]", directory: Path, on: On | None, *, verbose: bool
+) -> "tuple[Bench, ImageInfo]":
+    """How a local image is tested."""
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say
     from mlship.engine import connect
-    from mlship.smoke.run import find_image
-    from mlship.smoke.run import smoke as run_smoke
+    from mlship.smoke.run import Bench, find_image
 
-    engine, reporter = connect(), ConsoleReporter(verbose=verbose)
-    spec = spec_of(find_image(engine, image))
-    values = _values(spec, directory)
+    engine = connect()
+    info = find_image(engine, image)
+    spec = spec_of(info)
     device: Device = on.value if on else "gpu" if spec.gpu else "cpu"
-    if record_golden is not None:
-        _record(engine, image, spec, record_golden, reporter, device, values)
-        return
     listen = say if verbose else lambda _line: None
-    pushed = _pushed_image(engine, image) if attest else None
-    report = run_smoke(engine, image, spec, reporter.step, device=device, listen=listen, env=values)
-    if pushed is not None and report.passed:
-        _attach(engine, image, pushed, report)
-    _show(report, json=json)
+    return Bench(engine, image, spec, ConsoleReporter().step, listen, device, _values(spec, directory)), info
 
 
-def _pushed_image(engine: "Engine", image: str) -> "ImageInfo":
-    """A local image that has a digest in its registry."""
+def _smoke_here(bench: "Bench", info: "ImageInfo", record: Path | None, *, attest: bool) -> "SmokeReport | None":
+    """Test a local image; None if its answer is recorded instead."""
     from mlship.errors import UsageError
+    from mlship.smoke.run import smoke
 
-    found = engine.image(image)
-    if found is None or found.digest is None:
+    if record is not None:
+        _record(bench, record)
+        return None
+    if attest and info.digest is None:
         raise UsageError(
-            f"`{image}` has no digest of a registry, so a proof cannot name it",
-            hint=f"run `docker pull {image}`, with the containerd image store enabled",
+            f"`{bench.image}` has no digest of a registry, so a proof cannot name it",
+            hint=f"run `docker pull {bench.image}`, with the containerd image store enabled",
         )
-    return found
-
-
-def _attach(engine: "Engine", image: str, pushed: "ImageInfo", report: "SmokeReport") -> None:
-    from mlship.console import say
-    from mlship.proof.attach import attach_proof
-
-    attached = attach_proof(image, pushed.digest or "", report, (), engine.info().version, pushed.platform)
-    say(f"attached the proof {attached}")
+    report = smoke(bench)
+    if attest and report.passed:
+        cluster.attach_result(bench.image, info.digest or "", report, bench.engine.info().version, info.platform)
+    return report
 
 
 def _show(report: "SmokeReport", *, json: bool) -> None:
@@ -152,15 +134,7 @@ def conclude(report: "SmokeReport") -> None:
         raise CheckFailed(f"{report.image} is not proven: {bad.id}", hint=bad.remedy)
 
 
-def _record(  # noqa: PLR0913, PLR0917  private, and called once
-    engine: "Engine",
-    image: str,
-    spec: "SmokeSpec",
-    file: Path,
-    reporter: "ConsoleReporter",
-    device: "Device",
-    values: "Mapping[str, str]",
-) -> None:
+def _record(bench: "Bench", file: Path) -> None:
     from mlship.console import say
     from mlship.errors import UsageError
     from mlship.files import write_atomic
@@ -171,7 +145,7 @@ def _record(  # noqa: PLR0913, PLR0917  private, and called once
             f"`{file}` already exists, and a recorded answer is never overwritten",
             hint="remove it first, or record to another file and compare the two",
         )
-    write_atomic(file, record_golden(engine, image, spec, reporter.step, device=device, env=values))
+    write_atomic(file, record_golden(bench))
     say(f"wrote {file}; name it in mlship.yaml: `model: {{golden: {file}}}`")
 
 

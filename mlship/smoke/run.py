@@ -39,15 +39,15 @@ class Bench:
     Attributes:
         watch: called with each step as it starts.
         listen: called with each line that a container printed, once the container has ended.
-        device: given to the model and the server; the client needs no GPU.
-        env: added to the image's environment: the values of `smoke.env`.
+        device: "gpu" gives the model and the server all GPUs, and proves that the model ran on one.
+        env: added to the image's environment: the values of `smoke.env`, which no report shows.
     """
 
     engine: Engine
     image: str
     spec: SmokeSpec
     watch: Watch
-    listen: Watch
+    listen: Watch = lambda _line: None
     device: Device = "cpu"
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,34 +109,18 @@ class _Tail:
             self._queue.put(error)
 
 
-def smoke(  # noqa: PLR0913  few callers pass the last three
-    engine: Engine,
-    image: str,
-    spec: SmokeSpec,
-    watch: Watch,
-    *,
-    device: Device = "cpu",
-    listen: Watch = lambda _line: None,
-    env: Mapping[str, str] | None = None,
-) -> SmokeReport:
+def smoke(bench: Bench) -> SmokeReport:
     """Test an image as shipped: the model loads, warms and answers; the server starts, serves and stops.
-
-    Args:
-        watch: called with each step as it starts.
-        device: "gpu" gives the model and the server all GPUs, and proves that the model ran on one.
-        listen: called with each line that a container printed, once the container has ended.
-        env: added to the image's environment: the values of `smoke.env`, which no report shows.
 
     Raises:
         UsageError: there is no such image.
         EngineError, TransientError: from the engine, which may have no GPU.
     """
-    info = find_image(engine, image)
-    bench = Bench(engine, image, spec, watch, listen, device, env or {})
+    info, spec = find_image(bench.engine, bench.image), bench.spec
     model, by_any = _run_as_any_user(bench, info) if spec.load else (ModelRun((), None), None)
     testable = model.output or spec.load is None
     serve = _run_server(bench) if testable and info.command else None
-    report = report_of(image, Observed(spec, info, model, serve, device, by_any))
+    report = report_of(bench.image, Observed(spec, info, model, serve, bench.device, by_any))
     hide = hider(bench.env)
     checks = (replace(check, seen=hide(check.seen), remedy=hide(check.remedy)) for check in report.checks)
     return replace(report, checks=tuple(checks))
@@ -159,31 +143,23 @@ def report_of(image: str, observed: Observed) -> SmokeReport:
     )
 
 
-def record_golden(
-    engine: Engine,
-    image: str,
-    spec: SmokeSpec,
-    watch: Watch,
-    *,
-    device: Device = "cpu",
-    env: Mapping[str, str] | None = None,
-) -> str:
+def record_golden(bench: Bench) -> str:
     """The model's answer to the sample, as the JSON text of a golden file.
 
     Raises:
         UsageError: there is no such image.
         CheckFailed: the model does not answer with finite numbers.
     """
-    info = find_image(engine, image)
+    info, spec = find_image(bench.engine, bench.image), bench.spec
     if spec.load is None:
         raise UsageError(
             "nothing to record: the image's smoke test has no `model.load`",
             hint="set `model.load` in mlship.yaml, or check the server's answer by `smoke.request.expect`",
         )
-    watch("loading and warming the model")
-    model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, device, env or {}))
+    bench.watch("loading and warming the model")
+    model = _run_model(bench)
     output = model.output
-    checks, _ = judge(Observed(spec, info, model, None, device))
+    checks, _ = judge(Observed(spec, info, model, None, bench.device))
     wanted = {"model.import", "model.load", "model.warm", "model.finite"}
     bad = next((check for check in checks if check.id in wanted and check.status == "fail"), None)
     if bad or output is None:

@@ -12,7 +12,7 @@ from mlship.errors import EngineError
 from mlship.report.smoke import smoke_text
 from mlship.smoke.gpu_seen import GpuDevice
 from mlship.smoke.result import Check, SmokeReport
-from mlship.smoke.run import smoke
+from mlship.smoke.run import Bench, smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.docker.gpus import no_gpus
 from tests.helpers.patience import limit
@@ -102,7 +102,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 def on(scenario: Scenario, engine: Engine, image: str, folder: Path, **env: str) -> SmokeReport:
     with SimHost.make(scenario, folder / "host").in_containers():
-        return smoke(engine, image, SPEC, quiet, device="gpu", env=env)
+        return smoke(Bench(engine, image, SPEC, quiet, device="gpu", env=env))
 
 
 def failures(report: SmokeReport) -> list[Check]:
@@ -158,14 +158,14 @@ def test_a_faulty_driver_is_reported_with_its_code(
 
 
 def test_the_image_on_the_cpu_fails_with_the_cause(engine: Engine, image: str) -> None:
-    found = failures(smoke(engine, image, SPEC, quiet, device="cpu"))
+    found = failures(smoke(Bench(engine, image, SPEC, quiet, device="cpu")))
     assert [check.id for check in found] == ["model.load"]
     assert "libcuda.so.1: cannot open shared object file" in found[0].seen
     assert "--on gpu" in found[0].remedy
 
 
 def test_smoke_on_the_cpu_proves_only_what_the_cpu_can(engine: Engine, image: str) -> None:
-    report = smoke(engine, image, SPEC, quiet, device="cpu", env={"FALL_BACK": "1"})
+    report = smoke(Bench(engine, image, SPEC, quiet, device="cpu", env={"FALL_BACK": "1"}))
     assert report.passed
     assert (report.device, report.simulated) == ("cpu", False)
     assert {check.status for check in report.checks if check.id.startswith("gpu.")} == {"skip"}
@@ -173,7 +173,7 @@ def test_smoke_on_the_cpu_proves_only_what_the_cpu_can(engine: Engine, image: st
 
 def test_an_engine_without_gpu_support_is_an_engine_error(engine: Engine, image: str) -> None:
     with no_gpus(), pytest.raises(EngineError) as caught:
-        smoke(engine, image, SPEC, quiet, device="gpu")
+        smoke(Bench(engine, image, SPEC, quiet, device="gpu"))
     assert "--gpus all: the NVIDIA Container Toolkit is not set up" in caught.value.message
     assert "CDI: " in caught.value.message
 

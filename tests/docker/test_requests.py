@@ -7,7 +7,7 @@ import pytest
 from mlship.engine.base import Engine
 from mlship.project.request import SampleRequest
 from mlship.smoke.result import SmokeReport
-from mlship.smoke.run import smoke
+from mlship.smoke.run import Bench, smoke
 from mlship.smoke.spec import SmokeSpec
 from tests.helpers.smoke_images import built, quiet
 
@@ -118,7 +118,7 @@ def proven(engine: Engine, image: str, asked: SampleRequest, lines: list[str] | 
         request=asked,
         env=("TOKEN",),
     )
-    return smoke(engine, image, spec, quiet, env=VALUES, listen=(lines if lines is not None else []).append)
+    return smoke(Bench(engine, image, spec, quiet, env=VALUES, listen=(lines if lines is not None else []).append))
 
 
 @pytest.mark.parametrize("kind", REQUESTS)

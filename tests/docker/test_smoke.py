@@ -12,7 +12,7 @@ import pytest
 
 from mlship.engine.base import Engine
 from mlship.smoke.result import Check, SmokeReport
-from mlship.smoke.run import record_golden, smoke
+from mlship.smoke.run import Bench, record_golden, smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.helpers.faulty import DOCKERFILE, FILES
 from tests.helpers.patience import limit
@@ -74,7 +74,7 @@ def test_a_model_that_looks_up_its_user_is_a_warning_for_other_users(engine: Eng
 
 
 def run_smoke(engine: Engine, image: str, fault: str, spec: SmokeSpec = SPEC) -> SmokeReport:
-    return smoke(engine, image, spec, quiet, env={"FAULT": fault})
+    return smoke(Bench(engine, image, spec, quiet, env={"FAULT": fault}))
 
 
 def failures(report: SmokeReport) -> list[Check]:
@@ -167,7 +167,7 @@ def test_another_answer_than_recorded_and_another_shape(engine: Engine, image: s
 
 
 def test_the_answer_can_be_recorded(engine: Engine, image: str) -> None:
-    assert '"scores"' in record_golden(engine, image, replace(SPEC, golden=None), quiet)
+    assert '"scores"' in record_golden(Bench(engine, image, replace(SPEC, golden=None), quiet))
 
 
 def test_root_is_refused(engine: Engine, image: str, tmp_path: Path) -> None:
@@ -192,14 +192,14 @@ def test_the_dockerfile_that_blogs_recommend_fails(engine: Engine, tmp_path: Pat
     (tmp_path / "wheel.py").write_text(WHEEL)
     spec = replace(SPEC, weights=(), golden=None, output_shape=(1,), startup_seconds=1)
     with built(engine, tmp_path, BLOG) as tag:
-        found = failures(smoke(engine, tag, spec, quiet))
+        found = failures(smoke(Bench(engine, tag, spec, quiet)))
         assert [check.id for check in found] == ["model.import"]
         assert "No module named 'predictor'" in found[0].seen
         assert "install into /opt/venv" in found[0].remedy
         assert "user 1001" in found[0].remedy
         # The control: as root, the same image finds the package, so there is no other fault.
         with built(engine, tmp_path, f"FROM {tag}\nUSER 0\n") as as_root:
-            report = {check.id: check.status for check in smoke(engine, as_root, spec, quiet).checks}
+            report = {check.id: check.status for check in smoke(Bench(engine, as_root, spec, quiet)).checks}
             assert report["model.import"] == "pass"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mlship.engine.base import Engine
 from mlship.smoke.result import SmokeReport
-from mlship.smoke.run import smoke
+from mlship.smoke.run import Bench, smoke
 from mlship.smoke.spec import SmokeSpec
 from tests.helpers.smoke_images import built, quiet
 from tests.helpers.toy import SERVER
@@ -79,7 +79,7 @@ def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def run(engine: Engine, image: str, **env: str) -> SmokeReport:
-    return smoke(engine, image, SPEC, quiet, device="gpu", env=env)
+    return smoke(Bench(engine, image, SPEC, quiet, device="gpu", env=env))
 
 
 def test_cuda_is_proven(engine: Engine, image: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mlship.build.preflight import check_push, check_tag, smoke_device, unproven_name
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.run import BuildOptions, build
-from mlship.engine.base import BuildRequest, BuildWatcher, Disk, Engine, EngineInfo, Manifest
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, Manifest
 from mlship.errors import BuildError, EngineError, LockError, TransientError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
@@ -21,6 +21,7 @@ from mlship.project.base import for_platform
 from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
+from mlship.smoke.run import Bench
 from mlship.smoke.seen import Device
 from mlship.versioned import to_json
 from tests.helpers.attached import ATTESTATION, Attached
@@ -163,12 +164,12 @@ def test_names_that_other_runs_move_change_no_verdict(prepared: Prepared, monkey
     other = replace(IMAGE, id="sha256:other")
     engine = FakeEngine(built=IMAGE)
 
-    def smoke(_engine: Engine, image: str, *_: object, **__: object) -> SmokeReport:
+    def smoke(bench: Bench) -> SmokeReport:
         engine.images["toy:unproven-dev"] = engine.images["toy:dev"] = other
-        assert engine.images[image] == IMAGE
+        assert engine.images[bench.image] == IMAGE
         engine.untag("toy:unproven-dev")
         check = Check("model.load", "the model loads", "pass", "seen", "")
-        return SmokeReport(image, engine.images[image].id, "cpu", (check,), Figures())
+        return SmokeReport(bench.image, engine.images[bench.image].id, "cpu", (check,), Figures())
 
     monkeypatch.setattr("mlship.smoke.run.smoke", smoke)
     report = build(prepared, engine, BuildOptions(), Silent())

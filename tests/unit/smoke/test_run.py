@@ -13,7 +13,7 @@ from mlship.project.request import SampleRequest
 from mlship.smoke.events import Failed, Hello, Output, RouteChange, Stop
 from mlship.smoke.gpu_seen import GpuAfter
 from mlship.smoke.result import Check, SmokeReport
-from mlship.smoke.run import inside, record_golden, smoke
+from mlship.smoke.run import Bench, inside, record_golden, smoke
 from tests.helpers.fakes import Script
 from tests.helpers.smoke_events import IMAGE, MODEL, SERVE, SPEC, VALUE, stages
 from tests.helpers.smoke_gpu_events import AFTER, BEFORE, FELL_BACK, IDLE, ORT_REQUIRE
@@ -50,7 +50,7 @@ def quiet(_: str) -> None:
 
 def test_a_good_image_is_proven_and_nothing_is_left() -> None:
     found, steps = good(), list[str]()
-    report = smoke(found, "app:1", QUICK, steps.append)
+    report = smoke(Bench(found, "app:1", QUICK, steps.append))
     assert report.passed, [check for check in report.checks if check.status == "fail"]
     assert (report.image, report.image_id, report.device) == ("app:1", IMAGE.id, "cpu")
     assert found.running == {}
@@ -59,7 +59,7 @@ def test_a_good_image_is_proven_and_nothing_is_left() -> None:
 
 def test_the_server_joins_the_clients_network_and_nothing_else() -> None:
     found = good()
-    smoke(found, "app:1", QUICK, quiet)
+    smoke(Bench(found, "app:1", QUICK, quiet))
     model, client, server = (request for request in found.requests if isinstance(request, RunRequest))
     assert (model.network, client.network) == ("none", "none")
     assert server.network == f"container:{client.name}"
@@ -69,7 +69,7 @@ def test_the_server_joins_the_clients_network_and_nothing_else() -> None:
 
 def test_the_model_and_the_server_get_the_gpu_and_the_client_does_not() -> None:
     found = on_gpu()
-    report = smoke(found, "app:1", QUICK, quiet, device="gpu")
+    report = smoke(Bench(found, "app:1", QUICK, quiet, device="gpu"))
     assert [request.gpu for request in found.requests if isinstance(request, RunRequest)] == [True, False, True]
     assert (report.passed, report.device, report.driver) == (True, "gpu", "550.54.15")
     assert report.gpu_seen == (BEFORE, AFTER)
@@ -78,7 +78,7 @@ def test_the_model_and_the_server_get_the_gpu_and_the_client_does_not() -> None:
 def test_without_one_no_gpu_is_asked_for() -> None:
     found, spec = good(), replace(QUICK, gpu=True)
     found.scripts = {inside("model", spec): found.scripts[inside("model", QUICK)], **found.scripts}
-    smoke(found, "app:1", spec, quiet)
+    smoke(Bench(found, "app:1", spec, quiet))
     assert not any(request.gpu for request in found.requests if isinstance(request, RunRequest))
 
 
@@ -86,28 +86,28 @@ def test_an_engine_without_a_gpu_is_no_failed_check() -> None:
     found = on_gpu()
     found.gpus = False
     with pytest.raises(EngineError, match="cannot give containers a GPU"):
-        smoke(found, "app:1", QUICK, quiet, device="gpu")
+        smoke(Bench(found, "app:1", QUICK, quiet, device="gpu"))
     assert found.running == {}
 
 
 def test_what_says_why_a_gpu_is_not_used_is_kept_among_all_that_is_printed() -> None:
     stderr = f"{ORT_REQUIRE}\n" + "chatter\n" * 100
     found = on_gpu(replace(IDLE, words=(FELL_BACK,)), stderr)
-    bad = smoke(found, "app:1", QUICK, quiet, device="gpu").failure
+    bad = smoke(Bench(found, "app:1", QUICK, quiet, device="gpu")).failure
     assert bad is not None
     assert (bad.id, "needs cuDNN 9.* and CUDA 12.*" in bad.seen) == ("gpu.used", True)
 
 
 def test_sigterm_reaches_the_server_before_the_client_is_notified() -> None:
     found = good()
-    smoke(found, "app:1", QUICK, quiet)
+    smoke(Bench(found, "app:1", QUICK, quiet))
     signals = [call for call in found.calls if call.startswith("signal")]
     assert signals[:2] == ["signal SIGTERM", "signal SIGUSR1"]
 
 
 def test_the_model_runs_as_a_user_that_the_image_does_not_know_and_the_server_as_its_own() -> None:
     found = good()
-    report = smoke(found, "app:1", QUICK, quiet)
+    report = smoke(Bench(found, "app:1", QUICK, quiet))
     users = [request.user for request in found.requests if isinstance(request, RunRequest)]
     assert (users, check_of(report, "model.any_user").status) == (["1000760000:0", None, None], "pass")
 
@@ -129,7 +129,7 @@ class OnlyItsOwn(Served):
 
 def test_a_model_that_needs_its_own_user_is_a_warning_and_proven_for_that_user() -> None:
     found = OnlyItsOwn(**vars(good()))
-    report = smoke(found, "app:1", QUICK, quiet)
+    report = smoke(Bench(found, "app:1", QUICK, quiet))
     check = check_of(report, "model.any_user")
     assert (report.passed, check.status) == (True, "warn")
     assert "fails at /app/m.py, line 3 as user 1001 with group 0: KeyError: uid not found" in check.seen
@@ -137,7 +137,7 @@ def test_a_model_that_needs_its_own_user_is_a_warning_and_proven_for_that_user()
 
 def test_a_model_that_fails_for_every_user_is_not_blamed_on_the_user() -> None:
     broken = Script(lines_of(*stages("load"), Failed("load", "ValueError", "torn", None, None, ())))
-    report = smoke(engine(broken, Script(), Script()), "app:1", QUICK, quiet)
+    report = smoke(Bench(engine(broken, Script(), Script()), "app:1", QUICK, quiet))
     assert report.failure is not None
     assert report.failure.id == "model.load"
     assert check_of(report, "model.any_user").status == "skip"
@@ -149,7 +149,7 @@ def test_values_for_the_test_reach_the_containers_and_no_report() -> None:
         "s3cret-value\n",
     )
     found, lines = engine(failing, Script(), Script()), list[str]()
-    report = smoke(found, "app:1", QUICK, quiet, env={"API_KEY": "s3cret-value"}, listen=lines.append)
+    report = smoke(Bench(found, "app:1", QUICK, quiet, env={"API_KEY": "s3cret-value"}, listen=lines.append))
     assert "s3cret" not in f"{report} {lines}"
     assert "bad key ***" in str(report.failure)
     assert all(
@@ -163,16 +163,16 @@ def test_without_a_loader_the_server_alone_is_tested() -> None:
         images={"app:1": IMAGE},
         scripts={inside("client", spec): Script(lines_of(*SERVE.events)), RUNS: Script(ends=None)},
     )
-    report = smoke(found, "app:1", spec, quiet)
+    report = smoke(Bench(found, "app:1", spec, quiet))
     assert report.passed, report.failure
     assert {check.status for check in report.checks if check.id.startswith("model.")} == {"skip"}
     with pytest.raises(UsageError, match="no `model"):
-        record_golden(found, "app:1", spec, quiet)
+        record_golden(Bench(found, "app:1", spec, quiet))
 
 
 def test_no_server_is_started_for_a_model_that_fails() -> None:
     found = engine(Script(lines_of(*stages("load")), ends=ExitState(137, out_of_memory=True)), Script(), Script())
-    report = smoke(found, "app:1", QUICK, quiet)
+    report = smoke(Bench(found, "app:1", QUICK, quiet))
     assert not report.passed
     assert found.calls.count("start") == 1
 
@@ -185,7 +185,7 @@ def test_a_server_that_dies_is_noticed_and_heard() -> None:
         Script(lines_of(Hello(), RouteChange("ready", 0, 0.1), Stop(inflight=False))),
         dead,
     )
-    report = smoke(found, "app:1", QUICK, quiet, listen=lines.append)
+    report = smoke(Bench(found, "app:1", QUICK, quiet, listen=lines.append))
     ready = next(check for check in report.checks if check.id == "serve.ready")
     assert ready.status == "fail"
     assert "exit code 4" in ready.seen
@@ -200,7 +200,7 @@ def test_a_command_that_cannot_start_is_a_failed_check() -> None:
             return super().start(request)
 
     found = NoSuchProgram(**vars(good()))
-    report = smoke(found, "app:1", QUICK, quiet)
+    report = smoke(Bench(found, "app:1", QUICK, quiet))
     failed = [check for check in report.checks if check.status == "fail"]
     assert [check.id for check in failed] == ["serve.ready"]
     assert "serve.command" in failed[0].remedy
@@ -213,7 +213,7 @@ def test_an_image_without_python_is_a_failed_check() -> None:
             raise UsageError(f"{request.image} cannot start: python: executable file not found in $PATH", hint="")
 
     found = NoPython(**vars(good()))
-    report = smoke(found, "app:1", QUICK, quiet)
+    report = smoke(Bench(found, "app:1", QUICK, quiet))
     assert [check.id for check in report.checks if check.status == "fail"] == ["model.import"]
     assert found.running == {}
 
@@ -230,7 +230,7 @@ def test_a_server_that_dies_while_the_client_is_silent_is_noticed() -> None:
     found = Silent(
         **vars(engine(Script(lines_of(*MODEL.events)), Script(lines_of(Hello(), RouteChange("live", 200, 0.1))), dead))
     )
-    report = smoke(found, "app:1", QUICK, quiet)
+    report = smoke(Bench(found, "app:1", QUICK, quiet))
     over.set()
     bad = report.failure
     assert bad is not None
@@ -239,7 +239,7 @@ def test_a_server_that_dies_while_the_client_is_silent_is_noticed() -> None:
 
 def test_there_is_no_such_image() -> None:
     with pytest.raises(UsageError) as caught:
-        smoke(good(), "app:2", QUICK, quiet)
+        smoke(Bench(good(), "app:2", QUICK, quiet))
     assert "docker pull app:2" in caught.value.hint
 
 
@@ -251,7 +251,7 @@ def test_ctrl_c_leaves_no_container(step: str) -> None:
 
     found = good()
     with pytest.raises(KeyboardInterrupt):
-        smoke(found, "app:1", QUICK, interrupt)
+        smoke(Bench(found, "app:1", QUICK, interrupt))
     assert found.running == {}
 
 
@@ -262,31 +262,32 @@ def test_an_engine_that_fails_while_it_is_read_is_reported() -> None:
 
     found = Gone(**vars(good()))
     with pytest.raises(TransientError):
-        smoke(found, "app:1", QUICK, quiet)
+        smoke(Bench(found, "app:1", QUICK, quiet))
     assert found.running == {}
 
 
 def test_a_client_that_cannot_start_is_the_engines_fault() -> None:
     found = engine(Script(lines_of(*MODEL.events)), Script(stderr="no loopback\n"), Script())
     with pytest.raises(EngineError, match="no loopback"):
-        smoke(found, "app:1", QUICK, quiet)
+        smoke(Bench(found, "app:1", QUICK, quiet))
     assert found.running == {}
 
 
 def test_a_golden_file_is_the_answer() -> None:
-    assert json.loads(record_golden(good(), "app:1", QUICK, quiet)) == VALUE
+    assert json.loads(record_golden(Bench(good(), "app:1", QUICK, quiet))) == VALUE
 
 
 def test_what_is_not_finite_is_not_recorded() -> None:
     events = tuple(Output([float("nan")], ()) if isinstance(event, Output) else event for event in MODEL.events)
     with pytest.raises(CheckFailed, match="not finite"):
-        record_golden(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet)
+        record_golden(Bench(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet))
 
 
 def test_an_image_without_golden_file_can_have_one_recorded() -> None:
     events = tuple(Output(VALUE, ()) if isinstance(event, Output) else event for event in MODEL.events)
     assert (
-        json.loads(record_golden(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet)) == VALUE
+        json.loads(record_golden(Bench(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet)))
+        == VALUE
     )
 
 
