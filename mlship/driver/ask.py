@@ -129,11 +129,11 @@ def main(arguments: list[str], write: Callable[[str], object]) -> None:
 
 
 def nvml(calls: LibraryCalls, arguments: list[str]) -> None:
-    started = calls.ask("nvmlInitWithFlags", no_answer, 0)
-    calls.ask("nvmlSystemGetNVMLVersion", text)  # also without a driver
+    started = calls.ask("nvmlInitWithFlags", numbers(), 0)
+    calls.ask("nvmlSystemGetNVMLVersion", text())  # also without a driver
     if started is None:
         return
-    calls.ask("nvmlSystemGetDriverVersion", text)
+    calls.ask("nvmlSystemGetDriverVersion", text())
     count = calls.ask("nvmlDeviceGetCount_v2", numbers(U32))
     for index in range(first(count)):
         handle = calls.ask("nvmlDeviceGetHandleByIndex_v2", numbers(POINTER), index, device=index)
@@ -150,7 +150,7 @@ def nvml(calls: LibraryCalls, arguments: list[str]) -> None:
 def nvml_device(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
     """What a GPU is, and what runs on it."""
     for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID"):
-        calls.ask(name, text, gpu, device=index)
+        calls.ask(name, text(), gpu, device=index)
     calls.ask("nvmlDeviceGetCudaComputeCapability", numbers(U32, U32), gpu, device=index)
     calls.ask("nvmlDeviceGetMemoryInfo", numbers(U64 * 3), gpu, device=index)
     mig = calls.ask("nvmlDeviceGetMigMode", numbers(U32, U32), gpu, device=index)
@@ -160,30 +160,33 @@ def nvml_device(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
         mig_instances(calls, gpu, index)
 
 
-HEALTH_CALLS = (
-    ("nvmlDeviceGetMinorNumber", (U32,)),
-    ("nvmlDeviceGetBrand", (U32,)),
-    ("nvmlDeviceGetArchitecture", (U32,)),
-    ("nvmlDeviceGetPersistenceMode", (U32,)),
-    ("nvmlDeviceGetComputeMode", (U32,)),
-    ("nvmlDeviceGetEccMode", (U32, U32)),
-    ("nvmlDeviceGetRemappedRows", (U32, U32, U32, U32)),
-    ("nvmlDeviceGetRetiredPagesPendingStatus", (U32,)),
-)
-
-
 def nvml_health(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
     """Modes, errors and licence of a GPU."""
-    calls.ask("nvmlDeviceGetPciInfo_v3", bus_id, gpu, device=index)
-    for name, kinds in HEALTH_CALLS:
-        calls.ask(name, numbers(*kinds), gpu, device=index)
-    calls.ask("nvmlDeviceGetTotalEccErrors", ecc_errors, gpu, device=index)
-    if calls.ask("nvmlDeviceGetGpuFabricInfoV", fabric(36, 2), gpu, device=index) is None:
-        calls.ask("nvmlDeviceGetGpuFabricInfo", fabric(28, 0), gpu, device=index)
-    calls.ask("nvmlDeviceGetGspFirmwareVersion", gsp_version, gpu, device=index)
+    for name, shape in (
+        ("nvmlDeviceGetPciInfo_v3", room(256, lambda data: text_in(data[36:68]))),
+        ("nvmlDeviceGetMinorNumber", numbers(U32)),
+        ("nvmlDeviceGetBrand", numbers(U32)),
+        ("nvmlDeviceGetArchitecture", numbers(U32)),
+        ("nvmlDeviceGetPersistenceMode", numbers(U32)),
+        ("nvmlDeviceGetComputeMode", numbers(U32)),
+        ("nvmlDeviceGetEccMode", numbers(U32, U32)),
+        ("nvmlDeviceGetRemappedRows", numbers(U32, U32, U32, U32)),
+        ("nvmlDeviceGetRetiredPagesPendingStatus", numbers(U32)),
+    ):
+        calls.ask(name, shape, gpu, device=index)
+    uncorrected, since_loaded = 1, 0
+    calls.ask("nvmlDeviceGetTotalEccErrors", numbers(U64), gpu, uncorrected, since_loaded, device=index)
+    # State and status; the structure of later drivers starts with its size and version.
+    later = room(256, lambda data: [data[28], number_in(data, 20)], start=(36 | 2 << 24).to_bytes(4, sys.byteorder))
+    if calls.ask("nvmlDeviceGetGpuFabricInfoV", later, gpu, device=index) is None:
+        earlier = room(256, lambda data: [data[24], number_in(data, 16)])
+        calls.ask("nvmlDeviceGetGpuFabricInfo", earlier, gpu, device=index)
+    calls.ask("nvmlDeviceGetGspFirmwareVersion", room(128, text_in), gpu, device=index)
+    addressing = room(8, lambda data: [number_in(data, 4)], start=(8 | 1 << 24).to_bytes(4, sys.byteorder))
     calls.ask("nvmlDeviceGetAddressingMode", addressing, gpu, device=index)
     mode = calls.ask("nvmlDeviceGetVirtualizationMode", numbers(U32), gpu, device=index)
-    if first(mode) == 2:  # a virtual GPU
+    if first(mode) == 2:  # a virtual GPU: whether it can be licensed, and whether its first feature is
+        licence = room(8192, lambda data: [number_in(data, 0), number_in(data, 12)])
         calls.ask("nvmlDeviceGetGridLicensableFeatures_v4", licence, gpu, device=index)
 
 
@@ -192,25 +195,25 @@ def mig_instances(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None
     for place in range(first(most)):
         handle = calls.ask("nvmlDeviceGetMigDeviceHandleByIndex", numbers(POINTER), gpu, place, device=index)
         if handle is not None:
-            calls.ask("nvmlDeviceGetUUID", text, POINTER(first(handle)), device=index, label="uuid of a MIG instance")
+            calls.ask("nvmlDeviceGetUUID", text(), POINTER(first(handle)), device=index, label="uuid of a MIG instance")
 
 
 def cuda(calls: LibraryCalls, arguments: list[str]) -> None:
     calls.ask("cuDriverGetVersion", numbers(ctypes.c_int))
-    if calls.ask("cuInit", no_answer, 0) is None:
+    if calls.ask("cuInit", numbers(), 0) is None:
         return
     count = calls.ask("cuDeviceGetCount", numbers(ctypes.c_int))
     if "--brief" in arguments:
         return
     for ordinal in range(first(count)):
-        device = calls.ask("cuDeviceGet", number_first(ctypes.c_int), ordinal, device=ordinal)
+        device = calls.ask("cuDeviceGet", numbers(ctypes.c_int, before=True), ordinal, device=ordinal)
         if device is not None:
-            calls.ask("cuDeviceGetName", cuda_name, first(device), device=ordinal)
-            calls.ask("cuDeviceGetUuid_v2", cuda_uuid, first(device), device=ordinal)
+            calls.ask("cuDeviceGetName", text(before=True), first(device), device=ordinal)
+            calls.ask("cuDeviceGetUuid_v2", room(16, uuid_in, before=True), first(device), device=ordinal)
             calls.ask("cuDeviceGetAttribute", capability, first(device), device=ordinal)
     if first(count):
-        calls.ask("cuDevicePrimaryCtxRetain", number_first(POINTER), 0, device=0)
-        calls.ask("cuDevicePrimaryCtxRelease_v2", no_answer, 0, device=0)
+        calls.ask("cuDevicePrimaryCtxRetain", numbers(POINTER, before=True), 0, device=0)
+        calls.ask("cuDevicePrimaryCtxRelease_v2", numbers(), 0, device=0)
 
 
 def first(value: Value) -> int:
@@ -218,68 +221,49 @@ def first(value: Value) -> int:
     return value[0] if isinstance(value, list) and value else 0
 
 
-def no_answer(function: Function, *given: object) -> tuple[int, Value]:
-    return function(*given), ""
+def text_in(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def text(function: Function, *given: object) -> tuple[int, Value]:
-    room = ctypes.create_string_buffer(128)
-    return function(*given, room, 128), decoded(room.value)
+def number_in(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], sys.byteorder)
 
 
-def decoded(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def numbers(*kinds: type) -> Shape:
-    """Room for one number of each kind; of an array, all its numbers."""
+def numbers(*kinds: type, before: bool = False) -> Shape:
+    """Room for one number of each kind; of an array, all its numbers. `before`: as for `room`."""
 
     def shape(function: Function, *given: object) -> tuple[int, Value]:
-        room = [kind() for kind in kinds]
-        code = function(*given, *[ctypes.byref(place) for place in room])
+        places = [kind() for kind in kinds]
+        pointers = [ctypes.byref(place) for place in places]
+        code = function(*pointers, *given) if before else function(*given, *pointers)
         found: list[int] = []
-        for place in room:
+        for place in places:
             found.extend(place if hasattr(place, "__len__") else [place.value or 0])
         return code, found
 
     return shape
 
 
-def number_first(kind: type) -> Shape:
-    """In CUDA, the room for the answer comes before the arguments."""
+def room(size: int, read: Callable[[bytes], Value], *after: object, start: bytes = b"", before: bool = False) -> Shape:
+    """Room for that many bytes, and how to read them.
+
+    Args:
+        after: arguments after the room.
+        start: what the caller writes at its start.
+        before: the room comes before the arguments, as in CUDA.
+    """
 
     def shape(function: Function, *given: object) -> tuple[int, Value]:
-        room = kind()
-        return function(ctypes.byref(room), *given), [room.value or 0]
+        place = ctypes.create_string_buffer(start, size)
+        code = function(place, *after, *given) if before else function(*given, place, *after)
+        return code, read(place.raw)
 
     return shape
 
 
-def bus_id(function: Function, *given: object) -> tuple[int, Value]:
-    room = ctypes.create_string_buffer(256)
-    code = function(*given, room)
-    return code, decoded(room.raw[36:68].partition(b"\0")[0])
-
-
-def ecc_errors(function: Function, *given: object) -> tuple[int, Value]:
-    """Uncorrected errors since the driver was loaded."""
-    count = U64()
-    return function(*given, 1, 0, ctypes.byref(count)), [count.value]
-
-
-def fabric(size: int, version: int) -> Shape:
-    """State and status; the structure of later drivers starts with its size and version."""
-
-    def shape(function: Function, *given: object) -> tuple[int, Value]:
-        room = ctypes.create_string_buffer(256)
-        start = 4 if version else 0
-        if version:
-            ctypes.memmove(room, (size | version << 24).to_bytes(4, sys.byteorder), 4)
-        code = function(*given, room)
-        status = int.from_bytes(room.raw[start + 16 : start + 20], sys.byteorder)
-        return code, [room.raw[start + 24], status]
-
-    return shape
+def text(*, before: bool = False) -> Shape:
+    """Room for a text, and the size of that room."""
+    return room(128, text_in, 128, before=before)
 
 
 def processes(function: Function, *given: object) -> tuple[int, Value]:
@@ -294,33 +278,9 @@ def processes(function: Function, *given: object) -> tuple[int, Value]:
     return code, found
 
 
-def gsp_version(function: Function, *given: object) -> tuple[int, Value]:
-    room = ctypes.create_string_buffer(128)
-    return function(*given, room), decoded(room.value)
-
-
-def addressing(function: Function, *given: object) -> tuple[int, Value]:
-    room = (U32 * 2)(0x1000008, 0)
-    return function(*given, room), [room[1]]
-
-
-def licence(function: Function, *given: object) -> tuple[int, Value]:
-    """Whether licensing is supported, and whether the first feature is licensed."""
-    room = ctypes.create_string_buffer(8192)
-    code = function(*given, room)
-    return code, [int.from_bytes(room.raw[at : at + 4], sys.byteorder) for at in (0, 12)]
-
-
-def cuda_name(function: Function, *device: object) -> tuple[int, Value]:
-    room = ctypes.create_string_buffer(128)
-    return function(room, 128, *device), decoded(room.value)
-
-
-def cuda_uuid(function: Function, *device: object) -> tuple[int, Value]:
-    room = ctypes.create_string_buffer(16)
-    code = function(room, *device)
-    found = room.raw.hex()
-    return code, "GPU-" + "-".join((found[:8], found[8:12], found[12:16], found[16:20], found[20:]))
+def uuid_in(data: bytes) -> str:
+    found = data.hex()
+    return "GPU-" + "-".join((found[:8], found[8:12], found[12:16], found[16:20], found[20:]))
 
 
 def capability(function: Function, *device: object) -> tuple[int, Value]:
