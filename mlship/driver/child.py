@@ -2,17 +2,20 @@
 
 import signal
 import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from threading import Thread
+from typing import Literal, TypeVar
 
 from mlship import process
 from mlship.driver.answer import DriverAnswer, read_answer
 
 DRIVER_PROGRAM = Path(__file__).with_name("ask.py")
 _EXTRA_SECONDS = 0.5
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,26 +67,32 @@ def run_script(script: Path, arguments: Sequence[str], seconds: float) -> ChildR
     return run_child([sys.executable, "-I", "-S", str(script), *arguments], seconds)
 
 
-def run_child(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> ChildResult:
+def run_child(argv: Sequence[str], seconds: float) -> ChildResult:
     """Run a program; never raises, and never waits much longer than `seconds`.
 
     A process inside a call of a hung kernel driver cannot be ended, not even by SIGKILL: it is left behind.
     """
-    ended = ChildResult()
-    worker = threading.Thread(target=_work, args=(argv, seconds, env, ended), daemon=True)
-    worker.start()
-    worker.join(seconds + _EXTRA_SECONDS)
-    return ChildResult(list(ended.lines), ended.how, ended.code, ended.stderr)
-
-
-def _work(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None, ended: ChildResult) -> None:
-    options = process.Options(timeout=seconds, env=env, on_stdout=ended.lines.append)
+    lines: list[str] = []
+    running = background(partial(process.run, argv, process.Options(timeout=seconds, on_stdout=lines.append)))
     try:
-        done = process.run(argv, options)
-    except process.ProcessError as error:
-        if error.reason != "timeout":
-            ended.how, ended.stderr = "missing", str(error)
-    except OSError as error:
-        ended.how, ended.stderr = "missing", str(error)
-    else:
-        ended.code, ended.stderr, ended.how = done.code, done.stderr, "ended"
+        done = running.result(seconds + _EXTRA_SECONDS)
+    except TimeoutError:
+        return ChildResult(list(lines))
+    except (process.ProcessError, OSError) as error:
+        late = isinstance(error, process.ProcessError) and error.reason == "timeout"
+        return ChildResult(list(lines), "late") if late else ChildResult(list(lines), "missing", None, str(error))
+    return ChildResult(lines, "ended", done.code, done.stderr)
+
+
+def background(work: Callable[[], T]) -> "Future[T]":
+    """Start it in a thread that may hang: unlike one of a pool, it does not keep Python from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  for the caller that asks for the result
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future

@@ -1,8 +1,8 @@
 """Looks into a running container: our programs, run by the container's own Python; without one, a shell script."""
 
 import json
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import VARIABLES
 from mlship.doctor.probes.inside_programs import read_environment, read_place
 from mlship.doctor.queries import variable
-from mlship.driver.child import DRIVER_PROGRAM, ChildResult
+from mlship.driver.child import DRIVER_PROGRAM, ChildResult, background
 from mlship.engine.look import EngineLook, Ran
 
 PYTHONS = ("python3", "python", "/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/bin/python3")
@@ -107,8 +107,9 @@ def _by_python(python: ContainerPython, seconds: float) -> Seen:
         (DRIVER_PROGRAM, ("cuda", "--runtime", *SONAMES)),
         *((INSIDE / f"{name}.py", ()) for name in ("loader", "nodes", "python_env")),
     )
-    calls = tuple(partial(python.run, *program, seconds) for program in programs)
-    nvml, cuda, loader, nodes, packages = side_by_side(calls, seconds + _EXTRA_SECONDS / 2)
+    running = [background(partial(python.run, *program, seconds)) for program in programs]
+    wait(running, seconds + _EXTRA_SECONDS / 2)
+    nvml, cuda, loader, nodes, packages = (one.result() if one.done() else ChildResult() for one in running)
     place = merged(merged(_part(loader), _part(nodes)), Place(pythons=_environment(packages)))
     answers = nvml.driver, cuda.driver
     driver = Place(
@@ -135,21 +136,6 @@ def ended_of(ran: Ran) -> ChildResult:
     return ChildResult(
         ran.stdout.splitlines(), "missing" if ran.code in _NO_SUCH_PROGRAM else "ended", code, ran.stderr
     )
-
-
-def side_by_side(calls: tuple[Callable[[], ChildResult], ...], seconds: float) -> tuple[ChildResult, ...]:
-    """Run all calls at once; one that does not return in time is late."""
-    results = [ChildResult() for _ in calls]
-
-    def work(index: int, call: Callable[[], ChildResult]) -> None:
-        results[index] = call()
-
-    threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(seconds)
-    return tuple(results)
 
 
 def _part(ended: ChildResult) -> Place:

@@ -3,13 +3,13 @@
 import getpass
 import os
 import platform
-import threading
 import time
+from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
 
 from mlship import __version__
-from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_known, known
+from mlship.doctor.facts.fact import UNKNOWN, each, is_known, known
 from mlship.doctor.facts.facts import Facts, ProbeRun, merge
 from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe
 from mlship.doctor.probes.cdi import read_cdi
@@ -27,6 +27,7 @@ from mlship.doctor.probes.services import read_services
 from mlship.doctor.probes.system import read_system
 from mlship.doctor.probes.toolkit import read_toolkit
 from mlship.doctor.probes.where import here
+from mlship.driver.child import background
 from mlship.engine import connect_read_only
 from mlship.engine.failures import engine_failure, no_docker
 from mlship.engine.look import EngineLook, LookResult
@@ -57,46 +58,32 @@ PROBES = (
 
 def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
     """Run all probes. Takes as long as the slowest one, at most its limit."""
-    runs = [_Run(probe, what) for probe in probes]
     started = time.monotonic()
+    runs = [(probe, background(partial(_run, probe, what))) for probe in probes]
+    results = []
     try:
-        for run in runs:
-            run.start()
-        for run in runs:
-            run.join(max(0.0, started + run.limit - time.monotonic()))
+        for probe, run in runs:
+            limit = what.seconds if probe.inside else probe.seconds
+            wait([run], max(0.0, started + limit - time.monotonic()))
+            late = Facts(), ProbeRun(probe.name, UNKNOWN, f"no answer within {limit:g} s")
+            results.append(run.result() if run.done() else late)
     finally:
-        for run in runs:
-            run.probe.clean_up()
-    parts = tuple(run.facts for run in runs if run.facts is not None)
-    return replace(merge(parts), mlship=__version__, probes=tuple(run.result() for run in runs))
+        for probe in probes:
+            probe.clean_up()
+    return replace(
+        merge(tuple(facts for facts, _ in results)), mlship=__version__, probes=tuple(run for _, run in results)
+    )
 
 
-class _Run(threading.Thread):
-    """One probe in a thread, abandoned after its time limit."""
-
-    def __init__(self, probe: Probe, what: Look) -> None:
-        super().__init__(name=f"probe {probe.name}", daemon=True)
-        self.probe = probe
-        self.what = what
-        self.facts: Facts | None = None
-        self.problem: str | None = None
-        self.limit = what.seconds if probe.inside else probe.seconds
-        self.seconds: Fact[float] = UNKNOWN
-
-    def run(self) -> None:
-        started = time.monotonic()
-        try:
-            skipped = self.probe.host_only and here(self.what.root) == "container"
-            facts = Facts() if skipped else self.probe.read(self.what)
-        except Exception as error:  # noqa: BLE001  a failed probe is a fact with a reason
-            self.problem = f"{type(error).__name__}: {error}"
-        else:
-            self.facts = facts
-        self.seconds = round(time.monotonic() - started, 3)
-
-    def result(self) -> ProbeRun:
-        late = f"no answer within {self.limit:g} s" if self.seconds == UNKNOWN else None
-        return ProbeRun(self.probe.name, self.seconds, self.problem or late)
+def _run(probe: Probe, what: Look) -> tuple[Facts, ProbeRun]:
+    started = time.monotonic()
+    facts, problem = Facts(), None
+    try:
+        if not (probe.host_only and here(what.root) == "container"):
+            facts = probe.read(what)
+    except Exception as error:  # noqa: BLE001  a failed probe is a fact with a reason
+        problem = f"{type(error).__name__}: {error}"
+    return facts, ProbeRun(probe.name, round(time.monotonic() - started, 3), problem)
 
 
 def check_requested(engine: EngineLook, look: Look) -> None:
