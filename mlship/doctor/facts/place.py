@@ -1,10 +1,12 @@
 """The driver's user space as seen from one place: the host, or the inside of a container."""
 
-from typing import Literal, TypeAlias
+from dataclasses import fields
+from typing import Literal, TypeAlias, TypeVar
 
 from mlship.doctor.facts.fact import UNKNOWN, DriverVersion, Fact, FactGroup, Number
 from mlship.doctor.facts.python import PythonEnvironment
 
+P = TypeVar("P", bound="Place")
 Virtualization: TypeAlias = Literal["none", "passthrough", "vgpu", "host-vgpu", "host-vsga"]
 ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process"]
 
@@ -155,3 +157,7 @@ class Place(FactGroup):
     shm: Fact[Number] = UNKNOWN
     cgroup_device_rules: Fact[tuple[str, ...]] = UNKNOWN
     pythons: Fact[tuple[PythonEnvironment, ...]] = UNKNOWN
+
+    def as_kind(self, kind: type[P]) -> P:
+        """The same facts as those of a host, of a container or of any place."""
+        return kind(**{field.name: getattr(self, field.name) for field in fields(Place)})

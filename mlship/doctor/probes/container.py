@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from mlship.doctor.facts.container import Container, Image, Injection
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_absent, known
@@ -169,8 +169,7 @@ def refusal(ran: Ran) -> str:
 
 def with_place(box: Container, place: Place) -> Container:
     """A container, with what was seen inside."""
-    seen = {field.name: getattr(place, field.name) for field in fields(Place)}
-    return merged(box, Container(**seen))
+    return merged(box, place.as_kind(Container))
 
 
 def with_files(image: Image, place: Place) -> Image:

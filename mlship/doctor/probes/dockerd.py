@@ -81,7 +81,7 @@ def _unit_path(root: Path, daemon: Daemon) -> str | None:
     """The PATH that systemd sets for docker.service, readable by every user."""
     argv = ["systemctl", "show", "docker.service", "--property=MainPID,Environment,EnvironmentFiles"]
     unit = files.run_here(root, argv, 1)
-    if unit is None or f"MainPID={daemon.pid}\n" not in unit.stdout or "EnvironmentFiles=/" in unit.stdout:
+    if unit is None or f"MainPID={daemon.pid}" not in unit.lines or "EnvironmentFiles=/" in unit.stdout:
         return None
     own = re.search(r"^Environment=.*?\bPATH=(\S+)", unit.stdout, re.MULTILINE)
     if own:

@@ -20,8 +20,8 @@ from mlship.doctor.facts.place import (
     RemappedRows,
     Virtualization,
 )
-from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.where import live, placed
+from mlship.doctor.probes.base import Look, placed
+from mlship.doctor.probes.files import live
 from mlship.driver.answer import (
     DEVICE_COUNT,
     DEVICE_HANDLE,

@@ -9,8 +9,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import dockerd, files, plain
-from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.where import here, live
+from mlship.doctor.probes.base import Look, here
 from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only
 from mlship.engine.look import EngineLook, LookResult
@@ -20,7 +19,7 @@ _FIRST_DISCOVERED = (28, 2)
 
 
 def read_docker(look: Look, engine: EngineLook | None = None) -> Facts:
-    if not live(look.root) and (look.image or look.container) is None:
+    if not files.live(look.root) and (look.image or look.container) is None:
         if here(look.root) == "container":  # a container's files are not the host's
             return Facts()
         return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))

@@ -4,33 +4,23 @@ import os
 import shutil
 from pathlib import Path
 
-from mlship import process
 from mlship.doctor.facts.fact import Unreadable
+from mlship.doctor.probes.inside.loader import real, under
+from mlship.driver.child import ChildResult, run_child
 
 HERE = Path("/")
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin")
 _MOST = 16_000_000  # bytes; /var/lib/dpkg/status has about 5 MB
 
 
+def live(root: Path) -> bool:
+    """Whether the folder is this machine's root, so that programs may be run and libraries called."""
+    return os.path.realpath(root) == "/"
+
+
 def below(root: Path, path: str) -> Path:
     """Resolve an absolute path below `root`, following links as if `root` were /."""
-    if root == HERE:
-        return Path(path)
-    where, parts, steps = root, path.strip("/").split("/"), 0
-    while parts:
-        part = parts.pop(0)
-        if part in {"", ".", ".."}:
-            where = where.parent if part == ".." and where != root else where
-            continue
-        step = where / part
-        if step.is_symlink() and steps < 40:
-            steps += 1
-            target = os.readlink(step)  # noqa: PTH115  text, not a path
-            where = root if target.startswith("/") else where
-            parts = target.strip("/").split("/") + parts
-        else:
-            where = step
-    return where
+    return Path(path) if root == HERE else Path(under(str(root), real(str(root), path)))
 
 
 def text_of(path: Path) -> str | None:
@@ -92,11 +82,7 @@ def _is_program(path: Path) -> bool:
         return False
 
 
-def run_here(root: Path, argv: list[str], seconds: float) -> process.Completed | None:
+def run_here(root: Path, argv: list[str], seconds: float) -> ChildResult | None:
     """Run a program of this machine; None if it does not exist, hangs, or the root is another system's."""
-    if root != HERE:
-        return None
-    try:
-        return process.run(argv, process.Options(timeout=seconds))
-    except process.ProcessError:
-        return None
+    ended = run_child(argv, seconds) if live(root) else None
+    return ended if ended and ended.how == "ended" else None

@@ -9,9 +9,9 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, placed
+from mlship.doctor.probes.files import live
 from mlship.doctor.probes.inside import INSIDE
-from mlship.doctor.probes.where import live, placed
 from mlship.driver.child import ChildResult, run_child, run_script
 from mlship.versioned import adapter
 
@@ -55,7 +55,7 @@ def read_place(ended: ChildResult) -> Place:
     Raises:
         ValueError: the program did not finish, or its output is unexpected; it may be a foreign container's.
     """
-    return _host(_object_of(ended))
+    return _host(_object_of(ended)).as_kind(Place)
 
 
 def read_environment(ended: ChildResult) -> PythonEnvironment:

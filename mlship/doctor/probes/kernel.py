@@ -9,9 +9,8 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciDevice, ProcDriver
 from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below, names_in, text_at, text_of, unreadable
+from mlship.doctor.probes.files import below, live, names_in, text_at, text_of, unreadable
 from mlship.doctor.probes.tables import probe_tables
-from mlship.doctor.probes.where import live
 from mlship.doctor.queries import NVIDIA
 
 _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids")

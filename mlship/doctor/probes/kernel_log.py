@@ -9,9 +9,8 @@ from mlship.doctor.facts.fact import Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below
+from mlship.doctor.probes.files import below, live
 from mlship.doctor.probes.tables import probe_tables
-from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
 _MOST = 300

@@ -41,7 +41,7 @@ def _node(root: Path) -> Kubernetes | Unreadable | None:
 def kubectl_of(root: Path, seconds: float = SECONDS, *, in_pod: bool = False) -> "Kubectl | None":
     """The kubectl of this machine, for this many seconds in all; None if there is none."""
     argv = next((argv for argv in _KUBECTL if files.program(root, argv[0])), None)
-    if argv is None or root != files.HERE:
+    if argv is None or not files.live(root):
         return None
     return Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + seconds, seconds)
 

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from concurrent.futures import wait
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -140,11 +141,9 @@ def ended_of(ran: Ran) -> ChildResult:
 
 def _part(ended: ChildResult) -> Place:
     """Part of a place; unknown if its program failed."""
-    try:
-        found = read_place(ended)
-    except ValueError:
-        return Place()
-    return Place(**{field.name: getattr(found, field.name) for field in fields(Place)})
+    with suppress(ValueError):
+        return read_place(ended)
+    return Place()
 
 
 def _environment(ended: ChildResult) -> Fact[tuple[PythonEnvironment, ...]]:

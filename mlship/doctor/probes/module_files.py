@@ -8,10 +8,9 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, ModuleFile
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below, names_in
+from mlship.doctor.probes.files import below, live, names_in
 from mlship.doctor.probes.inside.loader import section
 from mlship.doctor.probes.kernel import release
-from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
 NAMES = ("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_peermem", "nouveau")

@@ -11,7 +11,7 @@ from functools import partial
 from mlship import __version__
 from mlship.doctor.facts.fact import UNKNOWN, each, is_known, known
 from mlship.doctor.facts.facts import Facts, ProbeRun, merge
-from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe
+from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe, here
 from mlship.doctor.probes.cdi import read_cdi
 from mlship.doctor.probes.container import image_probe, read_container
 from mlship.doctor.probes.containerd import read_containerd
@@ -26,7 +26,6 @@ from mlship.doctor.probes.packages import read_packages
 from mlship.doctor.probes.services import read_services
 from mlship.doctor.probes.system import read_system
 from mlship.doctor.probes.toolkit import read_toolkit
-from mlship.doctor.probes.where import here
 from mlship.driver.child import background
 from mlship.engine import connect_read_only
 from mlship.engine.failures import engine_failure, no_docker

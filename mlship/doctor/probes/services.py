@@ -8,10 +8,9 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Service
 from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below, names_in, text_of
+from mlship.doctor.probes.files import below, live, names_in, text_of
 from mlship.doctor.probes.kernel import boot_time
 from mlship.doctor.probes.tables import probe_tables
-from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")

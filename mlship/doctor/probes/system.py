@@ -8,11 +8,10 @@ from mlship.doctor.facts.container import Container, Lxc
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Selinux, Tegra, Wsl
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, here, lxc
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import release
 from mlship.doctor.probes.tables import probe_tables
-from mlship.doctor.probes.where import here, lxc
 
 _METAL = re.compile(r"\.metal\b|bare ?metal", re.IGNORECASE)
 _CSV = "/etc/nvidia-container-runtime/host-files-for-container.d"

@@ -40,7 +40,7 @@ def _version(root: Path, program: str | None) -> Fact[str]:
         return None
     done = files.run_here(root, [program, "--version"], 1.5)
     if done is None:
-        return UNKNOWN if root != files.HERE else Unreadable(f"{program} --version does not answer")
+        return UNKNOWN if not files.live(root) else Unreadable(f"{program} --version does not answer")
     return version_of(done.stdout) or Unreadable(f"{program} --version says {done.stdout.strip()[:80]!r}")
 
 

@@ -14,11 +14,11 @@ from mlship.doctor.facts.place import NvmlDevice
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.mask import mask
 from mlship.doctor.probes import kernel, kernel_log, module_files, packages, services, system
+from mlship.doctor.probes.base import here
 from mlship.doctor.probes.driver import nvml_facts
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inside.loader import cache_entries, section
 from mlship.doctor.probes.tables import probe_tables
-from mlship.doctor.probes.where import here
 from mlship.driver.child import ChildResult
 
 OPEN = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22)
