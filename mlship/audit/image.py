@@ -1,26 +1,23 @@
 """What an audit needs of an image: its configuration, and files of its layers by name and mode. Nothing runs."""
 
-import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from tarfile import TarInfo
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
-
-from pydantic import BaseModel, Field, ValidationError
 
 from mlship.audit.history import HistoryStep, history_steps
 from mlship.audit.rules import audit_table, may_hold_credentials
 from mlship.dockerfile.shell import SHELLS
-from mlship.errors import EngineError, UsageError
 from mlship.project.contents import is_binary
 from mlship.project.credentials import find_credentials
-from mlship.size.layer_paths import layer_path, removed_by
-from mlship.size.stream import BrokenTarError, ByteStream, Readable, members, tar_in
+from mlship.size.layers import LayerTree, stacked_files
+from mlship.size.layout import ImageConfig
+from mlship.size.stream import Readable, TarEntry
 from mlship.size.waste import is_cache
 
-_LARGEST_JSON = 4_000_000  # bytes
+LOADER = "etc/ld.so.conf"  # the loader's configuration, and the folder of its parts
 _LARGEST_SCRIPT = 100_000  # bytes, also of a binary file in which credentials are searched for
 _LARGEST_TEXT = 4 << 20  # bytes of a text that are searched; larger ones are vocabularies and data
 _PROBED = 8192
@@ -37,155 +34,76 @@ _PUBLISHED = re.compile(
 )
 
 
-class _Health(BaseModel):
-    test: list[str] | None = Field(None, alias="Test")
-
-
-class _Settings(BaseModel):
-    user: str | None = Field(None, alias="User")
-    env: list[str] | None = Field(None, alias="Env")
-    entrypoint: list[str] | None = Field(None, alias="Entrypoint")
-    cmd: list[str] | None = Field(None, alias="Cmd")
-    labels: dict[str, str] | None = Field(None, alias="Labels")
-    healthcheck: _Health | None = Field(None, alias="Healthcheck")
-
-
-class _Step(BaseModel):
-    created_by: str | None = None
-    empty_layer: bool = False
-
-
-class ImageSettings(BaseModel):
-    """An image's configuration: what it runs, and the steps that built it.
-
-    https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md
-    """
-
-    rootfs: dict[str, object] | None = None
-    config: _Settings = Field(default_factory=_Settings)
-    history: list[_Step] | None = None
-
-    @property
-    def env(self) -> dict[str, str]:
-        return dict(entry.partition("=")[::2] for entry in self.config.env or ())
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return self.config.labels or {}
-
-    @property
-    def steps(self) -> tuple[HistoryStep, ...]:
-        """The steps of the history, lowest layer first."""
-        return history_steps((step.created_by or "", step.empty_layer) for step in self.history or ())
-
-
-@dataclass
-class AuditFiles:
-    """Files of an image that a rule asks for, by path from the root; a later layer removes and replaces.
+@dataclass(frozen=True, slots=True)
+class AuditFile:
+    """What a rule asks of a file or link in a layer.
 
     Attributes:
-        kinds: what each file is.
-        loader: the loader's configuration, by file.
-        scripts: shell scripts that can be started.
-        packages: the metadata of Python packages, with the number of their layer, from 0.
-        caches: bytes of package managers' caches in any layer, also where a later layer removes them.
-        credentials: what a file in any layer holds; files of packages and of the system are not read.
-        private: other files in any layer whose names say that they may hold credentials.
-        cut: texts of which only the first 4 MiB were searched.
-        layers: how many there are.
+        kinds: what it is.
+        text: of the loader's configuration, and of a shell script that can be started.
+        package: it is the metadata of a Python package.
+        cache: its bytes if it is in the cache of a package manager.
+        credential: what it holds; files of packages and of the system are not read.
+        private: its name says that it may hold credentials.
+        cut: only the first 4 MiB were searched.
     """
 
-    kinds: dict[str, frozenset[AuditKind]] = field(default_factory=dict)
-    loader: dict[str, str] = field(default_factory=dict)
-    scripts: dict[str, str] = field(default_factory=dict)
-    packages: dict[str, int] = field(default_factory=dict)
-    caches: dict[str, int] = field(default_factory=dict)
-    credentials: dict[str, str] = field(default_factory=dict)
-    private: set[str] = field(default_factory=set)
-    cut: set[str] = field(default_factory=set)
-    layers: int = 0
+    kinds: frozenset[AuditKind] = frozenset()
+    text: str | None = None
+    package: bool = False
+    cache: int = 0
+    credential: str | None = None
+    private: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class AuditedImage:
+    """What the rules judge: a configuration, and layers, lowest first."""
+
+    config: ImageConfig
+    layers: Sequence[LayerTree[AuditFile]]
+
+    @cached_property
+    def steps(self) -> tuple[HistoryStep, ...]:
+        """The steps of the history, lowest layer first."""
+        return history_steps((step.created_by or "", step.empty_layer) for step in self.config.history or ())
+
+    @cached_property
+    def seen(self) -> dict[str, tuple[int, AuditFile]]:
+        """The files that a container sees, each with the number of its layer, from 0."""
+        return stacked_files(self.layers)
+
+    @cached_property
+    def every(self) -> tuple[tuple[str, AuditFile], ...]:
+        """The files of all layers, also those that a later layer removes."""
+        return tuple(row for layer in self.layers for row in layer.files.items())
 
     def of(self, kind: AuditKind) -> set[str]:
-        """The files of a kind."""
-        return {path for path, kinds in self.kinds.items() if kind in kinds}
-
-    def add(self, layer: Readable) -> None:
-        """Put the next layer on top.
-
-        Raises:
-            BrokenTarError: it is no layer, or damaged.
-        """
-        tar, _ = tar_in(layer)
-        if tar is None:
-            raise BrokenTarError("unknown compression")
-        self.put(files_of(tar))
-
-    def put(self, other: "LayerChange") -> None:
-        """Put what a layer changes on top."""
-        for known in (self.kinds, self.loader, self.scripts, self.packages):
-            for path in [one for one in known if other.replaces(one)]:
-                del known[path]
-        self.kinds |= other.files.kinds
-        self.loader |= other.files.loader
-        self.scripts |= other.files.scripts
-        self.packages |= dict.fromkeys(other.files.packages, self.layers)
-        self.caches |= other.files.caches
-        self.credentials |= other.files.credentials
-        self.private |= other.files.private
-        self.cut |= other.files.cut
-        self.layers += 1
+        """The files of a kind that a container sees."""
+        return {path for path, (_, file) in self.seen.items() if kind in file.kinds}
 
 
-@dataclass
-class LayerChange:
-    """What one layer adds, replaces (`named` has every path) and removes."""
-
-    files: AuditFiles = field(default_factory=AuditFiles)
-    named: set[str] = field(default_factory=set)
-    removed: set[str] = field(default_factory=set)
-
-    def replaces(self, path: str) -> bool:
-        """Whether a file of a lower layer is gone: itself, or a folder above it, which can become a link, too."""
-        return any(one in self.named or one in self.removed for one in _upwards(path))
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """A path, the folders above it, and the root."""
-    while path:
-        yield path
-        path = posixpath.dirname(path)
-    yield ""
+def read_audited(path: str, member: TarEntry, opened: Callable[[], Readable]) -> AuditFile:
+    """Read what the rules ask of a file of a layer."""
+    is_read = member.isreg() and member.size > 0 and _is_read(path, member)
+    data = _searched(opened(), member.size) if is_read else b""
+    is_own = is_read and not _PUBLISHED.search(path)
+    credential = next(find_credentials(data), None) if is_own else None
+    private = is_own and not credential and may_hold_credentials(posixpath.basename(path))
+    is_text = is_read and (path.startswith(LOADER) or (member.mode & 0o111 and _interpreter(data) in SHELLS))
+    return AuditFile(
+        kinds=frozenset(_kinds(path, member)),
+        text=data.decode(errors="replace") if is_text else None,
+        package=path.endswith((".dist-info/METADATA", ".egg-info/PKG-INFO")),
+        cache=member.size if member.isreg() and is_cache(path) else 0,
+        credential=credential.what if credential else None,
+        private=private,
+        cut=is_own and not credential and not private and 0 < len(data) < member.size,
+    )
 
 
-def files_of(tar: Readable) -> LayerChange:
-    """Read the tar of a layer to its end.
-
-    Raises:
-        BrokenTarError: it is damaged.
-    """
-    found = LayerChange()
-    for member, opened in members(tar):
-        path = layer_path(member.name)
-        if (removed := removed_by(path)) is not None:
-            found.removed.add(removed)
-        elif not member.isdir():
-            found.named.add(path)
-            _take(found.files, path, member)
-            if member.isreg() and member.size and _is_read(path, member):
-                _take_text(found.files, path, member, _searched(opened(), member.size))
-    return found
-
-
-def _take(files: AuditFiles, path: str, member: TarInfo) -> None:
-    if kinds := frozenset(_kinds(path, member)):
-        files.kinds[path] = kinds
-    if path.endswith((".dist-info/METADATA", ".egg-info/PKG-INFO")):
-        files.packages[path] = 0
-    if member.isreg() and member.size and is_cache(path):
-        files.caches[path] = member.size
-
-
-def _is_read(path: str, member: TarInfo) -> bool:
+def _is_read(path: str, member: TarEntry) -> bool:
     if not _PUBLISHED.search(path):
         return True
     return member.size <= _LARGEST_SCRIPT and bool(member.mode & 0o111)
@@ -193,25 +111,10 @@ def _is_read(path: str, member: TarInfo) -> bool:
 
 def _searched(stream: Readable, length: int) -> bytes:
     """What is searched of a file: the start of a text, all of a small binary file, and nothing of a larger one."""
-    head = _first(stream, _PROBED)
+    head = stream.read(_PROBED)
     if length > _LARGEST_SCRIPT and is_binary(head):
         return b""
-    return head + _first(stream, _LARGEST_TEXT - len(head))
-
-
-def _take_text(files: AuditFiles, path: str, member: TarInfo, data: bytes) -> None:
-    if path.startswith("etc/ld.so.conf"):
-        files.loader[path] = data.decode(errors="replace")
-    if member.mode & 0o111 and _interpreter(data) in SHELLS:
-        files.scripts[path] = data.decode(errors="replace")
-    if _PUBLISHED.search(path):
-        return
-    if credential := next(find_credentials(data), None):
-        files.credentials[path] = credential.what
-    elif may_hold_credentials(posixpath.basename(path)):
-        files.private.add(path)
-    elif data and len(data) < member.size:
-        files.cut.add(path)
+    return head + stream.read(_LARGEST_TEXT - len(head))
 
 
 def _interpreter(data: bytes) -> str:
@@ -221,7 +124,7 @@ def _interpreter(data: bytes) -> str:
     return next((name for name in names if name != "env"), "")
 
 
-def _kinds(path: str, member: TarInfo) -> Iterator[AuditKind]:
+def _kinds(path: str, member: TarEntry) -> Iterator[AuditKind]:
     folder, name = posixpath.split(path)
     if member.mode & _SPECIAL and (member.isreg() or member.islnk()):
         yield "setuid"
@@ -242,109 +145,3 @@ def _kinds(path: str, member: TarInfo) -> Iterator[AuditKind]:
 def _is_compiler(name: str) -> bool:
     """`gcc`, `gcc-12` and `x86_64-linux-gnu-gcc-12`, but not `gcc-ar`."""
     return name.rstrip("0123456789.").removesuffix("-").rpartition("-")[2] in audit_table().compilers.programs
-
-
-def read_saved_image(chunks: Iterable[bytes], name: str) -> tuple[ImageSettings, AuditFiles]:
-    """Read to its end what `docker save` writes, or an OCI archive; either may be compressed by gzip or zstd.
-
-    Raises:
-        EngineError: the stream is not a complete image.
-    """
-    texts, layers, links = dict[str, bytes](), dict[str, LayerChange](), dict[str, str]()
-    try:
-        for member, opened in members(_archive(chunks)):
-            path = posixpath.normpath(member.name)
-            if member.issym():  # a layer that is there twice, as older engines save it
-                links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
-            elif member.isreg():
-                stream = opened()
-                tar, head = tar_in(stream)
-                if tar:
-                    layers[path] = files_of(tar)
-                elif member.size <= _LARGEST_JSON:
-                    texts[path] = head + _rest(stream)
-        config, order = _listed(texts)
-        files = _stacked(layers, [links.get(one, one) for one in order])
-    except BrokenTarError as error:
-        raise EngineError(
-            f"cannot read the saved image `{name}`: {error}",
-            hint="save it again: `docker save --output image.tar IMAGE`; if that fails, pull or build the image again",
-        ) from error
-    return config, files
-
-
-def _archive(chunks: Iterable[bytes]) -> Readable:
-    tar, _ = tar_in(ByteStream(chunks))
-    if tar is None:
-        raise BrokenTarError("it is no tar")
-    return tar
-
-
-def _stacked(layers: Mapping[str, LayerChange], order: Iterable[str]) -> AuditFiles:
-    files = AuditFiles()
-    for path in order:
-        if path not in layers:
-            raise BrokenTarError(f"the layer {path} is missing, or its compression is unknown")
-        files.put(layers[path])
-    return files
-
-
-def _rest(stream: Readable) -> bytes:
-    """All of a small file; `read` can return less than it is asked for."""
-    parts = list[bytes]()
-    while part := stream.read(_LARGEST_JSON):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _first(stream: Readable, count: int) -> bytes:
-    """Up to `count` bytes."""
-    parts = list[bytes]()
-    while count > 0 and (part := stream.read(count)):
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
-
-
-def _listed(texts: Mapping[str, bytes]) -> tuple[ImageSettings, tuple[str, ...]]:
-    """The configuration, and the files of the layers, lowest first."""
-    try:
-        if "manifest.json" in texts:
-            one = _only(json.loads(texts["manifest.json"]))
-            return settings_of(texts[one["Config"]]), tuple(str(layer) for layer in one["Layers"])
-        # https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
-        found = json.loads(texts["index.json"])
-        while "manifests" in found:
-            rows = [row for row in found["manifests"] if row.get("platform", {}).get("os") != "unknown"]
-            found = json.loads(texts[_blob(_only(rows))])
-        return settings_of(texts[_blob(found["config"])]), tuple(_blob(layer) for layer in found["layers"])
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BrokenTarError("it lists no image") from error
-
-
-def _only(rows: list[dict[str, str]]) -> dict[str, str]:
-    if len(rows) > 1:
-        raise BrokenTarError(f"it holds {len(rows)} images, and one can be judged")
-    return rows[0]
-
-
-def _blob(descriptor: Mapping[str, str]) -> str:
-    return f"blobs/{descriptor['digest'].replace(':', '/')}"
-
-
-def settings_of(document: bytes) -> ImageSettings:
-    """Read an image's configuration.
-
-    Raises:
-        BrokenTarError: it is none.
-        UsageError: it is that of another artifact.
-    """
-    try:
-        found = ImageSettings.model_validate_json(document)
-    except ValidationError as error:
-        raise BrokenTarError(f"its configuration is not valid: {error.errors()[0]['msg']}") from error
-    if found.rootfs is None:  # a model or a chart, which registries keep, too
-        raise UsageError(
-            "this is not a container image: its configuration has no `rootfs`", hint="name an image or a Dockerfile"
-        )
-    return found

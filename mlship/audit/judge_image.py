@@ -3,10 +3,9 @@
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from mlship.audit.history import HistoryStep
-from mlship.audit.image import AuditFiles, ImageSettings, read_saved_image, settings_of
+from mlship.audit.image import LOADER, AuditedImage, read_audited
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import (
     commands_in,
@@ -17,26 +16,16 @@ from mlship.audit.judge_dockerfile import (
 )
 from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential, judgement
 from mlship.audit.starts import judge_start, started_command, starts
-from mlship.build.installed import local_image
+from mlship.build.installed import local_image, read_image
 from mlship.dockerfile.shell import SHELLS
 from mlship.dockerfile.stages import Start
 from mlship.doctor.nvidia_require import is_disabled, requirements
-from mlship.errors import EngineError
 from mlship.image.labels import OCI, OWN
-from mlship.registry.images import image_configuration, registry_layers
-from mlship.size.stream import BrokenTarError, ByteStream
+from mlship.size.layout import read_saved
 from mlship.units import first_rows, size
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of the container runtime
 _DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "usr/local/lib64")
-
-
-@dataclass(frozen=True)
-class AuditedImage:
-    """What the rules judge."""
-
-    settings: ImageSettings
-    files: AuditFiles
 
 
 def audit_image(image: str, watch: Callable[[str], None]) -> AuditReport:
@@ -50,10 +39,9 @@ def audit_image(image: str, watch: Callable[[str], None]) -> AuditReport:
         TransientError: the registry does not answer.
         EngineError: a layer cannot be read.
     """
-    engine, info = local_image(image)
-    watch(f"reading the layers of {image}{f' ({size(info.size)})' if info else ', from its registry'}")
-    found = AuditedImage(*(read_saved_image(engine.save(image), image) if engine else _from_registry(image)))
-    return judge_image(found, image)
+    local = local_image(image)
+    watch(f"reading the layers of {image}{f' ({size(local[1].size)})' if local else ', from its registry'}")
+    return judge_image(AuditedImage(*read_image(image, local, read_audited)), image)
 
 
 def audit_archive(chunks: Iterable[bytes], name: str) -> AuditReport:
@@ -62,7 +50,9 @@ def audit_archive(chunks: Iterable[bytes], name: str) -> AuditReport:
     Raises:
         EngineError: it is not a complete image.
     """
-    return judge_image(AuditedImage(*read_saved_image(chunks, name)), name)
+    hint = "save it again: `docker save --output image.tar IMAGE`; if that fails, pull or build the image again"
+    saved = read_saved(chunks, name, read_audited, hint=hint)
+    return judge_image(AuditedImage(saved.config, [layer.content for layer in saved.layers]), name)
 
 
 def judge_image(found: AuditedImage, name: str) -> AuditReport:
@@ -70,32 +60,15 @@ def judge_image(found: AuditedImage, name: str) -> AuditReport:
     return AuditReport(name, "image", tuple(judgement(row, _RULES[row.id](found)) for row in audit_table().rule))
 
 
-def _from_registry(image: str) -> tuple[ImageSettings, AuditFiles]:
-    import json
-
-    files = AuditFiles()
-    try:
-        settings = settings_of(json.dumps(image_configuration(image)).encode())
-        with registry_layers(image) as layers:
-            for _, chunks in layers:
-                files.add(ByteStream(chunks))
-    except BrokenTarError as error:
-        raise EngineError(
-            f"cannot read the layers of `{image}`: {error}", hint=f"run `docker pull {image}`, then the same command"
-        ) from error
-    return settings, files
-
-
 def _user(found: AuditedImage) -> Iterator[AuditSeen]:
-    yield judge_user(found.settings.config.user or "")
+    yield judge_user(found.config.running.user or "")
 
 
 def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
-    files = found.files
-    musl, glibc = files.of("musl"), files.of("glibc")
-    if files.of("musl-python") or (musl and not glibc):
-        yield AuditSeen("fail", f"has musl: {_few(files.of('musl-python') or musl)}")
-    elif musl and not files.of("glibc-python"):
+    musl, glibc = found.of("musl"), found.of("glibc")
+    if found.of("musl-python") or (musl and not glibc):
+        yield AuditSeen("fail", f"has musl: {_few(found.of('musl-python') or musl)}")
+    elif musl and not found.of("glibc-python"):
         yield AuditSeen("unknown", f"has glibc and musl: {_few(glibc | musl)}")
     elif glibc:
         yield AuditSeen("pass", "has glibc")
@@ -103,7 +76,7 @@ def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _digest(found: AuditedImage) -> Iterator[AuditSeen]:
     label = f"{OCI}.base.digest"
-    digest = found.settings.labels.get(label, "")
+    digest = found.config.labels.get(label, "")
     if re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         yield AuditSeen("pass", f"the label {label} is {digest}")
     else:
@@ -112,33 +85,33 @@ def _digest(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _tag(found: AuditedImage) -> Iterator[AuditSeen]:
     label = f"{OCI}.base.name"
-    if name := found.settings.labels.get(label):
+    if name := found.config.labels.get(label):
         yield judge_tag(name)
     else:
         yield AuditSeen("unknown", f"no label {label} names the base image: audit the Dockerfile")
 
 
 def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
-    settings = found.settings
-    pairs = [*settings.env.items(), *(pair for step in settings.steps for pair in step.variables)]
+    pairs = [*found.config.env.items(), *(pair for step in found.steps for pair in step.variables)]
     for name, value in dict.fromkeys(pairs):
         if is_credential(name, value):
             yield AuditSeen("fail", f"the variable {name} is for a credential")
         yield from credentials_in(f"{name}={value}", f"the variable {name}", 0)
-    for name, value in settings.labels.items():
+    for name, value in found.config.labels.items():
         yield from credentials_in(f"{name}={value}", f"LABEL {name}", 0)
-    for number, step in enumerate(settings.steps, 1):
+    for number, step in enumerate(found.steps, 1):
         yield from credentials_in(step.text, f"step {number} of the history", 0)
-    for path, what in sorted(found.files.credentials.items()):
+    for path, what in sorted({path: file.credential for path, file in found.every if file.credential}.items()):
         yield AuditSeen("fail", f"/{path} has {what}, in a layer")
-    if found.files.private:
-        yield AuditSeen("unknown", f"whether there are credentials in {_few(found.files.private)}")
-    read = f"; only the first 4 MiB were read of {_few(found.files.cut)}" if found.files.cut else ""
+    if private := {path for path, file in found.every if file.private}:
+        yield AuditSeen("unknown", f"whether there are credentials in {_few(private)}")
+    cut = {path for path, file in found.every if file.cut}
+    read = f"; only the first 4 MiB were read of {_few(cut)}" if cut else ""
     yield AuditSeen("pass", f"no credentials in the environment, the labels, the history and its own files{read}")
 
 
 def _exec_form(found: AuditedImage) -> Iterator[AuditSeen]:
-    config = found.settings.config
+    config = found.config.running
     entrypoint, cmd = (
         Start(0, " ".join(words), tuple(words)) if words else None for words in (config.entrypoint, config.cmd)
     )
@@ -151,9 +124,9 @@ def _script_of(found: AuditedImage, words: Sequence[str]) -> str | None:
     names = [word for word in started_command(words) if not word.startswith("-")]
     if len(names) > 1 and posixpath.basename(names[0]) in SHELLS:
         names = names[1:]
-    folders = [""] if "/" in "".join(names[:1]) else found.settings.env.get("PATH", _DEFAULT_PATH).split(":")
+    folders = [""] if "/" in "".join(names[:1]) else found.config.env.get("PATH", _DEFAULT_PATH).split(":")
     paths = [_merged(posixpath.join(folder, name)) for name in names[:1] for folder in folders]
-    scripts = {_merged(path): text for path, text in found.files.scripts.items()}
+    scripts = {_merged(path): file.text for path, (_, file) in found.seen.items() if file.text is not None}
     relative = [path for path in scripts if names and names[0].startswith("./") and path.endswith(f"/{names[0][2:]}")]
     return next((scripts[path] for path in (*paths, *relative) if path in scripts), None)
 
@@ -164,16 +137,17 @@ def _merged(path: str) -> str:
 
 
 def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
-    settings, files = found.settings, found.files
-    lock = settings.labels.get(f"{OWN}.lock")
+    lock = found.config.labels.get(f"{OWN}.lock")
     if lock:
         yield AuditSeen("pass", f"the label {OWN}.lock names the lock: {lock}")
-    judged = {step: tuple(_installs(step)) for step in settings.steps}
-    yield from (seen for step in settings.steps for seen in judged[step])
-    with_layer = [step for step in settings.steps if step.has_layer]
+    judged = {step: tuple(_installs(step)) for step in found.steps}
+    yield from (seen for step in found.steps for seen in judged[step])
+    with_layer = [step for step in found.steps if step.has_layer]
     unknown = set[str]()
-    for path, layer in files.packages.items():
-        step = with_layer[layer] if len(with_layer) == files.layers else None
+    for path, (layer, file) in found.seen.items():
+        if not file.package:
+            continue
+        step = with_layer[layer] if len(with_layer) == len(found.layers) else None
         is_copied = step is None or step.instruction == "COPY"
         if not (_is_bundled(path) or (lock and is_copied) or (step and judged[step])):
             unknown.add(posixpath.dirname(path))
@@ -191,8 +165,7 @@ def _is_bundled(metadata: str) -> bool:
 
 
 def _cache(found: AuditedImage) -> Iterator[AuditSeen]:
-    caches = found.files.caches
-    if caches:
+    if caches := {path: file.cache for path, file in found.every if file.cache}:
         folders = {"/".join(path.split("/")[:4]) for path in caches}
         yield AuditSeen("fail", f"{size(sum(caches.values()))} of caches: {_few(folders)}")
     else:
@@ -200,14 +173,14 @@ def _cache(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _compilers(found: AuditedImage) -> Iterator[AuditSeen]:
-    if found.files.of("compiler"):
-        yield AuditSeen("fail", f"has {_few(found.files.of('compiler'))}")
+    if found.of("compiler"):
+        yield AuditSeen("fail", f"has {_few(found.of('compiler'))}")
     else:
         yield AuditSeen("pass", "has no compilers in its `bin` folders")
 
 
 def _healthcheck(found: AuditedImage) -> Iterator[AuditSeen]:
-    health = found.settings.config.healthcheck
+    health = found.config.running.healthcheck
     if health and health.test and health.test[0] != "NONE":
         yield AuditSeen("pass", "has a health check")
     else:
@@ -215,33 +188,34 @@ def _healthcheck(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _setuid(found: AuditedImage) -> Iterator[AuditSeen]:
-    if found.files.of("setuid"):
-        yield AuditSeen("fail", f"{len(found.files.of('setuid'))} programs: {_few(found.files.of('setuid'))}")
+    if found.of("setuid"):
+        yield AuditSeen("fail", f"{len(found.of('setuid'))} programs: {_few(found.of('setuid'))}")
     else:
         yield AuditSeen("pass", "has no setuid or setgid programs")
 
 
 def _driver_library(found: AuditedImage) -> Iterator[AuditSeen]:
-    files, path = found.files, found.settings.env.get("LD_LIBRARY_PATH", "")
+    path = found.config.env.get("LD_LIBRARY_PATH", "")
     yield from judge_library_path(path)
-    searched = [line.strip().strip("/") for text in files.loader.values() for line in text.splitlines()]
-    for library in sorted(files.of("driver")):
+    loader = [file.text or "" for name, (_, file) in found.seen.items() if name.startswith(LOADER)]
+    searched = [line.strip().strip("/") for text in loader for line in text.splitlines()]
+    for library in sorted(found.of("driver")):
         folder = posixpath.dirname(library)
         in_default = folder in _DEFAULT_FOLDERS or posixpath.dirname(folder) in _DEFAULT_FOLDERS[:4]
         if folder in searched or in_default or folder in (one.strip("/") for one in path.split(":")):
             yield AuditSeen("fail", f"the loader finds /{library}")
-    if files.of("cuda") or files.of("driver"):
+    if found.of("cuda") or found.of("driver"):
         yield AuditSeen("pass", "the loader finds no libcuda in the image")
 
 
 def _requires(found: AuditedImage) -> Iterator[AuditSeen]:
-    env = found.settings.env
+    env = found.config.env
     if is_disabled(env):
         yield AuditSeen("fail", "NVIDIA_DISABLE_REQUIRE turns the requirements off")
     elif needs := requirements(env):
         yield AuditSeen("pass", f"requires {', '.join(needs)[:100]}")
-    elif found.files.of("cuda"):
-        yield AuditSeen("fail", f"has CUDA ({_few(found.files.of('cuda'))}) and requires no driver")
+    elif found.of("cuda"):
+        yield AuditSeen("fail", f"has CUDA ({_few(found.of('cuda'))}) and requires no driver")
 
 
 def _few(paths: set[str]) -> str:

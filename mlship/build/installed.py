@@ -1,20 +1,25 @@
-"""What is installed in an image for GPUs: from its label, else from its layers. Registries need no engine."""
+"""An image by its name: of the engine, or else in its registry, which needs no engine; and what is installed in it."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from mlship.build.layers import LayerFiles, compat_drivers, lock_of, read_layer, read_saved
+from mlship.build.layers import InstalledFiles, compat_drivers, lock_of, read_installed_file
 from mlship.engine import connect
 from mlship.engine.base import Engine, ImageInfo
-from mlship.errors import EngineError, MlshipError
+from mlship.errors import MlshipError
 from mlship.image.labels import LAYERS, PACKAGES
 from mlship.lock.foreign import ForeignLock, read_names
-from mlship.registry.images import image_in_registry, registry_layers
-from mlship.size.stream import BrokenTarError, ByteStream
+from mlship.registry.images import image_configuration, image_in_registry, registry_layers
+from mlship.size.layers import Budget, FileReader, LayerTree, read_layer, stacked_files
+from mlship.size.layout import ImageConfig, image_config, image_errors, read_saved
+from mlship.size.stream import ByteStream
 from mlship.units import size
+
+T = TypeVar("T")
 
 
 def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, str, tuple[str, ...]]:
-    """The packages and the platform of an image, and notes about it: of the engine, or else in its registry.
+    """The packages and the platform of an image, and notes about it.
 
     Args:
         watch: called with what takes long.
@@ -24,47 +29,56 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
         TransientError: the registry does not answer.
         EngineError: a layer cannot be read.
     """
-    engine, info = local_image(image)
-    info = info or image_in_registry(image)[1]
+    local = local_image(image)
+    info = local[1] if local else image_in_registry(image)[1]
     named = info.labels.get(PACKAGES)
     if named is not None and info.labels.get(LAYERS) == str(info.layers):
         return read_names(named), info.platform, ()
     watch(f"reading the layers of {image} ({size(info.size)}): it has no label that lists all of its packages")
-    try:
-        files, moved = (read_saved(engine.save(image)), 0) if engine else _from_registry(image)
-    except BrokenTarError as error:
-        raise EngineError(
-            f"cannot read the layers of `{image}`: {error}",
-            hint=f"ask its environment: `docker run --rm --entrypoint pip {image} freeze > freeze.txt`, "
-            "then run `mlship fits freeze.txt`",
-        ) from error
-    return lock_of(files), info.platform, tuple(_notes(info, files, moved))
+    hint = (
+        f"ask its environment: `docker run --rm --entrypoint pip {image} freeze > freeze.txt`, "
+        "then run `mlship fits freeze.txt`"
+    )
+    layers = read_image(image, local, read_installed_file, hint)[1]
+    files = {path: file for path, (_, file) in stacked_files(layers).items()}
+    return lock_of(files), info.platform, tuple(_notes(info, files, local=local is not None))
 
 
 def required_cuda(image: str) -> str:
     """An image's NVIDIA_REQUIRE_CUDA; empty where it has none."""
-    info = local_image(image)[1] or image_in_registry(image)[1]
+    local = local_image(image)
+    info = local[1] if local else image_in_registry(image)[1]
     return info.env.get("NVIDIA_REQUIRE_CUDA", "")
 
 
-def _from_registry(image: str) -> tuple[LayerFiles, int]:
-    """The files of all layers, and how many bytes were moved."""
-    found, moved = LayerFiles(), 0
+def read_image(
+    image: str, local: tuple[Engine, ImageInfo] | None, read: FileReader[T], hint: str = ""
+) -> tuple[ImageConfig, list[LayerTree[T]]]:
+    """The configuration and the layers of an image, lowest first. Nothing is pulled.
 
-    def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
-        nonlocal moved
-        for chunk in chunks:
-            moved += len(chunk)
-            yield chunk
+    Args:
+        local: the engine and its image of that name; None: the registry is asked.
+        read: what to keep of each file.
+        hint: what to do if a layer cannot be read.
 
-    with registry_layers(image) as layers:
-        for _, chunks in layers:
-            found.add(read_layer(ByteStream(counted(chunks))))
-    return found, moved
+    Raises:
+        UsageError: the registry has no such image, or it is another artifact.
+        TransientError: the registry does not answer.
+        EngineError: a layer cannot be read.
+    """
+    if local:
+        engine, info = local
+        saved = read_saved(engine.save(image), image, read, info.platform, hint=hint)
+        return saved.config, [layer.content for layer in saved.layers]
+    budget = Budget()
+    with image_errors(image, hint or f"run `docker pull {image}`, then the same command"):
+        config = image_config(image_configuration(image))
+        with registry_layers(image) as layers:
+            return config, [read_layer(ByteStream(chunks), read, budget) for _, chunks in layers]
 
 
-def _notes(info: ImageInfo, files: LayerFiles, moved: int) -> Iterator[str]:
-    source = f"{size(moved)} from the registry" if moved else "the engine"
+def _notes(info: ImageInfo, files: InstalledFiles, *, local: bool) -> Iterator[str]:
+    source = "the engine" if local else f"{size(info.size)} from the registry"
     yield f"packages, device code and CUDA libraries were read in the layers ({source})"
     if require := info.env.get("NVIDIA_REQUIRE_CUDA"):
         yield f"NVIDIA_REQUIRE_CUDA lets NVIDIA's container runtime refuse other hosts: {require}"
@@ -72,11 +86,11 @@ def _notes(info: ImageInfo, files: LayerFiles, moved: int) -> Iterator[str]:
         yield f"NVIDIA's forward-compatibility libraries {driver} are in the image; on data-center GPUs they may help"
 
 
-def local_image(image: str) -> tuple[Engine | None, ImageInfo | None]:
-    """The engine and its image of that name; neither where the registry has to be asked."""
+def local_image(image: str) -> tuple[Engine, ImageInfo] | None:
+    """The engine and its image of that name; None where the registry has to be asked."""
     try:
         engine = connect()
         info = engine.image(image)
     except MlshipError:
-        return None, None
-    return (engine, info) if info else (None, None)
+        return None
+    return (engine, info) if info else None

@@ -1,14 +1,14 @@
 """What is installed in an image that does not say it: distributions, their device code, and CUDA's libraries.
 
-Each layer is read once as a stream, of the engine or of a registry, and nothing is unpacked but one library at a time.
+Nothing is unpacked but one library at a time.
 """
 
-import json
 import posixpath
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
 
@@ -16,12 +16,10 @@ from mlship.driver.device_code import DeviceCode, read_device_code
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.measured import recorded
 from mlship.lock.pins import Pin
-from mlship.size.layer_paths import is_within, layer_path, removed_by
-from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, members, tar_in
+from mlship.size.stream import CHUNK, Readable, TarEntry
 
 _HEAD = 512
 _LARGEST_TEXT = 20_000_000  # bytes of a RECORD; the largest have some 2 MB
-_LARGEST_JSON = 4_000_000
 _INFO = re.compile(r"(?:.*/)?(?P<name>[\w.]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
 _CONDA = re.compile(r".*/conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-[^/-]+\.json")
 # CUDA's own files, by the names of PyPI's wheels: libcublas.so.12.4.5.8 is nvidia-cublas-cu12 12.4.5.8
@@ -34,71 +32,38 @@ _OF_CUDA = re.compile(
 _COMPAT = re.compile(r".*/compat/libcuda\.so\.(?P<driver>[0-9.]+)", re.ASCII)
 
 
-@dataclass
-class LayerFiles:
-    """What one layer adds and removes, by path from the root; the last layer wins."""
+@dataclass(frozen=True)
+class InstalledFile:
+    """A regular file that says what is installed.
 
-    records: dict[str, str] = field(default_factory=dict)
-    conda: set[str] = field(default_factory=set)
-    code: dict[str, DeviceCode | None] = field(default_factory=dict)
-    libraries: set[str] = field(default_factory=set)
-    removed: set[str] = field(default_factory=set)
-
-    def add(self, other: "LayerFiles") -> None:
-        """Put the next layer on top."""
-        for path in other.removed:
-            for known in (self.records, self.code):
-                for old in [old for old in known if is_within(old, path)]:
-                    del known[old]
-            self.conda = {old for old in self.conda if not is_within(old, path)}
-            self.libraries = {old for old in self.libraries if not is_within(old, path)}
-        self.records |= other.records
-        self.code |= other.code
-        self.conda |= other.conda
-        self.libraries |= other.libraries
-
-
-def read_layer(stream: Readable) -> LayerFiles:
-    """Read a layer to its end.
-
-    Raises:
-        BrokenTarError: it is no layer, or damaged.
+    Attributes:
+        kind: the RECORD of a distribution; conda's file about a package; one of CUDA's libraries; another library.
+        text: of a RECORD.
+        code: of another library; None if it is unknown.
     """
-    tar, _ = tar_in(stream)
-    if tar is None:
-        raise BrokenTarError("unknown compression")
-    return _files(tar)
+
+    kind: Literal["record", "conda", "cuda", "library"]
+    text: str = ""
+    code: DeviceCode | None = None
 
 
-def _files(tar: Readable) -> LayerFiles:
-    found = LayerFiles()
-    for member, opened in members(tar):
-        path = layer_path(member.name)
-        if (removed := removed_by(path)) is not None:
-            found.removed.add(removed)
-        elif member.isreg():
-            _take(found, path, member.size, opened())
-    return found
+InstalledFiles: TypeAlias = Mapping[str, InstalledFile | None]  # by path from the root; None says nothing
 
 
-def _take(found: LayerFiles, path: str, size: int, content: Readable) -> None:
+def read_installed_file(path: str, member: TarEntry, opened: Callable[[], Readable]) -> InstalledFile | None:
+    """What a file of a layer says; None for most."""
+    if not member.isreg():
+        return None
     if _INFO.fullmatch(path):
-        found.records[path] = _text(content, _LARGEST_TEXT)
-    elif _CONDA.fullmatch(path):
-        found.conda.add(path)
-    elif ".so" in (name := posixpath.basename(path)):
+        return InstalledFile("record", opened().read(_LARGEST_TEXT).decode(errors="replace"))
+    if _CONDA.fullmatch(path):
+        return InstalledFile("conda")
+    if ".so" in (name := posixpath.basename(path)):
         if _LIBRARY.fullmatch(name) or _COMPAT.fullmatch(path):
-            found.libraries.add(path)
-        elif size > _HEAD and not _OF_CUDA.fullmatch(name):
-            found.code[path] = _code(content)
-
-
-def _text(content: Readable, most: int) -> str:
-    parts = list[bytes]()
-    while most > 0 and (part := content.read(most)):
-        parts.append(part)
-        most -= len(part)
-    return b"".join(parts).decode(errors="replace")
+            return InstalledFile("cuda")
+        if member.size > _HEAD and not _OF_CUDA.fullmatch(name):
+            return InstalledFile("library", code=_code(opened()))
+    return None
 
 
 def _code(content: Readable) -> DeviceCode | None:
@@ -112,44 +77,18 @@ def _code(content: Readable) -> DeviceCode | None:
             return None
 
 
-def read_saved(chunks: Iterable[bytes]) -> LayerFiles:
-    """Read a saved image to its end; a layer may come before or after the list of layers.
-
-    Raises:
-        BrokenTarError: the stream is not a complete image.
-    """
-    blobs, links, order = dict[str, LayerFiles](), dict[str, str](), list[str]()
-    for member, opened in members(ByteStream(chunks)):
-        if member.issym():  # a layer that is there twice, as older engines save it
-            links[member.name] = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
-        elif member.name == "manifest.json":
-            order = _order(_text(opened(), _LARGEST_JSON))
-        elif member.isreg():
-            tar, _ = tar_in(opened())
-            blobs |= {member.name: _files(tar)} if tar else {}
-    found = LayerFiles()
-    for name in (links.get(name, name) for name in order):
-        if name not in blobs:
-            raise BrokenTarError(f"the layer {name} is missing, or its compression is unknown")
-        found.add(blobs[name])
-    return found
+def _of(files: InstalledFiles, kind: str) -> dict[str, InstalledFile]:
+    return {path: file for path, file in sorted(files.items()) if file and file.kind == kind}
 
 
-def _order(manifest: str) -> list[str]:
-    """The files of an image's layers, lowest first."""
-    try:
-        return [str(name) for name in json.loads(manifest)[0]["Layers"]]
-    except (ValueError, LookupError, TypeError) as error:
-        raise BrokenTarError("its manifest.json lists no layers") from error
-
-
-def lock_of(files: LayerFiles) -> ForeignLock:
+def lock_of(files: InstalledFiles) -> ForeignLock:
     """The distributions of an image as pins, with their measured device code; CUDA's libraries as their wheels."""
     pins = {pin.name: pin for pin in (*_library_pins(files), *_distributions(files))}
-    conda = (match for path in files.conda if (match := _CONDA.fullmatch(path)))
+    conda = (match for path in _of(files, "conda") if (match := _CONDA.fullmatch(path)))
     foreign = sorted({f"{match['name']} {match['version']}" for match in conda})
-    owned = {path for record, text in files.records.items() for path in _owned(record, text)}
-    stray = sorted(path for path, code in files.code.items() if code is None or (code and path not in owned))
+    owned = {path for record, file in _of(files, "record").items() for path in _owned(record, file.text)}
+    code = {path: file.code for path, file in _of(files, "library").items()}
+    stray = [path for path, found in code.items() if found is None or (found and path not in owned)]
     return ForeignLock(tuple(pins[name] for name in sorted(pins)), foreign=tuple(foreign), stray=tuple(stray))
 
 
@@ -160,15 +99,17 @@ def _owned(path: str, record: str) -> Iterator[str]:
         yield posixpath.normpath(posixpath.join(site, line.partition(",")[0]))
 
 
-def _distributions(files: LayerFiles) -> Iterator[Pin]:
-    for path, record in sorted(files.records.items()):
+def _distributions(files: InstalledFiles) -> Iterator[Pin]:
+    libraries = _of(files, "library")
+    for path, record in _of(files, "record").items():
         if match := _INFO.fullmatch(path):
-            code = [found for one in _owned(path, record) if (found := files.code.get(one))]
+            owned = (libraries.get(one) for one in _owned(path, record.text))
+            code = [file.code for file in owned if file and file.code]
             yield Pin(canonicalize_name(match["name"]), match["version"], (), code=recorded(code))
 
 
-def _library_pins(files: LayerFiles) -> Iterator[Pin]:
-    names = (match for path in sorted(files.libraries) if (match := _LIBRARY.fullmatch(posixpath.basename(path))))
+def _library_pins(files: InstalledFiles) -> Iterator[Pin]:
+    names = (match for path in _of(files, "cuda") if (match := _LIBRARY.fullmatch(posixpath.basename(path))))
     found = [(match["name"], match["version"]) for match in names]
     cudas = {version.partition(".")[0] for name, version in found if name != "cudnn"}
     for name, version in found:
@@ -178,7 +119,7 @@ def _library_pins(files: LayerFiles) -> Iterator[Pin]:
             yield Pin(f"{wheel}-cu{major}" if int(major) < 13 or name == "cudnn" else wheel, version, ())
 
 
-def compat_drivers(files: LayerFiles) -> tuple[str, ...]:
+def compat_drivers(files: InstalledFiles) -> tuple[str, ...]:
     """Drivers of NVIDIA's forward-compatibility libraries in the image."""
-    found = (match["driver"] for path in files.libraries if (match := _COMPAT.fullmatch(path)))
+    found = (match["driver"] for path in _of(files, "cuda") if (match := _COMPAT.fullmatch(path)))
     return tuple(sorted(set(found)))

@@ -34,19 +34,19 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
         TransientError: the registry does not answer.
     """
     full, manifest, document = _found(name)
-    return full, _info(full.partition("@")[2], manifest, document)
+    return full, _info(full.partition("@")[2], manifest, document.json())
 
 
-def image_configuration(name: str) -> Mapping[str, JsonValue]:
-    """The configuration of an image as the registry has it, with its history.
+def image_configuration(name: str) -> bytes:
+    """The configuration of an image as the registry has it, in JSON.
 
     Raises:
         UsageError, TransientError: see `image_in_registry`.
     """
-    return _found(name)[2]
+    return _found(name)[2].data
 
 
-def _found(name: str) -> tuple[str, StoredContent, Mapping[str, JsonValue]]:
+def _found(name: str) -> tuple[str, StoredContent, StoredContent]:
     """The name with its digest, the manifest and the configuration."""
     reference = Reference.parse(name)
     with opened(reference) as registry:
@@ -61,7 +61,7 @@ def _found(name: str) -> tuple[str, StoredContent, Mapping[str, JsonValue]]:
         blob = registry.blob(str(config))
         if blob is None:
             raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
-    return f"{reference.host}/{reference.repository}@{found.digest}", manifest, blob.json()
+    return f"{reference.host}/{reference.repository}@{found.digest}", manifest, blob
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:

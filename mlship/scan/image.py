@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlship.errors import EngineError
 from mlship.scan.files import is_candidate, scan_file
 from mlship.scan.report import ScannedFile, ScanReport, sorted_files
+from mlship.size.layout import image_errors
 from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, Rewound, members, tar_in
 
 _HEAD = 1 << 16
@@ -27,16 +27,10 @@ def scan_image(chunks: Iterable[bytes], name: str, watch: Callable[[int], None] 
         EngineError: the stream is not a complete image.
     """
     found = _Found()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for member, content in members(ByteStream(chunks, watch)):
-                if member.isreg():
-                    found.take(member.name.removesuffix("/layer.tar").rpartition("/")[2], content(), Path(folder))
-    except BrokenTarError as error:
-        raise EngineError(
-            f"cannot read image `{name}` as saved by the engine: {error}",
-            hint=f"run `docker save {name} | tar -t >/dev/null`; if it fails, pull or build the image again",
-        ) from error
+    with image_errors(name), tempfile.TemporaryDirectory() as folder:
+        for member, content in members(ByteStream(chunks, watch)):
+            if member.isreg():
+                found.take(member.name.removesuffix("/layer.tar").rpartition("/")[2], content(), Path(folder))
     return ScanReport(name, found.read, sorted_files(found.files), tuple(found.unread))
 
 

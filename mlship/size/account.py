@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from mlship.size.content import File
 from mlship.size.groups import Sorter, base_layers, sort_of
+from mlship.size.layers import visible
 from mlship.size.layout import SavedImage, SavedLayer
-from mlship.size.overlay import visible
 from mlship.size.owners import Distribution, Owners
 from mlship.size.report import BaseLayers, LayerSize, Part, SizeGroup, SizeReport, Sort, Totals, known_sum
 from mlship.size.waste import Placed, wasted
@@ -28,7 +28,7 @@ class _Sum:
         self.groups[placed.group] += placed.file.size
 
 
-def account(image: SavedImage, name: str, image_id: str) -> SizeReport:
+def account(image: SavedImage[File], name: str, image_id: str) -> SizeReport:
     """Build the size report.
 
     Args:
@@ -41,7 +41,7 @@ def account(image: SavedImage, name: str, image_id: str) -> SizeReport:
     return SizeReport(
         image=name,
         id=image_id,
-        platform=image.platform,
+        platform=image.config.platform,
         totals=_totals(image, seen),
         base=base,
         layers=tuple(_layer(layer, seen[n], n, base.layers) for n, layer in enumerate(image.layers)),
@@ -51,16 +51,12 @@ def account(image: SavedImage, name: str, image_id: str) -> SizeReport:
     )
 
 
-def _placed(image: SavedImage, seen: list[set[str]], base: int | None) -> Iterator[Placed]:
+def _placed(image: SavedImage[File], seen: list[set[str]], base: int | None) -> Iterator[Placed]:
     """Yield every visible file with its owner and group, in an order independent of the tar."""
-    owners = Owners(
-        {
-            path: named
-            for layer, paths in zip(image.layers, seen, strict=True)
-            for path, named in layer.content.records.items()
-            if path in paths
-        }
+    rows = (
+        (path, layer.content.files[path]) for layer, paths in zip(image.layers, seen, strict=True) for path in paths
     )
+    owners = Owners({path: file.listed for path, file in rows if file.listed is not None})
     sorter = Sorter(image, base)
     for number, layer in enumerate(image.layers):
         for path in sorted(seen[number]):
@@ -92,13 +88,13 @@ def _part(key: Distribution | tuple[SizeGroup, str], found: _Sum) -> Part:
     return Part(group, name, version, found.sorts.total(), found.files, sorts)
 
 
-def _totals(image: SavedImage, seen: list[set[str]]) -> Totals:
+def _totals(image: SavedImage[File], seen: list[set[str]]) -> Totals:
     unpacked = sum(_unpacked(layer) for layer in image.layers)
     hidden = sum(size for layer in _hidden(image, seen) for size in layer.values())
     return Totals(_compressed(image.layers), unpacked, hidden, sum(map(len, seen)))
 
 
-def _hidden(image: SavedImage, seen: list[set[str]]) -> list[dict[str, int]]:
+def _hidden(image: SavedImage[File], seen: list[set[str]]) -> list[dict[str, int]]:
     """Return bytes by path that later layers replace or remove, for each layer."""
     return [
         {path: file.size for path, file in sorted(layer.content.files.items()) if file.size and path not in paths}
@@ -106,20 +102,20 @@ def _hidden(image: SavedImage, seen: list[set[str]]) -> list[dict[str, int]]:
     ]
 
 
-def _base(image: SavedImage) -> BaseLayers:
+def _base(image: SavedImage[File]) -> BaseLayers:
     count, why = base_layers(image)
     lowest = image.layers[: count or 0]
     return BaseLayers(
         layers=count,
         compressed=None if count is None else _compressed(lowest),
         unpacked=None if count is None else sum(map(_unpacked, lowest)),
-        name=image.labels.get(_NAME),
-        digest=image.labels.get(_DIGEST),
+        name=image.config.labels.get(_NAME),
+        digest=image.config.labels.get(_DIGEST),
         why=why,
     )
 
 
-def _layer(layer: SavedLayer, seen: set[str], number: int, base: int | None) -> LayerSize:
+def _layer(layer: SavedLayer[File], seen: set[str], number: int, base: int | None) -> LayerSize:
     files = layer.content.files
     unpacked = _unpacked(layer)
     return LayerSize(
@@ -130,19 +126,19 @@ def _layer(layer: SavedLayer, seen: set[str], number: int, base: int | None) -> 
         compressed=layer.compressed,
         unpacked=unpacked,
         hidden=unpacked - sum(files[path].size for path in seen),
-        files=sum(file.kind != "folder" for file in files.values()),
+        files=len(files),
     )
 
 
-def _compressed(layers: tuple[SavedLayer, ...]) -> int | None:
+def _compressed(layers: tuple[SavedLayer[File], ...]) -> int | None:
     return known_sum(layer.compressed for layer in layers)
 
 
-def _unpacked(layer: SavedLayer) -> int:
+def _unpacked(layer: SavedLayer[File]) -> int:
     return sum(file.size for file in layer.content.files.values())
 
 
-def _unknown(image: SavedImage, base: BaseLayers) -> Iterator[str]:
+def _unknown(image: SavedImage[File], base: BaseLayers) -> Iterator[str]:
     plain = sum(layer.compressed is None for layer in image.layers)
     if plain:
         which = "the layers" if plain == len(image.layers) else f"{plain} of {len(image.layers)} layers"

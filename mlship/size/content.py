@@ -1,96 +1,54 @@
-"""Read one layer: its files, the paths it removes from lower layers, and its Python RECORD files."""
+"""What `mlship size` keeps of a file in a layer: its size, what it is, and the paths that a RECORD lists."""
 
 import csv
 import hashlib
 import posixpath
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
 
-from mlship.size.layer_paths import LONGEST_PATH, is_opaque, layer_path, removed_by
-from mlship.size.stream import CHUNK, BrokenTarError, Readable, members
+from mlship.size.layers import LONGEST_PATH, Budget, FileReader, layer_path
+from mlship.size.stream import CHUNK, Readable, TarEntry
 
 BIG = 1 << 20  # bytes; files from this size on are compared by content
 _LARGEST_RECORD = 16 << 20
-_MOST_NAMES = 5_000_000  # files plus lines of RECORD files; a large image has about 100,000
 _SMALLEST_PROGRAM = 1 << 12
 _ELF = b"\x7fELF"
-
-EntryKind: TypeAlias = Literal["file", "link", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A path in a layer.
+    """A file or link in a layer.
 
     Attributes:
-        size: content in bytes; 0 for links and folders. A hard link counts only at its target.
+        size: content in bytes; 0 for links. A hard link counts only at its target.
+        regular: it is a file with content of its own.
         digest: hex SHA-256 of a file of at least `BIG` bytes; None for other files.
         elf: the content is ELF; checked for big files and for files without a suffix.
+        listed: the paths that a RECORD lists; None for other files.
     """
 
     size: int
-    kind: EntryKind = "file"
+    regular: bool = True
     digest: str | None = None
     elf: bool = False
+    listed: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Content:
-    """Content of one layer. Paths have no leading slash.
+def file_reader(budget: Budget) -> FileReader[File]:
+    """A reader of the files of a layer; the lines of RECORD files are names that the budget counts."""
 
-    Attributes:
-        files: files, links and folders by path.
-        gone: paths whose whole tree this layer removes from lower layers.
-        opaque: folders whose content from lower layers this layer hides.
-        records: the paths listed in each RECORD, by the path of the RECORD.
-    """
+    def read(path: str, member: TarEntry, opened: Callable[[], Readable]) -> File:
+        if path.endswith(".dist-info/RECORD") and member.isreg() and member.size <= _LARGEST_RECORD:
+            return File(member.size, listed=_record(path, opened(), budget))
+        return _file(member, opened)
 
-    files: dict[str, File] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-    opaque: set[str] = field(default_factory=set)
-    records: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    return read
 
 
-@dataclass
-class Budget:
-    """Limits the names held in memory for one image."""
-
-    left: int = _MOST_NAMES
-
-    def spend(self, count: int = 1) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise BrokenTarError(f"more than {_MOST_NAMES} files")
-
-
-def content_of(stream: Readable, budget: Budget) -> Content:
-    """Read the tar of a layer to its end; the last entry of a path wins.
-
-    Raises:
-        BrokenTarError: the tar is incomplete, or has more names than the budget allows.
-    """
-    found = Content()
-    for member, opened in members(stream):
-        budget.spend()
-        path = layer_path(member.name)
-        if (removed := removed_by(path)) is not None:
-            (found.opaque if is_opaque(path) else found.gone).add(removed)
-        elif path:
-            is_record = path.endswith(".dist-info/RECORD") and member.isreg() and member.size <= _LARGEST_RECORD
-            if is_record:
-                found.records[path] = _record(path, opened(), budget)
-            found.files[path] = File(member.size) if is_record else _file(member, opened)
-    return found
-
-
-def _file(member: tarfile.TarInfo, opened: Callable[[], Readable]) -> File:
-    if member.isdir():
-        return File(0, "folder")
+def _file(member: TarEntry, opened: Callable[[], Readable]) -> File:
     if not member.isreg():
-        return File(0, "link")
+        return File(0, regular=False)
     pieces: Iterable[tuple[int, int]] | None = getattr(member, "sparse", None)
     if pieces is not None:  # the size in the header includes holes and is not verified
         return File(sum(size for _, size in pieces))
@@ -99,7 +57,7 @@ def _file(member: tarfile.TarInfo, opened: Callable[[], Readable]) -> File:
     if stream is None:
         return File(member.size)
     head = stream.read(CHUNK if big else len(_ELF))
-    return File(member.size, "file", _digest(head, stream) if big else None, head.startswith(_ELF))
+    return File(member.size, digest=_digest(head, stream) if big else None, elf=head.startswith(_ELF))
 
 
 def _digest(data: bytes, stream: Readable) -> str:

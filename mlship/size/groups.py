@@ -47,9 +47,9 @@ def group_of_step(made_by: str | None) -> tuple[SizeGroup, str] | None:
     return cast("SizeGroup", found["group"]), found["name"]
 
 
-def base_layers(image: SavedImage) -> tuple[int | None, str]:
+def base_layers(image: SavedImage[File]) -> tuple[int | None, str]:
     """Count the layers of the base image, with how the count is known or why it is unknown."""
-    if _VERSION not in image.labels:
+    if _VERSION not in image.config.labels:
         return None, "the end of the base is known only for images built by mlship; compare with `--against BASE`"
     for number, layer in enumerate(image.layers):
         if layer.made_by is not None and any(step in layer.made_by for step in OWN_STEPS):
@@ -64,10 +64,10 @@ class Sorter:
         base: number of layers in the base image; None if unknown.
     """
 
-    def __init__(self, image: SavedImage, base: int | None) -> None:
+    def __init__(self, image: SavedImage[File], base: int | None) -> None:
         self._image = image
         self._base = base or 0
-        self._app = image.working_dir.strip("/")
+        self._app = (image.config.running.working_dir or "/").strip("/")
         self._steps = [group_of_step(layer.made_by) for layer in image.layers]
 
     def package(self, owner: Distribution, layer: int) -> SizeGroup:
@@ -105,7 +105,7 @@ class Sorter:
 
     @cached_property
     def _weights(self) -> tuple[str, ...]:
-        return _named_weights(self._image.labels)
+        return _named_weights(self._image.config.labels)
 
 
 def _named_weights(labels: Mapping[str, str]) -> tuple[str, ...]:

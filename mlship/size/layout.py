@@ -1,22 +1,26 @@
-"""Parse the stream of `docker save` in one pass into the layers of one image.
+"""A saved image, read in one pass: what `docker save` streams, or an OCI archive.
 
-https://github.com/opencontainers/image-spec/blob/main/image-layout.md, and layer.md there for whiteouts.
+https://github.com/opencontainers/image-spec/blob/main/image-layout.md, and config.md there for the configuration.
 """
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from mlship.errors import EngineError
-from mlship.size.content import Budget, Content, content_of
-from mlship.size.stream import BrokenTarError, ByteStream, Readable, Rewound, is_compressed, is_tar, members, unpacked
+from mlship.errors import EngineError, UsageError
+from mlship.size.content import File, file_reader
+from mlship.size.layers import Budget, FileReader, LayerTree, read_layer_tar
+from mlship.size.stream import BrokenTarError, ByteStream, Readable, is_compressed, members, tar_in
 
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+Documents: TypeAlias = Callable[[str], bytes | None]  # the JSON documents of an image by path; None if there is none
 _LARGEST_JSON = 16 << 20
-_HEAD = 512
-_T = TypeVar("_T", bound=BaseModel)
+_DEEPEST = 3  # indexes in indexes
 
 
 class _Platform(BaseModel):
@@ -25,8 +29,16 @@ class _Platform(BaseModel):
 
 
 class _Descriptor(BaseModel):
+    """A reference to a blob; Docker before 25 names the `file` instead of the digest."""
+
     digest: str
+    size: int = 0
     platform: _Platform | None = None
+    file: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.file or f"blobs/{self.digest.replace(':', '/', 1)}"
 
 
 class _Index(BaseModel):
@@ -53,19 +65,53 @@ class _RootFs(BaseModel):
     diff_ids: list[str]
 
 
-class _RunConfig(BaseModel):
+class _Health(BaseModel):
+    test: list[str] | None = Field(None, alias="Test")
+
+
+class _Running(BaseModel):
+    user: str | None = Field(None, alias="User")
+    env: list[str] | None = Field(None, alias="Env")
+    entrypoint: list[str] | None = Field(None, alias="Entrypoint")
+    cmd: list[str] | None = Field(None, alias="Cmd")
     working_dir: str | None = Field(None, alias="WorkingDir")
     labels: dict[str, str] | None = Field(None, alias="Labels")
+    healthcheck: _Health | None = Field(None, alias="Healthcheck")
 
 
-class _Config(_Platform):
+class ImageConfig(_Platform):
+    """An image's configuration: what it runs, and the steps that built it."""
+
     rootfs: _RootFs
-    config: _RunConfig | None = None
+    config: _Running | None = None
     history: list[_Step] | None = None
+
+    @property
+    def running(self) -> _Running:
+        return self.config or _Running()
+
+    @property
+    def platform(self) -> str:
+        return f"{self.os}/{self.architecture}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return dict(entry.partition("=")[::2] for entry in self.running.env or ())
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.running.labels or {}
+
+    @property
+    def layer_steps(self) -> list[str | None]:
+        """Each layer's build step; None for all if history and layers do not match."""
+        steps = [step.created_by or step.comment for step in self.history or () if not step.empty_layer]
+        count = len(self.rootfs.diff_ids)
+        return steps if len(steps) == count else [None] * count
 
 
 @dataclass(frozen=True)
-class SavedLayer:
+class SavedLayer(Generic[T]):
     """One layer.
 
     Attributes:
@@ -78,176 +124,205 @@ class SavedLayer:
     diff_id: str
     made_by: str | None
     compressed: int | None
-    content: Content
+    content: LayerTree[T]
 
 
 @dataclass(frozen=True)
-class SavedImage:
+class SavedImage(Generic[T]):
     """An image for one platform, lowest layer first."""
 
-    platform: str
-    working_dir: str
-    labels: Mapping[str, str]
-    layers: tuple[SavedLayer, ...]
+    config: ImageConfig
+    layers: tuple[SavedLayer[T], ...]
 
 
 @dataclass(frozen=True)
-class _Blob:
+class ListedImage:
+    """What the documents say of one image; `digest` is empty where they do not give the manifest's."""
+
+    digest: str
+    manifest: _Manifest
+    config: ImageConfig
+
+
+@dataclass(frozen=True)
+class _Blob(Generic[T]):
     """A layer's blob; `content` is the error if it cannot be read."""
 
     size: int
     compressed: bool
-    content: Content | BrokenTarError
+    content: LayerTree[T] | BrokenTarError
 
 
 def read_layout(
     chunks: Iterable[bytes], name: str, platform: str, watch: Callable[[int], None] = lambda _count: None
-) -> SavedImage:
-    """Read the tar of a saved image to its end.
+) -> SavedImage[File]:
+    """Read a saved image with the size of each file; see `read_saved`."""
+    return read_saved(chunks, name, file_reader(Budget()), platform, watch=watch)
+
+
+def read_saved(
+    chunks: Iterable[bytes],
+    name: str,
+    read: FileReader[T],
+    platform: str | None = None,
+    *,
+    hint: str = "",
+    watch: Callable[[int], None] = lambda _count: None,
+) -> SavedImage[T]:
+    """Read the tar of a saved image to its end; it may be compressed by gzip or zstd.
 
     Args:
         name: image name for messages.
-        platform: platform to select, such as linux/amd64.
+        read: what to keep of each file of a layer.
+        platform: platform to select, such as linux/amd64; None: there must be one image.
+        hint: what to do if it cannot be read; by default for an image of the engine.
         watch: called with the number of bytes read so far.
 
     Raises:
         EngineError: the stream is not a complete image.
+        UsageError: it is another artifact.
     """
-    found = _Found({}, {}, {}, Budget())
-    try:
-        for member, content in members(ByteStream(chunks, watch)):
+    texts, blobs, links, budget = dict[str, bytes](), dict[str, _Blob[T]](), dict[str, str](), Budget()
+    with image_errors(name, hint):
+        tar, _ = tar_in(ByteStream(chunks, watch))
+        if tar is None:
+            raise BrokenTarError("it is no tar")
+        for member, opened in members(tar):
             path = posixpath.normpath(member.name)
-            stream = content() if member.isreg() else None
-            if member.issym():
-                found.links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
-            elif stream is not None:
-                found.take(path, member.size, stream)
-        return _linked(found, platform)
+            if member.issym():  # Docker before 25 links a layer that occurs twice
+                links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+            elif member.isreg():
+                stream = opened()
+                layer, head = tar_in(stream)
+                if layer:
+                    blobs[path] = _Blob(member.size, is_compressed(head), _tree(layer, read, budget))
+                elif head.lstrip().startswith((b"{", b"[")) and member.size <= _LARGEST_JSON:
+                    texts[path] = head + stream.read()
+        listed = list_image(texts.get, platform)
+        return SavedImage(listed.config, tuple(_layers(listed, blobs, links)))
+
+
+@contextmanager
+def image_errors(name: str, hint: str = "") -> Iterator[None]:
+    """Raise what is broken in an image's bytes as an EngineError.
+
+    Args:
+        hint: what to do; by default for an image that the engine saves.
+    """
+    try:
+        yield
     except BrokenTarError as error:
-        raise EngineError(
-            f"cannot read image `{name}` as saved by the engine: {error}",
-            hint=f"run `docker save {name} | tar -t >/dev/null`; if it fails, pull or build the image again",
-        ) from error
+        engine = f"run `docker save {name} | tar -t >/dev/null`; if it fails, pull or build the image again"
+        raise EngineError(f"cannot read image `{name}`: {error}", hint=hint or engine) from error
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Contents read so far, by path; Docker before 25 links a layer that occurs twice."""
-
-    texts: dict[str, bytes]
-    blobs: dict[str, _Blob]
-    links: dict[str, str]
-    budget: Budget
-
-    def take(self, path: str, size: int, stream: Readable) -> None:
-        head = stream.read(_HEAD)
-        stream = Rewound(head, stream)
-        if is_compressed(head) or is_tar(head):
-            self.blobs[path] = _Blob(size, is_compressed(head), self._listed(stream, head))
-        elif head.lstrip().startswith((b"{", b"[")) and size <= _LARGEST_JSON:
-            self.texts[path] = stream.read()
-
-    def _listed(self, stream: Readable, head: bytes) -> Content | BrokenTarError:
-        try:
-            return content_of(unpacked(stream, head), self.budget)
-        except BrokenTarError as error:  # the blob may not be a layer of the selected image
-            return error
-
-    def text(self, path: str) -> bytes:
-        text = self.texts.get(path)
-        if text is None:
-            raise BrokenTarError(f"{path} is missing")
-        return text
-
-    def json(self, path: str, kind: type[_T]) -> _T:
-        try:
-            return kind.model_validate_json(self.text(path))
-        except ValidationError as error:
-            raise BrokenTarError(f"{path}: {error.errors()[0]['msg']}") from error
+def _tree(layer: Readable, read: FileReader[T], budget: Budget) -> LayerTree[T] | BrokenTarError:
+    try:
+        return read_layer_tar(layer, read, budget)
+    except BrokenTarError as error:  # the blob may not be a layer of the selected image
+        return error
 
 
-def _linked(found: _Found, platform: str) -> SavedImage:
-    chosen = _by_index(found, platform) if "index.json" in found.texts else _by_engine(found)
-    config = found.json(chosen.config, _Config)
-    running = config.config or _RunConfig()
-    diff_ids = config.rootfs.diff_ids
-    if len(diff_ids) != len(chosen.layers):
+def _layers(listed: ListedImage, blobs: Mapping[str, _Blob[T]], links: Mapping[str, str]) -> Iterator[SavedLayer[T]]:
+    config = listed.config
+    rows = zip(listed.manifest.layers, config.rootfs.diff_ids, config.layer_steps, strict=True)
+    for descriptor, diff_id, step in rows:
+        path = links.get(descriptor.path, descriptor.path)
+        blob = blobs.get(path)
+        if blob is None:
+            raise BrokenTarError(f"layer {path} is missing or is not gzip, zstd or tar")
+        if isinstance(blob.content, BrokenTarError):
+            raise BrokenTarError(f"layer {path}: {blob.content}") from blob.content
+        compressed = blob.size if blob.compressed else None
+        yield SavedLayer(descriptor.digest or diff_id, diff_id, step, compressed, blob.content)
+
+
+def list_image(documents: Documents, platform: str | None = None) -> ListedImage:
+    """The image that an archive lists: for a platform, or the only one.
+
+    Raises:
+        BrokenTarError: there is none, there are several, or a document is missing or invalid.
+        UsageError: it is another artifact.
+    """
+    if documents("index.json") is None:
+        found = {"": _by_engine(documents)}
+    else:
+        found = dict(_by_index(documents, "index.json", platform))
+    if not found or (platform is None and len(found) > 1):
+        what = f"{len(found)} images, and one can be read" if found else f"no image for {platform or 'any platform'}"
+        raise BrokenTarError(f"it holds {what}")
+    digest, manifest = next(iter(found.items()))
+    config = image_config(_text(documents, manifest.config.path))
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise BrokenTarError("configuration and manifest list different numbers of layers")
-    steps = _steps(config, len(diff_ids))
-    return SavedImage(
-        platform=f"{config.os}/{config.architecture}",
-        working_dir=running.working_dir or "/",
-        labels=running.labels or {},
-        layers=tuple(
-            _layer(found, path, diff_id, step)
-            for path, diff_id, step in zip(chosen.layers, diff_ids, steps, strict=True)
-        ),
-    )
+    return ListedImage(digest, manifest, config)
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """Paths of one image's blobs."""
+def image_config(document: bytes) -> ImageConfig:
+    """Read an image's configuration.
 
-    config: str
-    layers: tuple[str, ...]
+    Raises:
+        BrokenTarError: it is none.
+        UsageError: it is that of another artifact.
+    """
+    try:
+        return ImageConfig.model_validate_json(document)
+    except ValidationError as error:
+        if any(one["loc"] == ("rootfs",) for one in error.errors()):  # a model or a chart, which registries keep, too
+            raise UsageError(
+                "this is not a container image: its configuration has no `rootfs`", hint="name an image or a Dockerfile"
+            ) from error
+        raise BrokenTarError(f"its configuration is not valid: {error.errors()[0]['msg']}") from error
 
 
-def _by_index(found: _Found, platform: str) -> _Chosen:
-    manifest = _manifest(found, "index.json", platform)
-    if manifest is None:
-        raise BrokenTarError(f"no image for {platform}")
-    return _Chosen(_path(manifest.config.digest), tuple(_path(each.digest) for each in manifest.layers))
-
-
-def _by_engine(found: _Found) -> _Chosen:
+def _by_engine(documents: Documents) -> _Manifest:
     """Docker before 25 writes no index, only its own manifest."""
     try:
-        first = TypeAdapter(list[_LegacyManifest]).validate_json(found.text("manifest.json"))[0]
-    except (ValidationError, IndexError) as error:
+        listed = TypeAdapter(list[_LegacyManifest]).validate_json(_text(documents, "manifest.json"))
+    except ValidationError as error:
         raise BrokenTarError("manifest.json lists no image") from error
-    return _Chosen(first.config, tuple(found.links.get(path, path) for path in first.layers))
+    if len(listed) != 1:
+        raise BrokenTarError(f"it holds {len(listed)} images, and one can be read")
+    config, *layers = (_of_file(path) for path in (listed[0].config, *listed[0].layers))
+    return _Manifest(config=config, layers=layers)
 
 
-def _manifest(found: _Found, path: str, platform: str, depth: int = 0) -> _Manifest | None:
-    """Return the platform's first manifest below an index; indexes can be nested."""
-    if depth > 3:
+def _of_file(path: str) -> _Descriptor:
+    is_blob = path.startswith("blobs/")
+    return _Descriptor(digest=path.removeprefix("blobs/").replace("/", ":", 1) if is_blob else "", file=path)
+
+
+def _by_index(documents: Documents, path: str, platform: str | None, depth: int = 0) -> Iterator[tuple[str, _Manifest]]:
+    """The platform's manifests below an index, by digest; indexes can be nested."""
+    if depth > _DEEPEST:
         raise BrokenTarError("image indexes refer to each other in a circle")
-    for each in found.json(path, _Index).manifests:
-        below = _path(each.digest)
-        text = found.texts.get(below)
+    for each in _parsed(documents, path, _Index).manifests:
+        text = documents(each.path)
         if text is None or not _fits(each, platform):
             continue  # another platform, or a manifest that the engine did not pull
         if b'"manifests"' in text and b'"layers"' not in text:
-            deeper = _manifest(found, below, platform, depth + 1)
-            if deeper is not None:
-                return deeper
+            yield from _by_index(documents, each.path, platform, depth + 1)
         else:
-            return found.json(below, _Manifest)
-    return None
+            yield each.digest, _parsed(documents, each.path, _Manifest)
 
 
-def _fits(descriptor: _Descriptor, platform: str) -> bool:
+def _fits(descriptor: _Descriptor, platform: str | None) -> bool:
     """Attestations have the platform unknown/unknown, which never matches."""
     named = descriptor.platform
-    return named is None or f"{named.os}/{named.architecture}" == "/".join(platform.split("/")[:2])
+    if named is None or platform is None:
+        return named is None or named.os != "unknown"
+    return f"{named.os}/{named.architecture}" == "/".join(platform.split("/")[:2])
 
 
-def _layer(found: _Found, path: str, diff_id: str, step: str | None) -> SavedLayer:
-    blob = found.blobs.get(path)
-    if blob is None:
-        raise BrokenTarError(f"layer {path} is missing or is not gzip, zstd or tar")
-    if isinstance(blob.content, BrokenTarError):
-        raise BrokenTarError(f"layer {path}: {blob.content}") from blob.content
-    digest = path.removeprefix("blobs/").replace("/", ":", 1) if path.startswith("blobs/") else diff_id
-    return SavedLayer(digest, diff_id, step, blob.size if blob.compressed else None, blob.content)
+def _text(documents: Documents, path: str) -> bytes:
+    text = documents(path)
+    if text is None:
+        raise BrokenTarError(f"{path} is missing")
+    return text
 
 
-def _steps(config: _Config, count: int) -> list[str | None]:
-    """Return each layer's build step; None for all if history and layers do not match."""
-    steps = [step.created_by or step.comment for step in config.history or () if not step.empty_layer]
-    return steps if len(steps) == count else [None] * count
-
-
-def _path(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/', 1)}"
+def _parsed(documents: Documents, path: str, kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(_text(documents, path))
+    except ValidationError as error:
+        raise BrokenTarError(f"{path}: {error.errors()[0]['msg']}") from error

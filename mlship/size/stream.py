@@ -23,7 +23,8 @@ class Readable(Protocol):
         ...
 
 
-Member: TypeAlias = tuple[tarfile.TarInfo, Callable[[], Readable]]
+TarEntry: TypeAlias = tarfile.TarInfo
+Member: TypeAlias = tuple[TarEntry, Callable[[], Readable]]
 
 
 class BrokenTarError(Exception):

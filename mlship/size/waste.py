@@ -53,7 +53,7 @@ def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0)
         base: number of layers in the base image.
     """
     found = list(_hidden(hidden, base))
-    left = [each for each in placed if each.file.size and each.file.kind == "file"]
+    left = [each for each in placed if each.file.size and each.file.regular]
     every = {each.path for each in placed}
     by_path: list[WasteRule] = [partial(_by_path, row, every) for row in _path_rows()]
     for rule in (_identical, _twice_installed, _libraries, *by_path):

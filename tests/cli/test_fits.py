@@ -101,7 +101,7 @@ def test_a_foreign_image_is_read_by_its_layers(
     layer = packed(tar(tree), "zstd")
     inherited = {PACKAGES: "numpy==2.1.0", LAYERS: "0"}  # of the image that it was built from
     config = {"Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"], "Labels": inherited}
-    image = {"os": "linux", "architecture": "amd64", "config": config}
+    image = {"os": "linux", "architecture": "amd64", "config": config, "rootfs": {"diff_ids": [digest_of(layer)]}}
     text = json.dumps(image).encode()
     state = RegistryState(blobs={digest_of(each): each for each in (text, layer)})
     manifest = {"config": {"digest": digest_of(text)}, "layers": [{"digest": digest_of(layer), "size": len(layer)}]}

@@ -94,7 +94,7 @@ def test_a_page_is_written_once(run: Run, engine: FakeEngine) -> None:
         (("app:2", "--against", "nothing:1"), 2, "no image `nothing:1`"),
         (("app:2", "--against", "nothing.json"), 2, "no file `nothing.json`"),
         (("app:2", "--against", "other.json"), 2, "`other.json` is not a report of `mlship size --json`"),
-        (("cut:1",), 5, "cannot read image `cut:1` as saved by the engine"),
+        (("cut:1",), 5, "cannot read image `cut:1`"),
     ],
 )
 def test_errors(run: Run, arguments: tuple[str, ...], code: int, said: str) -> None:

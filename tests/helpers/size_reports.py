@@ -1,13 +1,28 @@
 """Size reports of invented images."""
 
+from collections.abc import Iterable, Mapping
+
 from mlship.size.account import account
-from mlship.size.content import BIG
+from mlship.size.content import BIG, File
 from mlship.size.groups import OWN_STEPS
-from mlship.size.layout import read_layout
+from mlship.size.layers import LayerTree
+from mlship.size.layout import ImageConfig, SavedImage, SavedLayer, read_layout
 from mlship.size.report import SizeReport
 from tests.helpers.layouts import Image, chunks, record
 
 SITE = "opt/venv/lib/python3.11/site-packages"
+
+
+def layer_with(files: Mapping[str, File], made_by: str | None = None, gone: Iterable[str] = ()) -> SavedLayer[File]:
+    """A layer of 1 compressed byte."""
+    return SavedLayer("d", "d", made_by, 1, LayerTree(dict(files), gone=set(gone)))
+
+
+def image_with(*layers: SavedLayer[File], labels: Mapping[str, str] | None = None) -> SavedImage[File]:
+    """An image of these layers with its code in /app."""
+    config = {"WorkingDir": "/app", "Labels": dict(labels or {})}
+    platform, rootfs = {"os": "linux", "architecture": "amd64"}, {"diff_ids": [layer.diff_id for layer in layers]}
+    return SavedImage(ImageConfig.model_validate({**platform, "rootfs": rootfs, "config": config}), layers)
 
 
 OWN = f"RUN /bin/sh -c {OWN_STEPS[0]}/app # buildkit"

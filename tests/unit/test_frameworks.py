@@ -20,11 +20,10 @@ from mlship.frameworks import (
 from mlship.lock.groups import group_of
 from mlship.project.config import PYTHONS
 from mlship.project.formats import CODE, MODELS, ModelFormat
-from mlship.size.content import Content
 from mlship.size.groups import Sorter
-from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.owners import Distribution
 from mlship.smoke.inside import gpu
+from tests.helpers.size_reports import image_with, layer_with
 
 TABLE = framework_table()
 PATTERNS = sorted(
@@ -53,8 +52,7 @@ NAMES = st.one_of(
 
 def size_group(name: str) -> str:
     """The group that `mlship size` gives a distribution of an image that mlship did not build."""
-    layer = SavedLayer("sha256:0", "sha256:0", None, None, Content())
-    return Sorter(SavedImage("linux/amd64", "/app", {}, (layer,)), None).package(Distribution(name, "1", "s"), 0)
+    return Sorter(image_with(layer_with({})), None).package(Distribution(name, "1", "s"), 0)
 
 
 @given(NAMES)

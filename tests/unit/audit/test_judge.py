@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mlship.audit.image import read_saved_image
 from mlship.audit.judge_dockerfile import audit_dockerfile
-from mlship.audit.judge_image import AuditedImage, judge_image
+from mlship.audit.judge_image import audit_archive
 from mlship.audit.rules import AuditReport, audit_table, is_credential_name, known_base
 from tests.helpers.layouts import chunks
 from tests.helpers.saved_images import SETUID, saved_image
@@ -50,7 +49,7 @@ def verdicts(report: AuditReport) -> dict[str, str]:
 
 
 def of_image(config: object, *layers: dict[str, int | bytes], steps: tuple[str, ...] = ()) -> AuditReport:
-    return judge_image(AuditedImage(*read_saved_image(chunks(saved_image(layers, config, steps)), "a:1")), "a:1")
+    return audit_archive(chunks(saved_image(layers, config, steps)), "a:1")
 
 
 def test_a_good_dockerfile_passes_all_that_its_text_decides() -> None:

@@ -1,18 +1,18 @@
 """What is installed in an image, from its layers in order; whatever a later layer removes is not there."""
 
 import io
-import json
 from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.build.layers import LayerFiles, compat_drivers, lock_of, read_layer, read_saved
+from mlship.build.layers import InstalledFile, InstalledFiles, compat_drivers, lock_of, read_installed_file
 from mlship.lock.record import MeasuredCode
+from mlship.size.layers import Budget, LayerTree, read_layer, stacked_files
 from mlship.size.stream import BrokenTarError
 from tests.helpers.device_code import fatbin, library
-from tests.helpers.layouts import packed, record, tar
+from tests.helpers.layouts import record, tar
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 SO = library(fatbin([(2, 80, 0x11, False, b"x")]), more=600)
@@ -20,11 +20,12 @@ NAMES = st.sampled_from(["a", "b", "c"])
 LAYERS = st.lists(st.dictionaries(NAMES, st.sampled_from(["1.0", "2.0", None]), max_size=3), max_size=5)
 
 
-def stacked(*trees: Mapping[str, bytes]) -> LayerFiles:
-    found = LayerFiles()
-    for tree in trees:
-        found.add(read_layer(io.BytesIO(tar(tree))))
-    return found
+def layer(data: bytes) -> LayerTree[InstalledFile | None]:
+    return read_layer(io.BytesIO(data), read_installed_file, Budget())
+
+
+def stacked(*trees: Mapping[str, bytes]) -> InstalledFiles:
+    return {path: file for path, (_, file) in stacked_files([layer(tar(tree)) for tree in trees]).items()}
 
 
 @given(LAYERS)
@@ -41,26 +42,6 @@ def test_the_last_layer_wins(layers: list[dict[str, str | None]]) -> None:
                 there[name] = version
         trees.append(tree)
     assert {pin.name: pin.version for pin in lock_of(stacked(*trees)).pins} == there
-
-
-@given(st.permutations(range(3)), st.sampled_from(["gzip", "zstd", "plain"]))
-def test_a_saved_image_is_read_in_the_order_of_its_manifest(order: list[int], how: str) -> None:
-    trees = [record(SITE, "a", "1.0", {"a.py": b""}), {f"{SITE}/.wh..wh..opq": b""}, record(SITE, "b", "2.0", {})]
-    blobs = {f"blobs/sha256/{number}": packed(tar(tree), how) for number, tree in enumerate(trees)}
-    manifest = json.dumps([{"Layers": list(blobs)}]).encode()
-    files = {**{name: blobs[name] for name in (list(blobs)[number] for number in order)}, "manifest.json": manifest}
-    assert [pin.name for pin in lock_of(read_saved([tar(files)])).pins] == ["b"]
-
-
-def test_a_layer_that_is_missing_is_no_empty_one() -> None:
-    """Engines before 25 save a layer that occurs twice as a link."""
-    tree = tar(record(SITE, "a", "1.0", {}))
-    saved = {"1/layer.tar": tree, "manifest.json": json.dumps([{"Layers": ["1/layer.tar", "2/layer.tar"]}]).encode()}
-    with pytest.raises(BrokenTarError, match="2/layer"):
-        read_saved([tar(saved)])
-    assert read_saved([tar({**saved, "2/layer.tar": "../1/layer.tar"})]).records
-    with pytest.raises(BrokenTarError, match="lists no layers"):
-        read_saved([tar({"manifest.json": b"{}"})])
 
 
 def test_device_code_belongs_to_the_package_whose_record_names_it() -> None:
@@ -95,4 +76,4 @@ def test_packages_of_conda_are_not_judged() -> None:
 @given(st.binary(max_size=2000))
 def test_no_bytes_make_another_error(data: bytes) -> None:
     with pytest.raises(BrokenTarError):
-        read_layer(io.BytesIO(data + b"x"))
+        layer(data + b"x")

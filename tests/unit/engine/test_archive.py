@@ -25,12 +25,15 @@ def digest(number: int) -> str:
 
 
 INDEX = {"manifests": [{"digest": digest(1), "size": 1}]}
+TWO = {"manifests": [{"digest": digest(1)}, {"digest": digest(2)}]}
 MANIFEST = {
     "config": {"digest": digest(2), "size": 2},
     "layers": [{"digest": digest(3), "size": 30}, {"digest": digest(4), "size": 40}],
 }
+ROOTFS = {"rootfs": {"diff_ids": [digest(5), digest(6)]}}
 CONFIG = {
-    "history": [{"created_by": "FROM x"}, {"created_by": "ENV a=b", "empty_layer": True}, {"created_by": "COPY a b"}]
+    **ROOTFS,
+    "history": [{"created_by": "FROM x"}, {"created_by": "ENV a=b", "empty_layer": True}, {"created_by": "COPY a b"}],
 }
 
 
@@ -79,12 +82,17 @@ def test_layers_have_the_instruction_that_made_them(tmp_path: Path) -> None:
 
 
 def test_a_history_that_does_not_fit_is_not_guessed_at(tmp_path: Path) -> None:
-    assert [layer.what for layer in read_manifest(archive(tmp_path, config={})).layers] == ["", ""]
+    assert [layer.what for layer in read_manifest(archive(tmp_path, config=ROOTFS)).layers] == ["", ""]
 
 
 @pytest.mark.parametrize(
     ("index", "manifest"),
-    [({}, MANIFEST), ({"manifests": []}, MANIFEST), ({"manifests": INDEX["manifests"] * 2}, MANIFEST), (INDEX, [])],
+    [
+        ({}, MANIFEST),
+        ({"manifests": []}, MANIFEST),
+        (TWO, MANIFEST),
+        (INDEX, []),
+    ],
 )
 def test_what_is_no_image_is_said(tmp_path: Path, index: object, manifest: object) -> None:
     with pytest.raises(EngineError, match="cannot read the image archive"):

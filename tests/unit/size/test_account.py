@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from mlship.errors import UsageError
 from mlship.resources import read_template
 from mlship.size.account import account
-from mlship.size.content import BIG, Content, File
+from mlship.size.content import BIG, File
 from mlship.size.groups import OWN_STEPS, group_of_step
-from mlship.size.layout import SavedImage, SavedLayer
+from mlship.size.layout import SavedLayer
 from mlship.size.owners import Owners, source_of
 from mlship.size.report import Part, SizeReport
 from mlship.versioned import to_json
 from tests.helpers.layouts import Image, record
-from tests.helpers.size_reports import IMAGE, LABELS, OWN, SITE, SMOKE, TORCH, report
+from tests.helpers.size_reports import IMAGE, LABELS, OWN, SITE, SMOKE, TORCH, image_with, layer_with, report
 
 
 def part(found: SizeReport, name: str) -> Part:
@@ -62,8 +62,7 @@ def test_groups_by_history_by_name_and_by_place() -> None:
     ],
 )
 def test_what_a_file_is_for(path: str, size: int, group: str) -> None:
-    layer = SavedLayer("d", "d", None, 1, Content({path: File(size)}))
-    found = account(SavedImage("linux/amd64", "/app", {"dev.mlship.smoke": SMOKE}, (layer,)), "x", "y")
+    found = account(image_with(layer_with({path: File(size)}), labels={"dev.mlship.smoke": SMOKE}), "x", "y")
     assert [part.group for part in found.parts] == [group]
 
 
@@ -173,18 +172,26 @@ PATHS = st.sampled_from(
         *(f"{SITE}/nvidia/libcudart.so.12", f"{SITE}/a-1.dist-info/RECORD"),
     ]
 )
-FILES = st.builds(File, st.integers(0, 1 << 40), st.just("file"), st.sampled_from([None, "same"]))
-CONTENTS = st.builds(
-    lambda files, gone: Content(files, set(gone), set(), {f"{SITE}/a-1.dist-info/RECORD": (f"{SITE}/a/b.py",)}),
-    st.dictionaries(PATHS, FILES),
-    st.lists(PATHS, max_size=3),
+FILES = st.builds(
+    File,
+    st.integers(0, 1 << 40),
+    digest=st.sampled_from([None, "same"]),
+    listed=st.sampled_from([None, (f"{SITE}/a/b.py",)]),
 )
-LAYERS = st.lists(st.builds(SavedLayer, st.just("d"), st.just("d"), st.just(OWN), st.integers(0), CONTENTS), max_size=5)
+LAYERS = st.lists(
+    st.builds(
+        lambda size, files, gone: replace(layer_with(files, OWN, gone), compressed=size),
+        st.integers(0),
+        st.dictionaries(PATHS, FILES),
+        st.lists(PATHS, max_size=3),
+    ),
+    max_size=5,
+)
 
 
 @given(LAYERS, st.sampled_from([{}, LABELS]))
-def test_no_byte_is_lost_and_none_counts_twice(layers: list[SavedLayer], labels: dict[str, str]) -> None:
-    found = account(SavedImage("linux/amd64", "/app", labels, tuple(layers)), "x", "y")
+def test_no_byte_is_lost_and_none_counts_twice(layers: list[SavedLayer[File]], labels: dict[str, str]) -> None:
+    found = account(image_with(*layers, labels=labels), "x", "y")
     assert sum(layer.unpacked for layer in found.layers) == found.totals.unpacked
     assert sum(layer.hidden for layer in found.layers) == found.totals.hidden
     assert sum(part.bytes for part in found.parts) + found.totals.hidden == found.totals.unpacked

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from mlship.errors import EngineError
-from mlship.size import content
-from mlship.size.content import BIG, File
-from mlship.size.layout import SavedImage, read_layout
+from mlship.errors import EngineError, UsageError
+from mlship.size import layers
+from mlship.size.content import BIG, File, file_reader
+from mlship.size.layers import Budget, LayerTree, read_layer_tar
+from mlship.size.layout import SavedImage, read_layout, read_saved
 from mlship.size.stream import BrokenTarError
 from tests.helpers.layouts import Image, chunks, digest, layout, packed, path, tar
 
@@ -22,8 +23,13 @@ TREES = (
 IMAGE = Image(TREES, ("ADD base", "COPY x"))
 
 
-def read(data: bytes, platform: str = "linux/amd64") -> SavedImage:
+def read(data: bytes, platform: str = "linux/amd64") -> SavedImage[File]:
     return read_layout(chunks(data), "it", platform)
+
+
+def tree(data: bytes, budget: Budget | None = None) -> LayerTree[File]:
+    budget = budget or Budget()
+    return read_layer_tar(io.BytesIO(data), file_reader(budget), budget)
 
 
 def refused(data: bytes) -> str:
@@ -39,17 +45,17 @@ def test_any_compression_in_any_order(how: str, seed: int) -> None:
     found = read(replace(IMAGE, how=how).saved(seed))
     first, second = found.layers
     assert first.content.files == {
-        "etc": File(0, "folder"),
         "etc/passwd": File(4),
         "usr/bin/sh": File(5004, elf=True),
-        "lib": File(0, "link"),
+        "lib": File(0, regular=False),
     }
+    assert first.content.folders == {"etc"}
     assert (second.content.gone, second.content.opaque) == ({"etc/passwd"}, {"opt"})
     assert [layer.made_by for layer in found.layers] == ["ADD base", "COPY x"]
     assert first.diff_id == digest(tar(TREES[0]))
     sizes = [None, None] if how == "plain" else [len(packed(tar(tree), how)) for tree in TREES]
     assert [layer.compressed for layer in found.layers] == sizes
-    assert (found.platform, found.working_dir) == ("linux/amd64", "/app")
+    assert (found.config.platform, found.config.running.working_dir) == ("linux/amd64", "/app")
 
 
 def test_big_files_are_known_by_content() -> None:
@@ -101,6 +107,29 @@ def test_engines_before_25_write_no_index() -> None:
     assert [layer.digest for layer in found.layers] == [digest(base), digest(top)]
     twice: dict[str, bytes | str | None] = {**files, "b/layer.tar": "../a/layer.tar"}
     assert read(tar(twice)).layers[1].content.files == found.layers[0].content.files
+    assert "b/layer.tar is missing" in refused(tar({name: text for name, text in files.items() if name[0] != "b"}))
+    assert "2 images" in refused(tar({**files, "manifest.json": json.dumps(own * 2).encode()}))
+
+
+def test_without_a_platform_there_is_one_image_whatever_its_names() -> None:
+    """Attestations are none, and an image with two names is listed twice."""
+    (ours, ours_digest), (other, other_digest) = IMAGE.blobs(), replace(IMAGE, trees=TREES[:1], steps=None).blobs()
+    attestation = {"digest": other_digest, "platform": {"os": "unknown", "architecture": "unknown"}}
+    index = {"manifests": [{"digest": ours_digest}, {"digest": ours_digest}, attestation]}
+    for pack in ("plain", "gzip", "zstd"):
+        data = packed(layout({**ours, **other}, index), pack)
+        assert len(read_saved(chunks(data), "it", lambda *_: None).layers) == 2
+    two = layout({**ours, **other}, {"manifests": [{"digest": ours_digest}, {"digest": other_digest}]})
+    with pytest.raises(EngineError, match="it holds 2 images"):
+        read_saved(chunks(two), "it", lambda *_: None)
+
+
+def test_another_artifact_is_no_damaged_image() -> None:
+    chart = b'{"name": "chart", "version": "1"}'
+    manifest = json.dumps({"config": {"digest": digest(chart)}, "layers": []}).encode()
+    blobs = {path(digest(chart)): chart, path(digest(manifest)): manifest}
+    with pytest.raises(UsageError, match="not a container image"):
+        read(layout(blobs, {"manifests": [{"digest": digest(manifest)}]}))
 
 
 def test_progress_is_reported() -> None:
@@ -179,10 +208,11 @@ def test_a_broken_blob_that_is_no_layer_of_it_is_no_error() -> None:
 
 
 def test_names_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "_MOST_NAMES", 20)
-    budget = content.Budget(20)
+    monkeypatch.setattr(layers, "MOST_NAMES", 20)
     with pytest.raises(BrokenTarError, match="more than 20 files"):
-        content.content_of(io.BytesIO(tar({str(number): b"" for number in range(21)})), budget)
+        tree(tar({str(number): b"" for number in range(21)}), Budget(20))
+    with pytest.raises(BrokenTarError, match="more than 20 files"):
+        tree(tar({"a-1.dist-info/RECORD": b"a,,\n" * 21}), Budget(20))
 
 
 def test_sparse_files_count_what_is_stored() -> None:
@@ -194,7 +224,7 @@ def test_sparse_files_count_what_is_stored() -> None:
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header):06o}\0 ".encode()
     data = bytes(header) + b"x" * 512 + bytes(1024)
-    assert content.content_of(io.BytesIO(data), content.Budget()).files == {"sparse": File(512)}
+    assert tree(data).files == {"sparse": File(512)}
 
 
 def test_names_that_are_no_text_and_records_that_are_none() -> None:
@@ -207,6 +237,6 @@ def test_names_that_are_no_text_and_records_that_are_none() -> None:
         entry = tarfile.TarInfo(info)
         entry.size = len(bad)
         made.addfile(entry, io.BytesIO(bad))
-    found = content.content_of(io.BytesIO(buffer.getvalue()), content.Budget())
+    found = tree(buffer.getvalue())
     assert list(found.files) == ["caf\\xe9", info]
-    assert found.records == {info: ("s/site-packages/a/x.py",)}
+    assert found.files[info].listed == ("s/site-packages/a/x.py",)

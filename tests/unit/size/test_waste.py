@@ -3,9 +3,10 @@
 import pytest
 
 from mlship.size.account import account
-from mlship.size.content import BIG, Content, File
-from mlship.size.layout import SavedImage, SavedLayer
+from mlship.size.content import BIG, File
+from mlship.size.layout import SavedLayer
 from mlship.size.report import Waste
+from tests.helpers.size_reports import image_with, layer_with
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 OTHER = "usr/lib/python3/dist-packages"
@@ -13,10 +14,8 @@ MB = BIG
 
 
 def wasted(files: dict[str, File], records: dict[str, tuple[str, ...]] | None = None) -> dict[str, Waste]:
-    layer = SavedLayer(
-        "d", "d", None, 1, Content({**files, **dict.fromkeys(records or (), File(1))}, records=records or {})
-    )
-    found = account(SavedImage("linux/amd64", "/app", {}, (layer,)), "x", "y").waste
+    lists = {path: File(1, listed=listed) for path, listed in (records or {}).items()}
+    found = account(image_with(layer_with({**files, **lists})), "x", "y").waste
     assert len({waste.id for waste in found}) == len(found)
     return {waste.id: waste for waste in found}
 
@@ -73,10 +72,8 @@ def test_copies_within_one_package_and_across_packages_are_one_waste_each() -> N
         **installed(SITE, "numpy", "numpy.libs/libgfortran.so.5"),
         **installed(SITE, "scipy", "scipy.libs/libgfortran.so.5"),
     }
-    layer = SavedLayer(
-        "d", "d", None, 1, Content({**own, **shared, **dict.fromkeys(records, File(1))}, records=records)
-    )
-    found = account(SavedImage("linux/amd64", "/app", {}, (layer,)), "x", "y").waste
+    lists = {path: File(1, listed=listed) for path, listed in records.items()}
+    found = account(image_with(layer_with({**own, **shared, **lists})), "x", "y").waste
     assert [(waste.bytes, waste.what) for waste in found] == [
         (4 * MB, "triton has more than one copy of files: libcupti.so"),
         (3 * MB, "numpy and scipy have the same content: libgfortran.so.5"),
@@ -134,11 +131,11 @@ def test_little_is_not_worth_a_line() -> None:
 
 
 def test_hidden_bytes_and_whose_they_are() -> None:
-    def layer(files: dict[str, File]) -> SavedLayer:
-        return SavedLayer("d", "d", "RUN mlship:/tmp:/usr/sbin/nologin", 1, Content(files))
+    def layer(files: dict[str, File]) -> SavedLayer[File]:
+        return layer_with(files, "RUN mlship:/tmp:/usr/sbin/nologin")
 
     layers = (layer({"a": File(MB), "b": File(1)}), layer({"a": File(MB)}))
-    found = account(SavedImage("linux/amd64", "/", {}, layers), "x", "y").waste
+    found = account(image_with(*layers), "x", "y").waste
     assert [(waste.id, waste.bytes, waste.what) for waste in found] == [
         ("hidden", MB, "1 file of layer 1 that later layers replace or remove")
     ]
