@@ -5,15 +5,15 @@ import re
 from mlship.doctor.facts.container import Container, HostConfig, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
+from mlship.doctor.probes.inside.nodes import masked, relevant
 from mlship.redact import redact
 
-_ORDINARY = re.compile(r"(?:NVIDIA|CUDA|GPG)_?\w*$")
 _GPU = "gpu"
 
 
 def container_of(found: object) -> Container:
     """A container, without the facts from inside it."""
+    env = env_of(found)
     image = plain.text(found, "ImageManifestDescriptor", "platform", "architecture")
     system = plain.text(found, "Platform") or "linux"
     return Container(
@@ -23,7 +23,7 @@ def container_of(found: object) -> Container:
         started_at=plain.moment_of(plain.text(found, "State", "StartedAt")),
         status=plain.text(found, "State", "Status") or UNKNOWN,
         error=plain.text(found, "State", "Error"),
-        env=mattering(env_of(found)),
+        env=relevant(env.items()) if isinstance(env, dict) else env,
         host_config=host_config(plain.at(found, "HostConfig")),
     )
 
@@ -68,19 +68,7 @@ def env_of(found: object) -> Fact[dict[str, str]]:
     lines = plain.texts(found, "Config", "Env")
     if plain.at(found, "Config") is None:
         return UNKNOWN
-    return {key: masked(key, value) for key, _, value in (line.partition("=") for line in lines or ())}
-
-
-def mattering(env: Fact[dict[str, str]]) -> Fact[dict[str, str]]:
-    """The relevant variables."""
-    if not isinstance(env, dict):
-        return env
-    return {key: value for key, value in env.items() if VARIABLES.fullmatch(key)}
-
-
-def masked(key: str, value: str) -> str:
-    """The value, masked if it may be a secret."""
-    return "***" if SECRET.search(key) and not _ORDINARY.match(key) else redact(value)
+    return {key: redact(masked(key, value)) for key, _, value in (line.partition("=") for line in lines or ())}
 
 
 def image_of(found: object, reference: str) -> Image:

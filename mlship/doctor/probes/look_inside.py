@@ -15,7 +15,7 @@ from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell
 from mlship.doctor.probes.driver import SONAMES, cuda_facts, nvml_facts, resolved_files, with_all_devices
 from mlship.doctor.probes.inside import INSIDE
-from mlship.doctor.probes.inside.nodes import VARIABLES
+from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
 from mlship.doctor.probes.inside_programs import read_environment, read_place
 from mlship.doctor.queries import variable
 from mlship.driver.child import DRIVER_PROGRAM, ChildResult, background
@@ -93,13 +93,13 @@ def python_of(engine: EngineLook, container: str) -> ContainerPython | None:
 
 
 def first_env(text: str) -> dict[str, str]:
-    """The variables of interest of the container's first process; none if it belongs to another user."""
+    """The variables of interest of the container's first process, no secrets; none if it belongs to another user."""
     try:
         found: object = json.loads(text)
     except ValueError:
         return {}
     pairs = [str(entry).partition("=") for entry in found] if isinstance(found, list) else []
-    return {key: value for key, _, value in pairs if VARIABLES.fullmatch(key)}
+    return {key: value for key, _, value in pairs if VARIABLES.fullmatch(key) and not SECRET.search(key)}
 
 
 def _by_python(python: ContainerPython, seconds: float) -> Seen:

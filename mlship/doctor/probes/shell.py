@@ -1,8 +1,8 @@
 """What a POSIX shell can find out in a container without Python: less, and no calls of the libraries themselves."""
 
 import re
-from collections.abc import Iterator
 from functools import cache
+from itertools import starmap
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.place import (
@@ -19,11 +19,11 @@ from mlship.doctor.facts.place import (
 )
 from mlship.doctor.probes.driver import driver_version_of
 from mlship.doctor.probes.inside import INSIDE
-from mlship.doctor.probes.inside.nodes import VARIABLES
+from mlship.doctor.probes.inside.loader import distribution, targets_in
+from mlship.doctor.probes.inside.nodes import mounts_in, relevant
 from mlship.doctor.probes.tables import probe_tables
 
 _MARK = "@@"
-_MOUNTS = re.compile(r"nvidia|cuda|/dev/shm$|/dev/dxg|/wsl/")
 _LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
 
@@ -46,24 +46,20 @@ def finished(text: str) -> bool:
 def read_sections(text: str) -> Place:
     """What the script printed. Pure."""
     sections = _sections(text)
-    mounts = tuple(_mounts(sections["mounts"]))
-    targets = {mount.target for mount in mounts}
+    mountinfo = "\n".join(sections["mounts"])
+    targets = targets_in(mountinfo)
     libraries = tuple(_library(path, targets) for path in dict.fromkeys(sections["libraries"]))
     nvml, cuda = _traced(sections, "libnvidia-ml.so.1", targets), _traced(sections, "libcuda.so.1", targets)
     return Place(
-        os=_system(sections),
+        os=OperatingSystem(**distribution("\n".join(sections["os"])), arch=next(iter(sections["arch"]), UNKNOWN)),
         libc=_libc(sections["loaders"]),
         nvml=Nvml(init=12 if nvml is None else _smi(sections["smi"]), library=nvml),
         cuda=CudaApi(library=cuda),
         loader=Loader(libraries=libraries, stubs=tuple(sorted(_folders(libraries, "/stubs")))),
         device_nodes=_nodes(sections["nodes"], sections["open"]),
-        env={
-            key: value
-            for key, _, value in (line.partition("=") for line in sections["env"])
-            if VARIABLES.fullmatch(key)
-        },
+        env=relevant(line.partition("=")[::2] for line in sections["env"]),
         user=_user(sections["id"]),
-        mounts=tuple(mount for mount in mounts if _MOUNTS.search(mount.target)),
+        mounts=tuple(starmap(Mount, mounts_in(mountinfo))),
     )
 
 
@@ -78,16 +74,6 @@ def _sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _system(sections: dict[str, list[str]]) -> OperatingSystem:
-    pairs = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in sections["os"])}
-    arch = sections["arch"][0] if sections["arch"] else UNKNOWN
-    if not pairs:
-        return OperatingSystem(arch=arch)
-    return OperatingSystem(
-        pairs.get("ID"), pairs.get("VERSION_ID"), pairs.get("ID_LIKE"), pairs.get("PRETTY_NAME"), arch
-    )
-
-
 def _libc(paths: list[str]) -> Libc:
     musl = next((path for path in paths if "/ld-musl-" in path), None)
     glibc = next((path for path in paths if "/ld-linux" in path), None)
@@ -100,14 +86,6 @@ def _user(lines: list[str]) -> User:
     if len(lines) < 3 or not all(part.isdigit() for line in lines for part in line.split()):
         return User()
     return User(int(lines[0]), int(lines[1]), tuple(sorted(int(part) for part in lines[2].split())))
-
-
-def _mounts(lines: list[str]) -> Iterator[Mount]:
-    for line in lines:
-        head, _, tail = line.partition(" - ")
-        parts = head.split()
-        if len(parts) > 5:
-            yield Mount(parts[4], parts[3], (tail.split() or [""])[0], "ro" in parts[5].split(","))
 
 
 def _library(path: str, targets: set[str]) -> Library:

@@ -556,6 +556,7 @@ def test_an_image_keeps_its_secrets() -> None:
     env = [
         "CUDA_VERSION=12.4.1",
         "API_KEY=s3cret",
+        "NVIDIA_API_KEY=s3cret",
         "NVIDIA_REQUIRE_CUDA=cuda>=12.4",
         "INDEX=https://me:s3cret@pypi.example/",
     ]
@@ -564,6 +565,7 @@ def test_an_image_keeps_its_secrets() -> None:
     assert image.env == {
         "CUDA_VERSION": "12.4.1",
         "API_KEY": "***",
+        "NVIDIA_API_KEY": "***",
         "NVIDIA_REQUIRE_CUDA": "cuda>=12.4",
         "INDEX": "https://***@pypi.example/",
     }
@@ -599,6 +601,7 @@ x86_64
 @@env
 PATH=/bin
 NVIDIA_VISIBLE_DEVICES=all
+NVIDIA_API_KEY=s3cret
 @@nodes
 crw-rw-rw-    1 0        0         195, 255 Jul  2 09:00 /dev/nvidiactl
 crw-rw----    1 0        44        195,   0 Jul  2 09:00 /dev/nvidia0
@@ -619,7 +622,8 @@ Failed to initialize NVML: Driver/library version mismatch
 def test_facts_from_a_shell() -> None:
     place = read_sections(SHELL)
     assert (place.libc.family, place.os.id, place.os.arch) == ("musl", "alpine", "x86_64")
-    assert (place.user.uid, place.user.groups, place.env) == (1000, (44, 1000), {"NVIDIA_VISIBLE_DEVICES": "all"})
+    assert (place.user.uid, place.user.groups) == (1000, (44, 1000))
+    assert place.env == {"NVIDIA_API_KEY": "***", "NVIDIA_VISIBLE_DEVICES": "all"}
     nodes = known(place.device_nodes) or {}
     ctl, gpu = known(nodes["/dev/nvidiactl"]), known(nodes["/dev/nvidia0"])
     assert ctl is not None
@@ -641,5 +645,7 @@ def test_how_programs_in_containers_end() -> None:
     assert ended_of(Ran(None, "a\n")).how == "late"
     assert ended_of(Ran(1, "a\n", "Timeout (0:00:04)!\nThread 0x1:")).how == "late"
     assert (ended_of(Ran(134)).signal, ended_of(Ran(127)).how, ended_of(Ran(0, "x")).ok) == ("SIGABRT", "missing", True)
-    assert first_env('["NVIDIA_VISIBLE_DEVICES=void", "HOME=/", ""]') == {"NVIDIA_VISIBLE_DEVICES": "void"}
+    assert first_env('["NVIDIA_VISIBLE_DEVICES=void", "NVIDIA_API_KEY=s3cret", "HOME=/", ""]') == {
+        "NVIDIA_VISIBLE_DEVICES": "void"
+    }
     assert first_env("nothing") == {}

@@ -119,7 +119,11 @@ def mount_targets(root: str) -> set[str] | None:
     content = data(root, "/proc/self/mountinfo")
     if content is None:
         return None
-    return {line.split()[4] for line in content.decode("utf-8", "replace").splitlines() if len(line.split()) > 4}
+    return targets_in(content.decode("utf-8", "replace"))
+
+
+def targets_in(mountinfo: str) -> set[str]:
+    return {line.split()[4] for line in mountinfo.splitlines() if len(line.split()) > 4}
 
 
 def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
@@ -257,14 +261,19 @@ def libc_version(root: str, musl: str | None) -> str | None:
     return None
 
 
-def system(root: str) -> dict[str, object]:
+def system(root: str) -> dict[str, str]:
     """/etc/os-release and the processor."""
     content = data(root, "/etc/os-release") or data(root, "/usr/lib/os-release") or b""
-    pairs = dict(line.partition("=")[::2] for line in content.decode("utf-8", "replace").splitlines())
-    keys = (("id", "ID"), ("version_id", "VERSION_ID"), ("like", "ID_LIKE"), ("name", "PRETTY_NAME"))
-    made: dict[str, object] = {key: pairs[name].strip().strip("\"'") for key, name in keys if name in pairs}
+    made = distribution(content.decode("utf-8", "replace"))
     arch = os.uname().machine if root == "/" else processor(root)
     return dict(made, arch=arch) if arch else made
+
+
+def distribution(release: str) -> dict[str, str]:
+    """Facts from the text of os-release."""
+    pairs = dict(line.partition("=")[::2] for line in release.splitlines())
+    keys = (("id", "ID"), ("version_id", "VERSION_ID"), ("like", "ID_LIKE"), ("name", "PRETTY_NAME"))
+    return {key: pairs[name].strip().strip("\"'") for key, name in keys if name in pairs}
 
 
 def processor(root: str) -> str | None:

@@ -15,6 +15,10 @@ import os
 import re
 import stat
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LOOKED_FOR = (
     *("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"),
@@ -119,16 +123,20 @@ def group(root: str, gid: int) -> str | None:
 def environment(root: str) -> object:
     """The relevant variables; possible secrets are already masked here."""
     if root == "/":
-        pairs = list(os.environ.items())
-    else:
-        content = text(root, "/proc/self/environ")
-        if content is None:
-            return "unknown"
-        pairs = [
-            (name, value) for name, equals, value in (line.partition("=") for line in content.split("\0")) if equals
-        ]
-    found = {name: value for name, value in pairs if VARIABLES.fullmatch(name)}
-    return {name: "***" if SECRET.search(name) else value for name, value in sorted(found.items())}
+        return relevant(os.environ.items())
+    content = text(root, "/proc/self/environ")
+    if content is None:
+        return "unknown"
+    return relevant(line.partition("=")[::2] for line in content.split("\0") if "=" in line)
+
+
+def relevant(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name: masked(name, value) for name, value in sorted(pairs) if VARIABLES.fullmatch(name)}
+
+
+def masked(name: str, value: str) -> str:
+    """The value of a variable; asterisks if it may be a secret."""
+    return "***" if SECRET.search(name) else value
 
 
 def user(root: str) -> dict[str, object]:
@@ -156,24 +164,22 @@ def kind_of(root: str, path: str) -> object:
 
 
 def mounts(root: str) -> object:
-    """Relevant lines of mountinfo: target, source, options."""
     content = text(root, "/proc/self/mountinfo")
     if content is None:
         return "unknown"
+    keys = ("target", "source", "fstype", "read_only")
+    return [dict(zip(keys, row)) for row in mounts_in(content)]  # noqa: B905  Python 3.8 has no strict
+
+
+def mounts_in(content: str) -> list[tuple[str, str, str, bool]]:
+    """Target, source, type and whether it is read-only, of the relevant lines of mountinfo."""
     found = []
     for line in content.splitlines():
         before, _, after = line.partition(" - ")
         parts, rest = before.split(), after.split()
         if len(parts) > 5 and len(rest) > 1 and MOUNTS.search(plain(parts[4])):
             source = plain(parts[3]) if rest[0] not in ("tmpfs", "proc", "devtmpfs", "sysfs") else rest[1]
-            found.append(
-                {
-                    "target": plain(parts[4]),
-                    "source": source,
-                    "fstype": rest[0],
-                    "read_only": "ro" in parts[5].split(","),
-                }
-            )
+            found.append((plain(parts[4]), source, rest[0], "ro" in parts[5].split(",")))
     return found[:MOST_MOUNTS]
 
 
