@@ -18,8 +18,8 @@ from mlship.doctor.container import (
 from mlship.doctor.facts.container import Container
 from mlship.doctor.facts.fact import Unreadable, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import CdiSpec
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
-from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Where
 from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, node_offers, pods, trouble_of
 from mlship.units import count_of

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from mlship.doctor.facts.engine import Docker
 from mlship.doctor.facts.facts import SCHEMA, Facts
-from mlship.doctor.facts.host import Packages
+from mlship.doctor.facts.host import Cdi, Docker, Packages, Toolkit
 from mlship.doctor.facts.kernel import ProcDriver
-from mlship.doctor.facts.toolkit import Cdi, Toolkit
 from mlship.errors import UsageError
 from mlship.versioned import adapter
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.host import Host
-from mlship.doctor.facts.toolkit import Cdi, CdiSpec
+from mlship.doctor.facts.host import Cdi, CdiSpec, Host
 from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.driver import driver_version_of

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlship.doctor.facts.engine import DaemonJson
 from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.facts.host import DaemonJson
 from mlship.doctor.probes import files, plain
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")

@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from mlship.doctor.facts.engine import Docker, Podman
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.host import Host
+from mlship.doctor.facts.host import Docker, Host, Podman
 from mlship.doctor.probes import dockerd, files, plain
 from mlship.doctor.probes.base import Look, here
 from mlship.doctor.versions import version_numbers

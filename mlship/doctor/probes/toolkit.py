@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.host import Host
-from mlship.doctor.facts.toolkit import Toolkit, ToolkitConfig
+from mlship.doctor.facts.host import Host, Toolkit, ToolkitConfig
 from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS

@@ -9,7 +9,7 @@ from mlship.doctor.conditions import Values
 from mlship.doctor.container import host_driver, injection, is_rootless, runtime
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.toolkit import CdiSpec
+from mlship.doctor.facts.host import CdiSpec
 from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import line_of, node
 from mlship.doctor.rules.base import computes

@@ -4,9 +4,9 @@ import re
 from shlex import quote
 
 from mlship.doctor.conditions import Values
-from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Containerd
 from mlship.doctor.facts.kubernetes import GpuNode, Pod
 from mlship.doctor.finding import Evidence, Step
 from mlship.doctor.frameworks import error_line

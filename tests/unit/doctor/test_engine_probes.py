@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlship.doctor.facts.engine import Containerd, DaemonJson, Docker, RuntimeHandler
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
-from mlship.doctor.facts.toolkit import ToolkitConfig
+from mlship.doctor.facts.host import Containerd, DaemonJson, Docker, RuntimeHandler, ToolkitConfig
 from mlship.doctor.probes import dockerd, kubernetes
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.cdi import read_cdi, spec_of

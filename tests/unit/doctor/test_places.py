@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from mlship.doctor import commands
-from mlship.doctor.facts.engine import Containerd, Docker, Podman
 from mlship.doctor.facts.fact import UNKNOWN
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.host import Packages, Wsl
+from mlship.doctor.facts.host import Containerd, Docker, Packages, Podman, Wsl
 from mlship.doctor.facts.kubernetes import Kubernetes
 from mlship.doctor.facts.place import OperatingSystem
 from mlship.doctor.finding import Finding, Step
