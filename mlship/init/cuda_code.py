@@ -3,7 +3,8 @@
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+
+from mlship.project.syntax import constant_text, last_name, parameters
 
 PROVIDER = "CUDAExecutionProvider"
 _PROVIDERS = {PROVIDER, "TensorrtExecutionProvider"}
@@ -62,12 +63,12 @@ def _named(node: ast.AST) -> Iterator[str]:
         case ast.Call(func=ast.Attribute(attr="cuda"), args=[]):
             yield ".cuda()"
         case ast.Call(func=called, args=[ast.Constant(value=str(device)), *_]) if _is_cuda(device):
-            yield f'{_last(called)}("{device}")'
+            yield f'{last_name(called) or "..."}("{device}")'
         case ast.keyword(arg=str(name), value=ast.Constant(value=str(device))) if _is_cuda(device):
             if name in _DEVICE_WORDS:
                 yield f'{name}="{device}"'
         case ast.Assign(targets=[target], value=ast.Constant(value=str(device))) if _is_cuda(device):
-            yield f'{_last(target)} = "{device}"'
+            yield f'{last_name(target) or "..."} = "{device}"'
         case ast.arguments():
             yield from _defaults(node)
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
@@ -80,12 +81,8 @@ def _named(node: ast.AST) -> Iterator[str]:
 
 def _defaults(arguments: ast.arguments) -> Iterator[str]:
     """`def load(device="cuda")`."""
-    positional = (*arguments.posonlyargs, *arguments.args)
-    defaults = positional[len(positional) - len(arguments.defaults) :]
-    pairs = chain(zip(defaults, arguments.defaults, strict=True),
-                  zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))  # fmt: skip
-    for argument, default in pairs:
-        if default is not None and _is_cuda(device := _text(default)):
+    for argument, default in parameters(arguments):
+        if _is_cuda(device := _text(default)):
             yield f'{argument.arg}="{device}"'
 
 
@@ -125,17 +122,9 @@ def _requires(node: ast.stmt) -> bool:
             return False
 
 
-def _text(node: ast.expr) -> str:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+def _text(node: ast.expr | None) -> str:
+    return constant_text(node) or ""
 
 
 def _is_cuda(text: str) -> bool:
     return text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal())
-
-
-def _last(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case _:
-            return "..."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mlship.init.serving_libraries import absolute_uses
+from mlship.project.syntax import constant_text
 from mlship.versioned import TableRow, data_table
 
 _FILE = re.compile(r"\.(pt|pth|onnx|h5|keras|bin|safetensors|tar|zip)$")
@@ -58,12 +59,11 @@ def _downloads(call: ast.Call, row: DownloadRow) -> bool:
     off = {name for name, value in given.items() if isinstance(value, ast.Constant) and not value.value}
     text = _first_text(call)
     local = text.startswith((".", "/")) or ("://" not in text and bool(_FILE.search(text)))
-    from_folder = isinstance(source := given.get("source"), ast.Constant) and source.value == "local"  # torch.hub.load
+    from_folder = constant_text(given.get("source")) == "local"  # torch.hub.load
     if local or from_folder or not off.isdisjoint(row.unless) or (row.begins and not text.startswith(row.begins)):
         return False
     return not row.without or bool((given.keys() - off) & set(row.without))
 
 
 def _first_text(call: ast.Call) -> str:
-    first = next(iter(call.args), None)
-    return first.value[:80] if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+    return (constant_text(next(iter(call.args), None)) or "")[:80]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from typing import Literal, TypeAlias
 
+from mlship.project.syntax import FunctionNode, assigned, constant_text, keyword_value, last_name, parameters
+
 RequestPart: TypeAlias = Literal["form", "files", "query", "json"]
 # https://flask.palletsprojects.com/en/stable/api/#flask.Request and https://fastapi.tiangolo.com/reference/parameters/
 _FLASK: dict[str, RequestPart] = {"form": "form", "files": "files", "args": "query", "json": "json", "values": "form"}
@@ -51,7 +53,7 @@ class Handler:
         return replace(self, json=json, form=found)
 
 
-def read_handler(function: ast.FunctionDef | ast.AsyncFunctionDef, path: str) -> Handler:
+def read_handler(function: FunctionNode, path: str) -> Handler:
     """What a route's function reads: Flask's `request`, or FastAPI's parameters."""
     found: list[tuple[RequestPart, str]] = []
     whole: set[RequestPart] = set()
@@ -83,30 +85,31 @@ def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_required(line.value)
         )
         for statement in body
-        if isinstance(statement, ast.ClassDef) and any(_name(base) == "BaseModel" for base in statement.bases)
+        if isinstance(statement, ast.ClassDef) and any(last_name(base) == "BaseModel" for base in statement.bases)
     }
 
 
 def _alias(default: ast.expr | None) -> str | None:
     """The name of a field in JSON: `Field(..., alias="education-num")`."""
-    keywords = {one.arg: one.value for one in default.keywords} if isinstance(default, ast.Call) else {}
-    names = [keywords[key] for key in ("validation_alias", "alias") if key in keywords]
-    return next((one.value for one in names if isinstance(one, ast.Constant) and isinstance(one.value, str)), None)
+    if not isinstance(default, ast.Call):
+        return None
+    texts = (constant_text(keyword_value(default, name)) for name in ("validation_alias", "alias"))
+    return next(filter(None, texts), None)
 
 
 def _is_required(default: ast.expr | None) -> bool:
     """Whether a field has no default: `x: int`, `x: int = ...`, `x: int = Field(..., gt=0)` or `Field(gt=0)`."""
-    if isinstance(default, ast.Call) and _name(default.func) in ("Field", "Query"):
-        named = any(keyword.arg in ("default", "default_factory") for keyword in default.keywords)
-        return not named and (not default.args or _is_required(default.args[0]))
+    if isinstance(default, ast.Call) and last_name(default.func) in ("Field", "Query"):
+        named = keyword_value(default, "default", "default_factory")
+        return named is None and (not default.args or _is_required(default.args[0]))
     return default is None or (isinstance(default, ast.Constant) and default.value is ...)
 
 
 def _aliases(function: ast.AST) -> Iterator[tuple[str, RequestPart]]:
     """Variables that hold a whole part: `data = request.get_json()`."""
     for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and (part := _part(node.value, {})):
-            yield from ((target.id, part) for target in node.targets if isinstance(target, ast.Name))
+        yield from ((target.id, part) for target, value in assigned(node)
+                    if isinstance(target, ast.Name) and (part := _part(value, {})))  # fmt: skip
 
 
 def _part(node: ast.expr, aliases: Mapping[str, RequestPart]) -> RequestPart | None:
@@ -142,19 +145,12 @@ def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPar
             return None, ""
 
 
-def _parameters(
-    function: ast.FunctionDef | ast.AsyncFunctionDef, path: str
-) -> Iterator[tuple[str, RequestPart | Literal["model"]]]:
-    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    positional = [*function.args.posonlyargs, *function.args.args]
-    defaults = dict(zip((one.arg for one in positional[::-1]), function.args.defaults[::-1], strict=False))
-    defaults |= {
-        one.arg: value for one, value in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if value
-    }
-    for one in arguments:
-        names = {_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
-        default = defaults.get(one.arg)
-        marked = _name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
+def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, RequestPart | Literal["model"]]]:
+    for one, default in parameters(function):
+        names = {last_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
+        marked = (
+            last_name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
+        )
         optional = marked == "Query" and isinstance(default, ast.Call) and not _is_required(default)
         if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names or optional:
             continue
@@ -164,14 +160,6 @@ def _parameters(
             yield one.arg, "query"
         elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:
             yield one.annotation.id, "model"
-
-
-def _name(node: ast.AST | None) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case _:
-            return ""
 
 
 def form_fields(html: str, function: str, path: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mlship.project.paths import WORKDIR
+from mlship.project.syntax import FunctionNode, assigned, constant_text, keyword_value, last_name, parameters
 
 _READS = re.compile(
     r"load|restore|^open$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
@@ -95,7 +96,7 @@ def _every_loaded(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]
             continue
         constants = {**module_wide, **dict.fromkeys(hidden.get(call, ()))}
         several = {name: values for name, values in bound.items() if name not in hidden.get(call, ())}
-        name = called_name(call.func)
+        name = last_name(call.func)
         if name in _HUB:
             yield from _from_hub(call, name, constants)
         elif _READS.search(name) and not _SAVES.search(name) and (name != "open" or _reads(call)):
@@ -152,7 +153,7 @@ def _from_hub(call: ast.Call, name: str, constants: Mapping[str, str | None]) ->
 def _owner(function: ast.expr) -> str:
     """The class of a constructor or class method."""
     method = isinstance(function, ast.Attribute) and function.attr == "from_pretrained"
-    return called_name(function.value if method and isinstance(function, ast.Attribute) else function)
+    return last_name(function.value if method and isinstance(function, ast.Attribute) else function)
 
 
 def constant_path(node: ast.expr, constants: Mapping[str, str | None]) -> str | None:
@@ -181,11 +182,11 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     match node:
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return [left, right]
-        case ast.Call(func=function, args=[_, *_] as parts) if called_name(function) in ("join", "Path", "PurePath"):
+        case ast.Call(func=function, args=[_, *_] as parts) if last_name(function) in ("join", "Path", "PurePath"):
             return parts
         case ast.Call(func=ast.Attribute(value=folder, attr="joinpath"), args=parts):
             return [folder, *parts]
-        case ast.Call(func=function, args=[first, *_]) if called_name(function) in _SAME:
+        case ast.Call(func=function, args=[first, *_]) if last_name(function) in _SAME:
             return [first]
         case ast.Call(func=ast.Attribute(value=inner, attr=name)) if name in _SAME:
             return [inner]
@@ -216,12 +217,8 @@ def _hidden(nodes: Sequence[ast.AST]) -> Mapping[ast.AST, set[str]]:
     """Parameters without a default, by the calls in their functions: they hide constants of the same name."""
     found: dict[ast.AST, set[str]] = {}
     for function in nodes:
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            given = function.args
-            positional = [*given.posonlyargs, *given.args]
-            required = positional[: len(positional) - len(given.defaults)]
-            keywords = zip(given.kwonlyargs, given.kw_defaults, strict=True)
-            names = {one.arg for one in (*required, *(one for one, default in keywords if default is None))}
+        if isinstance(function, FunctionNode):
+            names = {one.arg for one, default in parameters(function) if default is None}
             for call in ast.walk(function):
                 found.setdefault(call, set()).update(names)
     return found
@@ -229,30 +226,12 @@ def _hidden(nodes: Sequence[ast.AST]) -> Mapping[ast.AST, set[str]]:
 
 def _bound(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
     for node in nodes:
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=value):
-                yield name, value
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                yield name, value
-            case ast.arguments():
-                positional = [*node.posonlyargs, *node.args]
-                pairs = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
-                pairs += [(a, d) for a, d in zip(node.kwonlyargs, node.kw_defaults, strict=True) if d is not None]
-                yield from ((argument.arg, default) for argument, default in pairs)
-            case _:
-                pass
-
-
-def called_name(function: ast.expr) -> str:
-    match function:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case _:
-            return ""
+        if isinstance(node, ast.arguments):
+            yield from ((one.arg, default) for one, default in parameters(node) if default is not None)
+        yield from ((name, value) for target, value in assigned(node) if (name := last_name(target)))
 
 
 def _reads(call: ast.Call) -> bool:
     """Whether `open` gets no mode that writes."""
-    modes = [*call.args[0 if isinstance(call.func, ast.Attribute) else 1 :][:1]]
-    modes += [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
-    return not any(isinstance(m, ast.Constant) and isinstance(m.value, str) and set("wax+") & {*m.value} for m in modes)
+    modes = [*call.args[0 if isinstance(call.func, ast.Attribute) else 1 :][:1], keyword_value(call, "mode")]
+    return not any({*"wax+"} & {*(constant_text(mode) or "")} for mode in modes)

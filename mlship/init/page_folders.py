@@ -5,8 +5,9 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlship.init.load_calls import called_name, constant_path, path_constants
+from mlship.init.load_calls import constant_path, path_constants
 from mlship.init.tree import Tree
+from mlship.project.syntax import constant_text, last_name
 
 _KEYWORDS = {"template_folder", "static_folder", "directory"}
 _DEFAULT = "templates"  # https://flask.palletsprojects.com/en/stable/api/#flask.Flask
@@ -37,11 +38,9 @@ def read_page_folders(nodes: Sequence[ast.AST], module: str) -> PageFolders:
     for call in nodes:
         if isinstance(call, ast.Call):
             named |= {constant_path(one.value, constants) for one in call.keywords if one.arg in _KEYWORDS}
-            match call.args[:1]:
-                case [ast.Constant(value=str() as name)] if called_name(call.func) == "render_template":
-                    templates.setdefault(name, call.lineno)
-                case _:
-                    pass
+            name = constant_text(next(iter(call.args), None))
+            if name is not None and last_name(call.func) == "render_template":
+                templates.setdefault(name, call.lineno)
     return PageFolders(frozenset(named), templates)
 
 

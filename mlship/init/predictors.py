@@ -5,12 +5,13 @@ https://github.com/replicate/cog/blob/main/docs/python.md
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlship.init.declared.result import Declared
-from mlship.init.sources import Module, call_name
+from mlship.init.sources import Module
 from mlship.init.tree import Tree
+from mlship.project.syntax import keyword_value, last_name, parameters
 
 _METHODS = ("predict", "run")
 
@@ -49,9 +50,8 @@ def _read(module: str, cls: ast.ClassDef) -> CogPredictor | None:
     method = next((functions[name] for name in _METHODS if name in functions), None)
     if method is None or method.args.vararg or method.args.kwarg:
         return None
-    inputs = dict(_inputs(method))
-    kinds = {name: {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(one.annotation or one)}
-             for name, (one, _) in inputs.items()}  # fmt: skip
+    inputs = parameters(method)[1:]
+    kinds = {one.arg: {last_name(node) for node in ast.walk(one.annotation or one)} for one, _ in inputs}
     if any("File" in kind for kind in kinds.values()):
         return None
     return CogPredictor(
@@ -59,22 +59,14 @@ def _read(module: str, cls: ast.ClassDef) -> CogPredictor | None:
         cls.name,
         method.name,
         "setup" in functions,
-        tuple(name for name, (_, default) in inputs.items() if _is_required(default)),
+        tuple(one.arg for one, default in inputs if _is_required(default)),
         tuple(name for name, kind in kinds.items() if "Path" in kind),
     )
 
 
-def _inputs(method: ast.FunctionDef) -> Iterator[tuple[str, tuple[ast.arg, ast.expr | None]]]:
-    arguments = method.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    defaults = [*[None] * (len(positional) - len(arguments.defaults)), *arguments.defaults]
-    pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    yield from ((one.arg, (one, default)) for one, default in pairs[1:])
-
-
 def _is_required(default: ast.expr | None) -> bool:
     """`x: int` and `x: int = Input(description=...)`; a default is `Input`'s first argument, or named so."""
-    if not isinstance(default, ast.Call) or call_name(default) != "Input":
+    if not isinstance(default, ast.Call) or last_name(default.func) != "Input":
         return default is None
-    given = [*default.args[:1], *(one.value for one in default.keywords if one.arg == "default")]
-    return not given or (isinstance(given[0], ast.Constant) and given[0].value is Ellipsis)
+    given = default.args[0] if default.args else keyword_value(default, "default")
+    return given is None or (isinstance(given, ast.Constant) and given.value is Ellipsis)

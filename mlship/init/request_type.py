@@ -1,5 +1,6 @@
 """The type of a request, as code for the generated server: from the header of a model, or from a sample."""
 
+import ast
 import json
 import keyword
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from mlship.init.found import Detection
 from mlship.project.metadata import features_of
 from mlship.project.onnx_header import Tensor, read_onnx
+from mlship.project.syntax import parse_source
 from mlship.render import python_string
 
 _LARGEST_SAMPLE = 8 << 20  # bytes
@@ -154,11 +156,8 @@ def _line(name: str, fields: Mapping[str, str], number: int) -> str:
 
 def rejecting(source: str, names: Sequence[str] = ("KeyError", "TypeError", "ValueError")) -> tuple[str, ...]:
     """The exceptions that the code of a loader raises itself, with which it may refuse a request."""
-    import ast
-
-    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        raised = (node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise))
-        calls = (one.func if isinstance(one, ast.Call) else one for one in raised)
-        found = {one.id for one in calls if isinstance(one, ast.Name)}
-        return tuple(name for name in names if name in found)
-    return ()
+    tree = parse_source(source)
+    raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)) if tree else ()
+    calls = (one.func if isinstance(one, ast.Call) else one for one in raised)
+    found = {one.id for one in calls if isinstance(one, ast.Name)}
+    return tuple(name for name in names if name in found)

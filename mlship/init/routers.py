@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlship.init.handlers import Handler, read_handler
+from mlship.project.syntax import FunctionNode, assigned, constant_text, dotted, keyword_value, last_name, parameters
 
 _APPS = {"FastAPI", "Flask", "Starlette", "Quart"}
 _ROUTERS = {"APIRouter": "prefix", "Blueprint": "url_prefix"}
 _INCLUDES = {"include_router": "prefix", "register_blueprint": "url_prefix"}
-_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _VERBS = {"get", "post", "put"}
 DOCS = "/docs"  # FastAPI's own page
 _NO_DOCS = {"docs_url", "openapi_url"}
@@ -33,7 +33,7 @@ class _Registered:
     owner: ast.expr
     path: ast.expr
     methods: tuple[str, ...]
-    function: ast.FunctionDef | ast.AsyncFunctionDef
+    function: FunctionNode
     handler: Handler | None = None
 
 
@@ -71,7 +71,7 @@ class Routing:
 def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routing:
     """Routers, routes, constants and imports of a module; `package`: the file is an `__init__.py`."""
     nodes = tuple(nodes)
-    own = {node.name: node for node in nodes if isinstance(node, _FUNCTIONS | ast.ClassDef)}
+    own = {node.name: node for node in nodes if isinstance(node, FunctionNode | ast.ClassDef)}
     registered: list[_Registered] = []
     includes: list[_Include] = []
     values: dict[str, ast.expr] = {}
@@ -82,10 +82,9 @@ def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routi
                 registered += (found for decorator in node.decorator_list if (found := _registered(decorator, node)))
                 registered += (found for decorator in node.decorator_list if (found := _bento_api(decorator, node)))
             case ast.ClassDef():
-                inner = [(f"{node.name}.{local}", value) for one in node.body for local, value in _assigned(one)]
-                _add(values, inner)
+                _add(values, ((f"{node.name}.{local}", value) for one in node.body for local, value in _named(one)))
             case ast.Assign() | ast.AnnAssign():
-                _add(values, _assigned(node))
+                _add(values, _named(node))
             case ast.Import() | ast.ImportFrom():
                 aliases |= dict(import_aliases(node, name, package=package))
             case ast.Call():
@@ -109,22 +108,18 @@ def _add(values: dict[str, ast.expr], assigned: Iterable[tuple[str, ast.expr]]) 
         values[name] = value if other is None or ast.dump(other) == ast.dump(value) else ast.Constant(None)
 
 
-def _registered(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Registered | None:
+def _registered(decorator: ast.expr, function: FunctionNode) -> _Registered | None:
     match decorator:
-        case ast.Call(func=ast.Attribute(value=owner, attr=verb), args=arguments, keywords=keywords):
-            named = [one.value for one in keywords if one.arg in ("path", "rule")]
-            path = next(iter([*arguments[:1], *named]), None)
+        case ast.Call(func=ast.Attribute(value=owner, attr=verb), args=arguments):
+            path = arguments[0] if arguments else keyword_value(decorator, "path", "rule")
             if path is None or (verb not in _VERBS and verb not in ("route", "api_route")):
                 return None
-            listed = [_strings(one.value) for one in keywords if one.arg == "methods"]
-            return _Registered(
-                owner, path, (verb.upper(),) if verb in _VERBS else listed[0] if listed else ("GET",), function
-            )
+            return _Registered(owner, path, (verb.upper(),) if verb in _VERBS else _methods(decorator), function)
         case _:
             return None
 
 
-def _bento_api(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Registered | None:
+def _bento_api(decorator: ast.expr, function: FunctionNode) -> _Registered | None:
     """`@bentoml.api` in a service's class, or `@service.api(...)`: its route is its name, unless it has another.
 
     https://docs.bentoml.com/en/latest/build-with-bentoml/services.html
@@ -132,9 +127,9 @@ def _bento_api(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFunctio
     owner = decorator.func if isinstance(decorator, ast.Call) else decorator
     if not isinstance(owner, ast.Attribute) or owner.attr != "api":
         return None
-    route = _keyword(decorator, "route") if isinstance(decorator, ast.Call) else None
-    required = function.args.args[1 : len(function.args.args) - len(function.args.defaults)]
-    fields = tuple(one.arg for one in required if not (one.annotation and _last_name(one.annotation) == "Context"))
+    route = keyword_value(decorator, "route") if isinstance(decorator, ast.Call) else None
+    required = [one for one, default in parameters(function)[1:] if default is None]
+    fields = tuple(one.arg for one in required if last_name(one.annotation) != "Context")
     body = Handler(function.name, json=fields) if dotted(owner.value) == "bentoml" else None
     return _Registered(owner.value, route or ast.Constant(f"/{function.name}"), ("POST",), function, body)
 
@@ -148,14 +143,13 @@ def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
         case ast.Call(func=ast.Attribute(value=owner, attr="add_resource"), args=[ast.Name(id=name), path, *_]):
             made = own.get(name)
             body = made.body if isinstance(made, ast.ClassDef) else []
-            functions = [one for one in body if isinstance(one, _FUNCTIONS) and one.name in _VERBS]
+            functions = [one for one in body if isinstance(one, FunctionNode) and one.name in _VERBS]
             yield from (_Registered(owner, path, (one.name.upper(),), one) for one in functions)
         case ast.Call(func=ast.Attribute(value=owner, attr="add_url_rule" | "add_api_route"), args=[path, *rest]):
             views = [*rest, *(one.value for one in call.keywords if one.arg in ("view_func", "endpoint"))]
             function = next((own[dotted(view)] for view in views if dotted(view) in own), None)
-            methods = _keyword(call, "methods")
-            if isinstance(function, _FUNCTIONS):
-                yield _Registered(owner, path, _strings(methods) if methods else ("GET",), function)
+            if isinstance(function, FunctionNode):
+                yield _Registered(owner, path, _methods(call), function)
         case _:
             pass
 
@@ -163,16 +157,14 @@ def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
 def _included(call: ast.Call) -> Iterator[_Include]:
     match call.func:
         case ast.Attribute(value=parent, attr=("include_router" | "register_blueprint") as verb) if call.args:
-            prefix = _keyword(call, _INCLUDES[verb])
+            prefix = keyword_value(call, _INCLUDES[verb])
             yield _Include(parent, call.args[0], prefix, verb == "register_blueprint" and prefix is not None)
         case ast.Attribute(value=parent, attr="mount") if len(call.args) > 1:
             yield _Include(parent, call.args[1], call.args[0], mounts=True)
 
 
-def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        yield from ((dotted(target), node.value) for target in targets if dotted(target))
+def _named(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    yield from ((name, value) for target, value in assigned(node) if (name := dotted(target)))
 
 
 def import_aliases(node: ast.Import | ast.ImportFrom, name: str, *, package: bool) -> Iterator[tuple[str, str]]:
@@ -210,7 +202,7 @@ class _Paths:
     def _prefixes(self, place: tuple[str, str], depth: int = 0) -> list[str]:
         """The prefixes under which a router is served: none if it is not included, or under an unknown one."""
         value = self._value(place)
-        kind = _last_name(value.func) if isinstance(value, ast.Call) else ""
+        kind = last_name(value.func) if isinstance(value, ast.Call) else ""
         own = self._own_prefix(value, place) if kind in _ROUTERS else ""
         direct = [(module, one) for module, one in self._includes if self._place(one.child, module) == place]
         if not direct and kind not in _ROUTERS:
@@ -227,7 +219,7 @@ class _Paths:
     def _own_prefix(self, router: ast.expr | None, place: tuple[str, str]) -> str | None:
         if not isinstance(router, ast.Call):
             return ""
-        prefix = _keyword(router, _ROUTERS[_last_name(router.func)])
+        prefix = keyword_value(router, _ROUTERS[last_name(router.func)])
         return "" if prefix is None else self._text(prefix, self._routings[place[0]])
 
     def _is_open(self, place: tuple[str, str]) -> bool:
@@ -285,7 +277,7 @@ class _Paths:
 
 
 def _has_docs(value: ast.expr) -> bool:
-    made = isinstance(value, ast.Call) and _last_name(value.func) == "FastAPI"
+    made = isinstance(value, ast.Call) and last_name(value.func) == "FastAPI"
     return isinstance(value, ast.Call) and made and _NO_DOCS.isdisjoint(one.arg for one in value.keywords)
 
 
@@ -295,25 +287,9 @@ def _above(name: str) -> Iterator[list[str]]:
     yield from (parts[:depth] for depth in range(len(parts)))
 
 
-def _keyword(call: ast.Call, name: str) -> ast.expr | None:
-    return next((one.value for one in call.keywords if one.arg == name), None)
-
-
-def dotted(node: ast.expr) -> str:
-    """The dotted name that an expression is; empty for any other."""
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=owner, attr=name):
-            return f"{inner}.{name}" if (inner := dotted(owner)) else ""
-        case _:
-            return ""
-
-
-def _last_name(node: ast.expr) -> str:
-    return dotted(node).rpartition(".")[2]
-
-
-def _strings(node: ast.expr) -> tuple[str, ...]:
-    elements = node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else []
-    return tuple(one.value.upper() for one in elements if isinstance(one, ast.Constant) and isinstance(one.value, str))
+def _methods(call: ast.Call) -> tuple[str, ...]:
+    listed = keyword_value(call, "methods")
+    if listed is None:
+        return ("GET",)
+    elements = listed.elts if isinstance(listed, ast.List | ast.Tuple | ast.Set) else []
+    return tuple(text.upper() for one in elements if (text := constant_text(one)) is not None)

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from mlship.project.syntax import FunctionNode, assigned, keyword_value, last_name
+
 # The default ports of https://flask.palletsprojects.com/en/stable/api/#flask.Flask.run and
 # https://www.uvicorn.org/settings/#socket-binding
 _DEFAULT_PORTS = {"uvicorn": 8000}
@@ -45,21 +47,21 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     own = {statement.name for statement in body if isinstance(statement, ast.FunctionDef)}
     calls = [call for one in rest if (call := _own_call(one, own))]
     others = [one for one in rest if not _own_call(one, own) and not _is_quiet(one)]
-    runner = _name(found.func.value) if isinstance(found.func, ast.Attribute) else ""
+    runner = last_name(found.func.value) if isinstance(found.func, ast.Attribute) else ""
     on_import = found.lineno if any(one.value is found for one in always) else None
     return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others, on_import)
 
 
 def _from_functions(body: Sequence[ast.stmt], block: Sequence[ast.stmt], owners: set[str]) -> ScriptStart | None:
     """The only server that the functions of the file start, if the block calls one of them: `main()`."""
-    functions = [one for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    functions = [one for one in body if isinstance(one, FunctionNode | ast.ClassDef)]
     names = {one.name for one in functions}
-    called = {_name(node.func) for one in block for node in ast.walk(one) if isinstance(node, ast.Call)}
+    called = {last_name(node.func) for one in block for node in ast.walk(one) if isinstance(node, ast.Call)}
     calls = [call for one in functions for call in _runs(one, owners)] if names & called else []
     if len(calls) != 1:
         return None
     call = calls[0]
-    runner = _name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    runner = last_name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     inner = [node for one in functions for node in ast.walk(one) if isinstance(node, ast.stmt)]
     return ScriptStart(runner, _port(call, runner, [*body, *inner]), (), simple=False)
 
@@ -90,24 +92,16 @@ def _is_quiet(statement: ast.stmt) -> bool:
     if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass):
         return False
     calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
-    return all(_name(call) in _QUIET for call in calls)
-
-
-def _name(node: ast.AST) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case _:
-            return ""
+    return all(last_name(call) in _QUIET for call in calls)
 
 
 def _port(call: ast.Call, runner: str, body: Sequence[ast.stmt]) -> int | None:
     """The port; for `int(os.environ.get("PORT", 8000))` its default."""
-    given = next((keyword.value for keyword in call.keywords if keyword.arg == "port"), None)
+    given = keyword_value(call, "port")
     if given is None:
         return _DEFAULT_PORTS.get(runner, _FLASK_PORT)
     if isinstance(given, ast.Name):
-        bound = [one.value for one in body if isinstance(one, ast.Assign) and _name(one.targets[0]) == given.id]
+        bound = [value for one in body for target, value in assigned(one) if last_name(target) == given.id]
         given = bound[-1] if bound else given
     texts = [str(node.value) for node in ast.walk(given) if isinstance(node, ast.Constant)]
     return next((int(text) for text in texts if text.isdecimal() and int(text) < 65536), None)

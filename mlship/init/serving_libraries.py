@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeGuard
 
-from mlship.init.routers import dotted, import_aliases
+from mlship.init.routers import import_aliases
+from mlship.project.syntax import FunctionNode, assigned, dotted, keyword_value, last_name
 from mlship.versioned import TableRow, data_table
 
 
@@ -67,17 +68,12 @@ def absolute_uses(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr, str
 def _named(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, str]]:
     """Calls and decorators, with the name that they are bound to."""
     for node in nodes:
-        match node:
-            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                yield from ((decorator, node.name) for decorator in node.decorator_list)
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
-                yield call, name
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Call() as call):
-                yield call, name
-            case ast.Call():
-                yield node, ""
-            case _:
-                pass
+        if isinstance(node, FunctionNode | ast.ClassDef):
+            yield from ((decorator, node.name) for decorator in node.decorator_list)
+        elif isinstance(node, ast.Call):
+            yield node, ""
+        yield from ((value, target.id) for target, value in assigned(node)
+                    if isinstance(target, ast.Name) and isinstance(value, ast.Call))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,17 +125,8 @@ def _constant(node: ast.AST) -> str:
 def _paths(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
     """`api_path` of an API, of its class or of the server."""
     for node in nodes:
-        match node:
-            case ast.Call(keywords=given):
-                yield from (one.value for one in given if one.arg == "api_path")
-            case ast.ClassDef(body=body):
-                for one in body:
-                    match one:
-                        case ast.Assign(targets=[ast.Name(id="api_path")], value=value):
-                            yield value
-                        case ast.AnnAssign(target=ast.Name(id="api_path"), value=ast.expr() as value):
-                            yield value
-                        case _:
-                            pass
-            case _:
-                pass
+        if isinstance(node, ast.Call) and (given := keyword_value(node, "api_path")):
+            yield given
+        elif isinstance(node, ast.ClassDef):
+            pairs = (pair for one in node.body for pair in assigned(one))
+            yield from (value for target, value in pairs if last_name(target) == "api_path")

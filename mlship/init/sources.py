@@ -1,7 +1,6 @@
 """Imports, server objects, routes and loaders of Python sources. Parsed, never run."""
 
 import ast
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -18,6 +17,7 @@ from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.serving_libraries import ServedAddress, ServingUse, find_served, read_address
 from mlship.init.written_files import WrittenFile, find_written_files
 from mlship.project.import_statements import Imports, live_nodes, read_imports
+from mlship.project.syntax import FunctionNode, assigned, constant_text, last_name, parameters, parse_source
 
 AppKind: TypeAlias = Literal["fastapi", "flask", "django", "django-asgi"]
 
@@ -101,11 +101,8 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
     Args:
         root: import root: "" or "src".
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as invalid escape sequences
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parse_source(text)
+    if tree is None:
         return None
     name = _module_name(path, root)
     nodes = tuple(live_nodes(tree))
@@ -121,9 +118,9 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
         bare=frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and _is_bare(one)),
-        strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
+        strings=frozenset(found for node in nodes if (found := constant_text(node)) is not None),
         cuda=find_cuda_use(nodes),
-        sets_path=any(isinstance(n, ast.Attribute) and (n.attr, _last_name(n.value)) == ("path", "sys") for n in nodes),
+        sets_path=any(isinstance(n, ast.Attribute) and (n.attr, last_name(n.value)) == ("path", "sys") for n in nodes),
         models=model_fields(tree.body),
         loads=_loads(tree.body),
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
@@ -177,35 +174,20 @@ def _module_name(path: str, root: str) -> str | None:
 
 def _apps(body: list[ast.stmt]) -> Iterator[App]:
     for statement in body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and (kind := _constructed(statement.value)):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            yield from (App(kind, target.id, factory=False) for target in targets if isinstance(target, ast.Name))
-        elif isinstance(statement, ast.FunctionDef) and statement.name in _FACTORIES and not _required(statement):
+        for target, value in assigned(statement):
+            if isinstance(target, ast.Name) and (kind := _constructed(value)):
+                yield App(kind, target.id, factory=False)
+        if isinstance(statement, ast.FunctionDef) and statement.name in _FACTORIES and not _required(statement):
             kinds = [kind for node in ast.walk(statement) if (kind := _constructed(node))]
             yield from (App(kind, statement.name, factory=True) for kind in kinds[:1])
 
 
 def _constructed(node: ast.AST | None) -> AppKind | None:
-    return _CONSTRUCTORS.get(call_name(node)) if isinstance(node, ast.Call) else None
-
-
-def call_name(call: ast.Call) -> str:
-    """The last name of what is called."""
-    return _last_name(call.func)
-
-
-def _last_name(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case _:
-            return ""
+    return _CONSTRUCTORS.get(last_name(node.func)) if isinstance(node, ast.Call) else None
 
 
 def _required(function: ast.FunctionDef) -> bool:
-    arguments = function.args
-    positional = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
-    return positional > 0 or None in arguments.kw_defaults
+    return any(default is None for _, default in parameters(function))
 
 
 def _loaders(body: list[ast.stmt]) -> Iterator[str]:
@@ -226,7 +208,7 @@ def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        if not isinstance(node, FunctionNode | ast.ClassDef | ast.Lambda):
             waiting += ast.iter_child_nodes(node)
 
 
@@ -243,14 +225,14 @@ def _is_load(name: str) -> bool:
 def _is_bare(function: ast.FunctionDef) -> bool:
     """Whether it returns what a library loads: `return joblib.load(...)`, which takes no requests as a server does."""
     nodes = list(ast.walk(function))
-    made = {target.id for node in nodes if isinstance(node, ast.Assign) and _is_loading(node.value)
-            for target in node.targets if isinstance(target, ast.Name)}  # fmt: skip
+    pairs = (pair for node in nodes for pair in assigned(node))
+    made = {target.id for target, value in pairs if isinstance(target, ast.Name) and _is_loading(value)}
     returned = [node.value for node in nodes if isinstance(node, ast.Return) and node.value is not None]
     return any(_is_loading(one) or (isinstance(one, ast.Name) and one.id in made) for one in returned)
 
 
 def _is_loading(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and _last_name(node.func) in _LOADING
+    return isinstance(node, ast.Call) and last_name(node.func) in _LOADING
 
 
 def _loads(body: list[ast.stmt]) -> bool:
@@ -259,11 +241,11 @@ def _loads(body: list[ast.stmt]) -> bool:
     calls = [
         name
         for statement in body
-        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If)
+        if not isinstance(statement, FunctionNode | ast.ClassDef | ast.If)
         for name in _calls(statement)
     ]
     return not _LOADING.isdisjoint([*calls, *(inner for name in calls for inner in own.get(name, ()))])
 
 
 def _calls(node: ast.AST) -> Iterator[str]:
-    yield from (call_name(inner) for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    yield from (last_name(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call))

@@ -4,7 +4,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlship.init.load_calls import called_name, constant_path, path_constants
+from mlship.init.load_calls import constant_path, path_constants
+from mlship.project.syntax import constant_text, keyword_value, last_name
 
 # The argument with the path, by the name of what is called: its position, and its keyword.
 _WRITERS = {
@@ -54,19 +55,18 @@ def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
                 key in _FOLDERS
             ):
                 yield value, node.lineno
-            case ast.Call(func=func) if (place := _WRITERS.get(called_name(func))) and _writes(node):
+            case ast.Call(func=func) if (place := _WRITERS.get(last_name(func))) and _writes(node):
                 position, keyword = place
-                given = [one.value for one in node.keywords if one.arg == keyword]
-                yield from ((path, node.lineno) for path in [*node.args[position : position + 1], *given])
+                given = [*node.args[position : position + 1], keyword_value(node, keyword)]
+                yield from ((path, node.lineno) for path in given if path)
             case _:
                 pass
 
 
 def _writes(call: ast.Call) -> bool:
-    if called_name(call.func) != "open":
+    if last_name(call.func) != "open":
         return True
-    modes = [*call.args[1:2], *(one.value for one in call.keywords if one.arg == "mode")]
-    return any(isinstance(mode, ast.Constant) and {*str(mode.value)} & {*"wax"} for mode in modes)
+    return any({*"wax"} & {*(constant_text(mode) or "")} for mode in (*call.args[1:2], keyword_value(call, "mode")))
 
 
 def _relative(path: str | None) -> str | None:

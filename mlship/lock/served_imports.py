@@ -2,9 +2,9 @@
 
 import ast
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mlship.imports import candidates_for, distribution_of, in_standard_library, is_namespace, requirement_for
@@ -14,6 +14,7 @@ from mlship.project.commands import server_module
 from mlship.project.config import Config
 from mlship.project.import_statements import live_nodes, read_imports
 from mlship.project.paths import LEFT_OUT, WORKDIR
+from mlship.project.syntax import parse_source
 
 _AT_ONCE = 16
 _CODE = (".py", ".pyi", ".pyx", ".so", ".pyd")
@@ -98,13 +99,12 @@ def _places(repo: Path, roots: Iterable[str], name: str) -> Iterator[str]:
 
 def _imports(repo: Path, place: str, name: str) -> tuple[frozenset[str], frozenset[str]]:
     """Absolute and relative imports at the start of a module, without those that it can do without."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body = ast.parse((repo / place).read_bytes()).body
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    module = None
+    with suppress(OSError):
+        module = parse_source((repo / place).read_bytes())
+    if module is None:
         return frozenset(), frozenset()
-    body = [one for one in body if not (isinstance(one, ast.If) and "__main__" in ast.unparse(one.test))]
+    body = [one for one in module.body if not (isinstance(one, ast.If) and "__main__" in ast.unparse(one.test))]
     nodes = live_nodes(ast.Module(body, []))
     found = read_imports(nodes, name, package=place.endswith("/__init__.py"))
     return found.needed - found.lazy, found.relative

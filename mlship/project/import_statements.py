@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mlship.project.syntax import FunctionNode, dotted, last_name
+
 _CAUGHT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException", ""}
 _ENDS = {"exit", "_exit", "abort"}
+_LINUX = {"sys.platform": "linux", "os.name": "posix", "platform.system": "Linux"}
 
 Choices: TypeAlias = tuple[frozenset[str], ...]
 
@@ -40,7 +43,7 @@ def read_imports(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Impor
         package: the file is an `__init__.py`.
     """
     nodes = tuple(nodes)
-    functions = (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (node for node in nodes if isinstance(node, FunctionNode))
     inside = {inner for function in functions for inner in ast.walk(function)}
     needed: set[str] = set()
     at_once: set[str] = set()
@@ -78,9 +81,9 @@ def _branch(node: ast.If) -> list[ast.stmt] | None:
         case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
             return node.orelse
         case ast.Compare(left=left, ops=[op], comparators=[ast.Tuple() as right]):
-            return _by_version(node, op, right) if _dotted(left) == "sys.version_info" else None
+            return _by_version(node, op, right) if dotted(left) == "sys.version_info" else None
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[ast.Constant(value=str() as wanted)]):
-            system = {"sys.platform": "linux", "os.name": "posix", "platform.system": "Linux"}.get(_dotted(left))
+            system = _LINUX.get(dotted(left.func if isinstance(left, ast.Call) else left))
             return None if system is None else node.body if wanted == system else node.orelse
         case _:
             return None
@@ -99,19 +102,6 @@ def _by_version(node: ast.If, op: ast.cmpop, right: ast.Tuple) -> list[ast.stmt]
             return None
 
 
-def _dotted(node: ast.expr) -> str:
-    """`sys.version_info`, `platform.system` of `platform.system()`."""
-    match node:
-        case ast.Call(func=inner):
-            return _dotted(inner)
-        case ast.Attribute(value=ast.Name(id=base), attr=name):
-            return f"{base}.{name}"
-        case ast.Name(id=name):
-            return name
-        case _:
-            return ""
-
-
 def _guards(node: ast.Try) -> bool:
     return any(_rescues(handler) for handler in node.handlers) and any(
         isinstance(statement, ast.Import | ast.ImportFrom) for statement in node.body
@@ -121,9 +111,9 @@ def _guards(node: ast.Try) -> bool:
 def _rescues(handler: ast.ExceptHandler) -> bool:
     """Whether the module goes on after a failed import."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    caught = any(kind is None or _dotted(kind).rpartition(".")[2] in _CAUGHT for kind in kinds)
+    caught = any(kind is None or last_name(kind) in _CAUGHT for kind in kinds)
     last = handler.body[-1]
-    exits = isinstance(last, ast.Expr) and _dotted(last.value).rpartition(".")[2] in _ENDS
+    exits = isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and last_name(last.value.func) in _ENDS
     return caught and not (isinstance(last, ast.Raise) or exits)
 
 

@@ -2,13 +2,13 @@
 
 import ast
 import configparser
-import warnings
 from collections.abc import Iterator, Mapping
 from posixpath import normpath
 
 from mlship.init.declared.requirement_files import logical_lines
 from mlship.init.declared.result import Declared, Entry, entries_of, few_notes, not_understood, parse_requirement
 from mlship.init.tree import Tree
+from mlship.project.syntax import assigned, last_name, parse_source
 
 
 class _UnknownError(Exception):
@@ -17,13 +17,10 @@ class _UnknownError(Exception):
 
 def read_setup_py(tree: Tree, path: str) -> Declared | None:
     """Read the arguments of `setup()`; None if the file does not call it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = ast.parse(tree.text(path) or "")
-            calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and _called(node.func) == "setup"]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    module = parse_source(tree.text(path) or "")
+    if module is None:
         return Declared(path, notes=(f"{path}: not valid Python 3",))
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and last_name(node.func) == "setup"]
     if not calls:
         return None
     values = _Values(tree, path, module)
@@ -78,10 +75,6 @@ def _value(values: "_Values", arguments: Mapping[str, ast.expr], name: str, path
         return None, [f"{path}, line {node.lineno}: not understood: `{name}` is computed"]
 
 
-def _called(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-
-
 class _Values:
     """Values of expressions without running them."""
 
@@ -98,11 +91,9 @@ class _Values:
     def _note(self, node: ast.AST) -> None:
         """Remember what a name is bound to."""
         match node:
-            case ast.Assign(targets=targets, value=value):
-                for target in targets:
+            case ast.Assign() | ast.AnnAssign():
+                for target, value in assigned(node):
                     self._bind(target, value)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
-                self._bind(target, value)
             case ast.With(items=items):
                 for item in items:
                     if item.optional_vars:
@@ -199,13 +190,13 @@ class _Values:
         texts = value.splitlines() if isinstance(value, str) else value
         if not all(isinstance(text, str) for text in texts):
             raise _UnknownError
-        if isinstance(element, ast.Name) or (isinstance(element, ast.Call) and _called(element.func) in _SAME):
+        if isinstance(element, ast.Name) or (isinstance(element, ast.Call) and last_name(element.func) in _SAME):
             return _requirement_lines("\n".join(str(text) for text in texts))
         raise _UnknownError
 
     def _call(self, node: ast.Call) -> object:
         """Calls that read a requirements file, or change only white space."""
-        name = _called(node.func)
+        name = last_name(node.func)
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         if name in ("open", "read_text", "Path", "joinpath", "join") and (file := self._file(node)):
             return _requirement_lines(file)
@@ -220,7 +211,7 @@ class _Values:
     def _function(self, call: ast.Call, function: ast.FunctionDef) -> object:
         """A helper such as `read("requirements.txt")`, if its code opens a file and the text names one that exists."""
         opens = any(
-            isinstance(node, ast.Call) and _called(node.func) in ("open", "read_text") for node in ast.walk(function)
+            isinstance(node, ast.Call) and last_name(node.func) in ("open", "read_text") for node in ast.walk(function)
         )
         named = self._file(call) or (self._named_in(function) if not call.args and not call.keywords else None)
         if opens and named is not None:

@@ -1,0 +1,64 @@
+"""Parts of the syntax trees of Python sources. Parsed, never run."""
+
+import ast
+import warnings
+from collections.abc import Iterator
+from typing import TypeAlias
+
+FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def parse_source(source: str | bytes) -> ast.Module | None:
+    """The tree of a file; None if it is not valid Python 3."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as invalid escape sequences
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def dotted(node: ast.expr) -> str:
+    """The dotted name that an expression is; empty for any other."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=owner, attr=name):
+            return f"{inner}.{name}" if (inner := dotted(owner)) else ""
+        case _:
+            return ""
+
+
+def last_name(node: ast.AST | None) -> str:
+    """`c` of `a.b.c`, also of `f().c`; empty for an expression that is no name."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def constant_text(node: ast.AST | None) -> str | None:
+    """The text of a string constant; None for any other expression."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def keyword_value(call: ast.Call, *names: str) -> ast.expr | None:
+    """The argument with one of these names, the first in the call; None without one."""
+    return next((one.value for one in call.keywords if one.arg in names), None)
+
+
+def parameters(function: FunctionNode | ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:
+    """The parameters that have a name, each with its default, without `*args` and `**kwargs`."""
+    given = function if isinstance(function, ast.arguments) else function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults]
+    return [*zip(positional, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+
+
+def assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Each target of an assignment, with the value."""
+    if isinstance(node, ast.Assign):
+        yield from ((target, node.value) for target in node.targets)
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        yield node.target, node.value
