@@ -1,7 +1,7 @@
 """`mlship fetch`, and the downloads of `mlship lock` and `mlship build`."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,23 +73,9 @@ def uploading(path: str) -> AbstractContextManager["Progress"]:
     return _transfer("uploading", path)
 
 
-@contextmanager
-def _transfer(what: str, path: str) -> Iterator["Progress"]:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+def _transfer(what: str, path: str) -> AbstractContextManager["Progress"]:
+    from mlship.cli.reporter import transfer
+    from mlship.console import say
 
-    from mlship.console import clean, say, talk
-
-    if not talk().is_terminal:
-        announced: list[str] = []
-
-        def announce(_done: int, _total: int | None) -> None:
-            if not announced:
-                say(f"{what} {path}")
-                announced.append(path)
-
-        yield announce
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=talk(), transient=True) as shown:
-        task = shown.add_task(clean(path), total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    once = cache(say)
+    return transfer(path, lambda _done, _total: once(f"{what} {path}"))

@@ -1,6 +1,5 @@
 """`mlship size`."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -95,26 +94,19 @@ def reading_progress(image: str, expected: int) -> Iterator[Callable[[int], None
     Args:
         expected: approximate bytes; engines measure image size in different ways.
     """
-    from mlship.console import say, talk
+    from mlship.cli.reporter import transfer
+    from mlship.console import say
 
-    if not sys.stderr.isatty() or talk().is_dumb_terminal or talk().quiet:
-        said = 0
+    said = 0
 
-        def line(count: int) -> None:
-            nonlocal said
-            if count - said >= max(_QUIET, expected // 10):
-                said = count
-                say(f"• {image}: read {count / 1e6:.0f} of about {max(count, expected) / 1e6:.0f} MB")
+    def line(count: int, total: int | None) -> None:
+        nonlocal said
+        if count - said >= max(_QUIET, expected // 10):
+            said = count
+            say(f"• {image}: read {count / 1e6:.0f} of about {(total or count) / 1e6:.0f} MB")
 
-        yield line
-        return
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = (TextColumn(f"reading {escape(image)}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=talk(), transient=True) as bar:
-        task = bar.add_task("", total=expected)
-        yield lambda count: bar.update(task, completed=count, total=max(expected, count))
+    with transfer(f"reading {image}", line) as progress:
+        yield lambda count: progress(count, max(count, expected))
 
 
 def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool) -> None:
