@@ -1,8 +1,7 @@
 """`mlship build`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,7 +16,6 @@ from mlship.cli.options import (
     NoSmoke,
     Platforms,
     Progress,
-    Shown,
     Smoke,
     Tags,
     Verbose,
@@ -38,11 +36,6 @@ if TYPE_CHECKING:
     from mlship.engine.base import Disk, Engine
 
 
-class Packed(StrEnum):
-    ZSTD = "zstd"
-    GZIP = "gzip"
-
-
 Caches = Annotated[
     list[str] | None, typer.Option(metavar="REF", help="Build cache, as a registry reference; repeatable.")
 ]
@@ -52,7 +45,9 @@ Push = Annotated[bool, typer.Option("--push", help="Push the image if the smoke 
 PushUnproven = Annotated[
     bool, typer.Option("--push-unproven", help="Push the image in any case; its label says if nothing proves it.")
 ]
-Compressed = Annotated[Packed, typer.Option("--compression", help="Layer compression; gzip for old runtimes.")]
+Compressed = Annotated[
+    Literal["zstd", "gzip"], typer.Option("--compression", help="Layer compression; gzip for old runtimes.")
+]
 Reproducible = Annotated[
     bool, typer.Option("--reproducible", help="Build the same digest on any machine, from a commit.")
 ]
@@ -82,9 +77,9 @@ def build_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
     builder: Builder = None,
     cache_from: Caches = None,
     cache_to: Caches = None,
-    compression: Compressed = Packed.ZSTD,
+    compression: Compressed = "zstd",
     verbose: Verbose = False,
-    progress: Progress = Shown.AUTO,
+    progress: Progress = "auto",
     json: Json = False,
 ) -> None:
     """Build the image, then prove that it works.
@@ -109,11 +104,11 @@ def build_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
         tags=names,
         push=push,
         push_unproven=push_unproven,
-        smoke=None if no_smoke else preflight.smoke_device(each[0], smoke.value if smoke else None),
+        smoke=None if no_smoke else preflight.smoke_device(each[0], smoke),
         builder=builder,
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),
-        compression=compression.value,
+        compression=compression,
         reproducible=reproducible,
     )
     _build(preflight.known_to_run(each) if strict else each, options, metadata, reporter, asked, json=json)

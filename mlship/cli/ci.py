@@ -1,20 +1,16 @@
 """`mlship ci`, `mlship schema` and `mlship training-record`: files to save."""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from mlship.cli.options import HERE, Directory
 
 
-class OnService(StrEnum):
-    GITHUB = "github"
-    GITLAB = "gitlab"
-
-
 def ci_command(
-    service: Annotated[OnService, typer.Argument(metavar="SERVICE", help="github or gitlab.", show_default=False)],
+    service: Annotated[
+        Literal["github", "gitlab"], typer.Argument(metavar="SERVICE", help="github or gitlab.", show_default=False)
+    ],
     directory: Directory = HERE,
 ) -> None:
     """Print a pipeline that builds, proves and pushes.
@@ -26,7 +22,7 @@ def ci_command(
     from mlship.project.load import load_unfinished
 
     config, _ = load_unfinished(directory)
-    emit(pipeline(service.value, config))
+    emit(pipeline(service, config))
 
 
 def schema_command() -> None:

@@ -1,8 +1,7 @@
 """`mlship fits`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -12,14 +11,7 @@ if TYPE_CHECKING:
     from mlship.lock.foreign import ForeignLock
 
 
-class As(StrEnum):
-    """What a cluster chooses nodes by."""
-
-    NFD = "nfd"
-    AFFINITY = "affinity"
-    CLAIM = "claim"
-
-
+_Form: TypeAlias = Literal["nfd", "affinity", "claim"]
 _Lock = Annotated[
     str,
     typer.Argument(
@@ -33,7 +25,7 @@ _Platform = Annotated[
     typer.Option("--platform", help="Platform of a lock. [default: linux/amd64]", metavar="OS/ARCH"),
 ]
 _As = Annotated[
-    As | None,
+    _Form | None,
     typer.Option("--as", help="Print where it runs, for a cluster: NFD's artifact, node affinity, or a DRA claim."),
 ]
 _FILES = (".txt", ".lock", ".toml", ".in", ".json")
@@ -77,7 +69,7 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
         raise typer.Exit(4)
 
 
-def _print_promise(lock: str, platform: str | None, form: As, *, alone: bool) -> None:
+def _print_promise(lock: str, platform: str | None, form: _Form, *, alone: bool) -> None:
     """Print the GPUs and drivers that run it, for a cluster to choose its nodes by."""
     from mlship.build.installed import required_cuda
     from mlship.console import emit
@@ -92,7 +84,7 @@ def _print_promise(lock: str, platform: str | None, form: As, *, alone: bool) ->
         )
     read, platform, _ = _read(lock, platform)
     require = "" if _is_file(lock) else required_cuda(lock)
-    emit(cluster_yaml(promise_of_lock(read, platform, require), form.value))
+    emit(cluster_yaml(promise_of_lock(read, platform, require), form))
 
 
 def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str, ...]]":

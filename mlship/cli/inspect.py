@@ -52,5 +52,5 @@ def verify_command(
     from mlship.proof.attach import verify as verify_image
     from mlship.report.proof import show_proofs
 
-    found = verify_image(check_reference(image), on.value if on else None, platform)
+    found = verify_image(check_reference(image), on, platform)
     show_result(found, show_proofs, json=json)

@@ -1,8 +1,7 @@
 """Options that several commands share."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
 import typer
 
@@ -40,22 +39,8 @@ HERE = Path()
 T = TypeVar("T")
 
 
-class On(StrEnum):
-    """The device that the smoke test uses."""
-
-    CPU = "cpu"
-    GPU = "gpu"
-
-
-class Shown(StrEnum):
-    """How the steps of a build are shown."""
-
-    AUTO = "auto"
-    TTY = "tty"
-    PLAIN = "plain"
-    QUIET = "quiet"
-
-
+On: TypeAlias = Literal["cpu", "gpu"]
+Shown: TypeAlias = Literal["auto", "tty", "plain", "quiet"]
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", "-t", metavar="NAME", help="Image name; repeatable. [default: name:version]"),
@@ -98,7 +83,7 @@ def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:
     from mlship.errors import UsageError
 
     if smoke and no_smoke:
-        raise UsageError(f"`--smoke {smoke.value}` cannot be used with `--no-smoke`", hint="remove one of them")
+        raise UsageError(f"`--smoke {smoke}` cannot be used with `--no-smoke`", hint="remove one of them")
 
 
 def check_host(driver: str | None, capabilities: list[str] | None) -> None:

@@ -1,20 +1,11 @@
 """`mlship plan`, `mlship dockerfile` and `mlship export`: what a build does, without building."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform, fleet_finder
-
-
-class Export(StrEnum):
-    """What is written."""
-
-    BUILD = "build"
-    TRITON = "triton"
-    COMPOSE = "compose"
 
 
 def plan_command(
@@ -58,8 +49,9 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
         typer.Option("--secrets", metavar="FOLDER", help="New folder for pip's settings here, with credentials."),
     ] = None,
     as_: Annotated[
-        Export, typer.Option("--as", help="The build, ONNX models for Triton, or a Compose file.")
-    ] = Export.BUILD,
+        Literal["build", "triton", "compose"],
+        typer.Option("--as", help="The build, ONNX models for Triton, or a Compose file."),
+    ] = "build",
     directory: Directory = HERE,
     platform: Platform = None,
     driver: Driver = None,
@@ -71,12 +63,12 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     not proven; `mlship smoke` proves it. With `--as triton`, the folder is a model repository of Triton. With
     `--as compose`, it runs the server with Prometheus and Grafana on one machine.
     """
-    if as_ is not Export.BUILD:
+    if as_ != "build":
         if secrets or platform or driver or compute_capability:
             from mlship.errors import UsageError
 
             raise UsageError(f"`--as {as_}` takes no other options than `-C`", hint="remove them")
-        (_export_triton if as_ is Export.TRITON else _export_compose)(directory, folder)
+        (_export_triton if as_ == "triton" else _export_compose)(directory, folder)
         return
     from mlship.build.export import export as write
     from mlship.build.prepare import prepare

@@ -55,7 +55,7 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
     check_rebuildable(metadata, str(file))
     if warning := version_warning(metadata):
         warn(warning)
-    options = RebuildOptions(name, smoke.value if smoke else None, proves=not no_smoke, builder=builder)
+    options = RebuildOptions(name, smoke, proves=not no_smoke, builder=builder)
     reporter = ConsoleReporter(verbose=verbose)
     _show(run(metadata, directory, connect(), options, reporter, warn), json=json)
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from mlship import console
 from mlship.cli.options import Shown
@@ -29,7 +30,7 @@ class ConsoleReporter:
     """Writes to stderr; if `verbose`, with the output of build steps."""
 
     verbose: bool = False
-    shown: Shown = Shown.AUTO
+    shown: Shown = "auto"
 
     def step(self, text: str) -> None:
         console.say(f"• {text}")
@@ -38,8 +39,8 @@ class ConsoleReporter:
         console.warn(text)
 
     def building(self) -> AbstractContextManager[BuildWatcher]:
-        from mlship.report.progress import ProgressMode, progress
+        from mlship.report.progress import progress
 
-        modes: dict[Shown, ProgressMode] = {Shown.TTY: "tty", Shown.PLAIN: "plain", Shown.QUIET: "quiet"}
-        automatic: ProgressMode = "tty" if sys.stderr.isatty() else "lines"
-        return progress(console.talk, mode=modes.get(self.shown, automatic), verbose=self.verbose)
+        automatic: Literal["tty", "lines"] = "tty" if sys.stderr.isatty() else "lines"
+        mode = automatic if self.shown == "auto" else self.shown
+        return progress(console.talk, mode=mode, verbose=self.verbose)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mlship.engine.base import ImageInfo
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.run import Bench
-    from mlship.smoke.seen import Device
     from mlship.smoke.spec import SmokeSpec
 
 
@@ -64,8 +63,7 @@ def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
         return _limited(spec_of_image(info, image, directory), memory, timeout)
 
     if kubernetes:
-        device: Device | None = on.value if on else None
-        report = cluster.smoke_in_kubernetes(image, asked, spec_of, device, attest=attest, verbose=verbose, json=json)
+        report = cluster.smoke_in_kubernetes(image, asked, spec_of, on, attest=attest, verbose=verbose, json=json)
     else:
         report = _smoke_here(*_bench(image, spec_of, directory, on, verbose=verbose), record_golden, attest=attest)
     if report is not None:
@@ -84,7 +82,7 @@ def _bench(
     engine = connect()
     info = find_image(engine, image)
     spec = spec_of(info)
-    device: Device = on.value if on else "gpu" if spec.gpu else "cpu"
+    device = on or ("gpu" if spec.gpu else "cpu")
     listen = say if verbose else lambda _line: None
     return Bench(engine, image, spec, ConsoleReporter().step, listen, device, _values(spec, directory)), info
 
