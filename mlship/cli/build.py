@@ -28,7 +28,6 @@ from mlship.cli.options import (
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from mlship.build.platforms import IndexReport
     from mlship.build.prepare import Prepared
     from mlship.build.report import BuildReport
     from mlship.build.run import BuildOptions
@@ -124,6 +123,8 @@ def _build(
     json: bool,
 ) -> None:
     from mlship.build import preflight, run
+    from mlship.cli.smoke import conclude
+    from mlship.report.build import show_build, show_index
 
     preflight.check_metadata(metadata, images=len(each))
     engine, disk = asked
@@ -132,11 +133,17 @@ def _build(
     if len(each) == 1:
         report = run.build(each[0], engine, options, reporter, disk)
         _write_metadata(metadata, each[0], report, options, engine)
-        _show(report, json=json)
+        show_result(report, show_build, json=json)
+        built: tuple[BuildReport, ...] = (report,)
     else:
         from mlship.build.platforms import build_index
 
-        _show_index(build_index(each, engine, options, reporter), json=json)
+        index = build_index(each, engine, options, reporter)
+        show_result(index, show_index, json=json)
+        built = index.images
+    for one in built:
+        if one.smoke is not None:
+            conclude(one.smoke)
 
 
 def _engine_and_disk() -> "tuple[Engine, Future[Disk | None]]":
@@ -157,16 +164,6 @@ def _engine_and_disk() -> "tuple[Engine, Future[Disk | None]]":
 
     Thread(target=ask, daemon=True).start()
     return engine, answer
-
-
-def _show_index(report: "IndexReport", *, json: bool) -> None:
-    from mlship.cli.smoke import conclude
-    from mlship.report.build import show_index
-
-    show_result(report, show_index, json=json)
-    for one in report.images:
-        if one.smoke is not None:
-            conclude(one.smoke)
 
 
 def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None) -> None:
@@ -196,12 +193,3 @@ def _write_metadata(
 
         write_atomic(file, build_metadata(prepared, report, options, engine.info()).to_json())
         say(f"wrote {file}")
-
-
-def _show(report: "BuildReport", *, json: bool) -> None:
-    from mlship.cli.smoke import conclude
-    from mlship.report.build import show_build
-
-    show_result(report, show_build, json=json)
-    if report.smoke is not None:
-        conclude(report.smoke)

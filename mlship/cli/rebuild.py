@@ -1,14 +1,11 @@
 """`mlship rebuild`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, check_smoke, show_result
-
-if TYPE_CHECKING:
-    from mlship.build.rebuild import RebuildReport
 
 Repository = Annotated[
     Path,
@@ -46,8 +43,11 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
     from mlship.build.rebuild import rebuild as run
     from mlship.build.record import read_metadata
     from mlship.cli.reporter import ConsoleReporter
+    from mlship.cli.smoke import conclude
     from mlship.console import warn
     from mlship.engine import connect
+    from mlship.errors import CheckFailed
+    from mlship.report.rebuild import show_rebuild
 
     check_smoke(smoke, no_smoke=no_smoke)
     name = check_tag(tag) if tag is not None else None
@@ -57,14 +57,7 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
         warn(warning)
     options = RebuildOptions(name, smoke, proves=not no_smoke, builder=builder)
     reporter = ConsoleReporter(verbose=verbose)
-    _show(run(metadata, directory, connect(), options, reporter, warn), json=json)
-
-
-def _show(report: "RebuildReport", *, json: bool) -> None:
-    from mlship.cli.smoke import conclude
-    from mlship.errors import CheckFailed
-    from mlship.report.rebuild import show_rebuild
-
+    report = run(metadata, directory, connect(), options, reporter, warn)
     show_result(report, show_rebuild, json=json)
     if report.build.smoke is not None:
         conclude(report.build.smoke)

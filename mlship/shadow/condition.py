@@ -4,7 +4,7 @@ import ast
 import math
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,7 +34,9 @@ class FigureCondition:
     @property
     def comparisons(self) -> tuple["FigureCondition", ...]:
         """The comparisons, in order."""
-        return tuple(FigureCondition(ast.unparse(node), node) for node in _comparisons(self.tree))
+        found = [node for node in ast.walk(self.tree) if isinstance(node, ast.Compare)]
+        found.sort(key=lambda node: (node.lineno, node.col_offset))
+        return tuple(FigureCondition(ast.unparse(node), node) for node in found)
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -54,7 +56,7 @@ def parse_condition(text: str, names: Collection[str]) -> FigureCondition:
     """
     try:
         tree = _parsed(text)
-        _check(tree, names)
+        _value(tree, dict.fromkeys(names))
     except _NotConditionError as error:
         raise UsageError(
             f"`{text[:_LONGEST]}` is not a condition: {error}",
@@ -76,73 +78,45 @@ def _parsed(text: str) -> ast.expr:
         raise _NotConditionError(str(error).partition(" (")[0]) from None
 
 
-def _check(node: ast.expr, names: Collection[str]) -> None:
-    match node:
-        case ast.BoolOp(values=parts):
-            for part in parts:
-                _check(part, names)
-        case ast.UnaryOp(op=ast.Not(), operand=part):
-            _check(part, names)
-        case ast.Compare(left=left, ops=ops, comparators=others):
-            sides = [left, *others]
-            for side in sides:
-                _check_side(side, names)
-            if wrong := next((op for op in ops if type(op) not in _OPERATORS), None):
-                raise _NotConditionError(f"`{type(wrong).__name__}` is not one of <, <=, >, >=")
-            if not any(isinstance(side, ast.Name) for side in sides):
-                raise _NotConditionError(f"`{ast.unparse(node)}` names no figure")
-        case _:
-            raise _NotConditionError(f"`{ast.unparse(node)}` is not a comparison")
-
-
-def _check_side(node: ast.expr, names: Collection[str]) -> None:
-    match node:
-        case ast.Name(id=name) if name in names:
-            return
-        case ast.Name(id=name):
-            raise _NotConditionError(f"unknown figure `{name}`")
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as constant) | (ast.Constant() as constant):
-            if type(constant.value) not in {int, float} or not abs(constant.value) < _LARGEST:  # type: ignore[arg-type]
-                raise _NotConditionError(f"`{ast.unparse(node)}` is not a finite number")
-        case _:
-            raise _NotConditionError(f"`{ast.unparse(node)}` is neither a figure nor a number")
-
-
-def _comparisons(node: ast.expr) -> Iterator[ast.Compare]:
-    match node:
-        case ast.BoolOp(values=parts):
-            for part in parts:
-                yield from _comparisons(part)
-        case ast.UnaryOp(operand=part):
-            yield from _comparisons(part)
-        case ast.Compare():
-            yield node
-        case _:  # the parser refused it
-            raise AssertionError(ast.dump(node))
-
-
 def _value(node: ast.expr, values: Mapping[str, float | None]) -> bool | None:
-    """Kleene's logic: unknown, unless the known parts decide."""
+    """Kleene's logic: unknown, unless the known parts decide.
+
+    Raises:
+        _NotConditionError: a part is no comparison of these figures.
+    """
     match node:
         case ast.BoolOp(op=op, values=parts):
             decides = isinstance(op, ast.Or)
             found = {_value(part, values) for part in parts}
             return decides if decides in found else None if None in found else not decides
-        case ast.UnaryOp(operand=part):
+        case ast.UnaryOp(op=ast.Not(), operand=part):
             value = _value(part, values)
             return None if value is None else not value
         case ast.Compare(left=left, ops=ops, comparators=others):
-            sides = [number for side in (left, *others) if (number := _number(side, values)) is not None]
-            if len(sides) <= len(others):
+            sides = [left, *others]
+            numbers = [number for side in sides if (number := _number(side, values)) is not None]
+            if wrong := next((op for op in ops if type(op) not in _OPERATORS), None):
+                raise _NotConditionError(f"`{type(wrong).__name__}` is not one of <, <=, >, >=")
+            if not any(isinstance(side, ast.Name) for side in sides):
+                raise _NotConditionError(f"`{ast.unparse(node)}` names no figure")
+            if len(numbers) < len(sides):
                 return None
-            return all(_OPERATORS[type(op)](*pair) for op, pair in zip(ops, pairwise(sides), strict=True))
+            return all(_OPERATORS[type(op)](*pair) for op, pair in zip(ops, pairwise(numbers), strict=True))
         case _:
-            raise AssertionError(ast.dump(node))
+            raise _NotConditionError(f"`{ast.unparse(node)}` is not a comparison")
 
 
 def _number(node: ast.expr, values: Mapping[str, float | None]) -> float | None:
-    if isinstance(node, ast.Name):
-        value = values[node.id]
-        return None if value is None or math.isnan(value) else value
-    number: float = ast.literal_eval(node)
-    return number
+    match node:
+        case ast.Name(id=name) if name in values:
+            value = values[name]
+            return None if value is None or math.isnan(value) else value
+        case ast.Name(id=name):
+            raise _NotConditionError(f"unknown figure `{name}`")
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=number)) | ast.Constant(value=number):
+            if type(number) not in {int, float} or not abs(number) < _LARGEST:  # type: ignore[arg-type]
+                raise _NotConditionError(f"`{ast.unparse(node)}` is not a finite number")
+            found: float = ast.literal_eval(node)
+            return found
+        case _:
+            raise _NotConditionError(f"`{ast.unparse(node)}` is neither a figure nor a number")
