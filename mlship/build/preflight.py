@@ -13,7 +13,7 @@ from mlship.image.plan import BuildPlan
 from mlship.units import first_rows
 
 if TYPE_CHECKING:
-    from mlship.smoke.seen import Device
+    from mlship.smoke.spec import Device
 
 # https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

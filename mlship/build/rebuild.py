@@ -21,7 +21,7 @@ from mlship.project.checkout import read_checkout, temporary_worktree
 from mlship.project.config import Config
 from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
-from mlship.smoke.seen import Device
+from mlship.smoke.spec import Device
 
 _UNKNOWN = "unknown: mlship, engine, base, lock and weights are the same as for the recorded build"
 

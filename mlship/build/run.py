@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mlship.build.report import BuildReport
     from mlship.proof.statement import Resource
     from mlship.smoke.result import SmokeReport
-    from mlship.smoke.seen import Device
+    from mlship.smoke.spec import Device
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from mlship.engine.base import ImageInfo
     from mlship.smoke.cluster.job import Placement, PodTest
     from mlship.smoke.result import SmokeReport
-    from mlship.smoke.seen import Device
-    from mlship.smoke.spec import SmokeSpec
+    from mlship.smoke.spec import Device, SmokeSpec
 
 InKubernetes = Annotated[
     bool, typer.Option("--kubernetes", help="Print a Job that tests the image, which is in a registry, in a pod.")
@@ -130,9 +129,7 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
 
     pinned, info = image_in_registry(image)
     spec = spec_of(info)
-    test = PodTest(
-        pinned, info.command, info.platform.partition("/")[2], spec, device or ("gpu" if spec.gpu else "cpu")
-    )
+    test = PodTest.of(pinned, info, spec, device)
     listen = say if verbose else lambda _line: None
     if options.log is not None:
         saved = options.log

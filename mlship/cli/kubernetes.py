@@ -64,8 +64,8 @@ def kubernetes_command(  # noqa: PLR0913, PLR0917  one argument an option is how
     Deployment, Service, autoscaler, NetworkPolicy, disruption budget and alerts. The probes come from the startup that
     the smoke test measured, so the image needs a proof (`mlship smoke IMAGE --attest`). No engine is needed.
     """
+    from mlship.deploy.objects import notes_of
     from mlship.deploy.options import DeployOptions
-    from mlship.deploy.request import notes_of
 
     asked = DeployOptions(
         kind=kind,
@@ -111,15 +111,15 @@ def _deployment(image: str, directory: Path, asked: "DeployOptions") -> "tuple[D
     """What is deployed, and why nothing is said about its nodes."""
     from mlship.build.preflight import check_reference
     from mlship.cli.smoke import spec_of_image
+    from mlship.deploy.objects import deployment_request
     from mlship.deploy.probes import measured_start
-    from mlship.deploy.request import deployment_request
     from mlship.errors import MatchError
     from mlship.proof.attach import verify
     from mlship.registry.images import image_in_registry
 
     pinned, info = image_in_registry(check_reference(image))
     spec = spec_of_image(info, image, directory)
-    start = measured_start(image, verify(pinned, "gpu" if spec.gpu else "cpu").proofs, gpu=spec.gpu)
+    start = measured_start(image, verify(pinned, spec.device).proofs, gpu=spec.gpu)
     nodes: dict[str, Yaml] = {}
     notes: list[str] = []
     if spec.gpu:

@@ -82,7 +82,7 @@ def _bench(
     engine = connect()
     info = find_image(engine, image)
     spec = spec_of(info)
-    device = on or ("gpu" if spec.gpu else "cpu")
+    device = on or spec.device
     listen = say if verbose else lambda _line: None
     return Bench(engine, image, spec, ConsoleReporter().step, listen, device, _values(spec, directory)), info
 

@@ -1,15 +1,17 @@
-"""The objects that run an image in a cluster: Deployment, Service and what goes with them. Pure.
+"""The objects that run an image in a cluster: Deployment, Service and what goes with them, with notes. Pure.
 
 The pod meets the restricted Pod Security Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mlship.deploy.options import LONGEST_NAME, DeployOptions
-from mlship.deploy.probes import MeasuredStart, probes, startup_budget
+from mlship.deploy.options import LONGEST_NAME, DeployKind, DeployOptions
+from mlship.deploy.probes import MeasuredStart, probe_notes, probes, startup_budget
+from mlship.engine.base import ImageInfo
+from mlship.errors import UsageError
 from mlship.render import render
 from mlship.smoke.cluster.job import (
     CONTAINER_SECURITY,
@@ -19,11 +21,15 @@ from mlship.smoke.cluster.job import (
     confined_container,
     confined_pod,
 )
+from mlship.smoke.spec import SmokeSpec
 from mlship.yaml_text import Yaml, yaml_text
 
 _NAME = "app.kubernetes.io/name"
 _PULL_SECONDS = 600  # for the image, before the pod can start
 _STOP_SENDING = 5  # seconds until kube-proxy and load balancers have stopped sending requests
+_SERVER = ("-m", "serving")  # the server that `mlship init` writes, and its metrics
+_METRICS, _IN_FLIGHT, _REQUESTS = "/metrics", "serving_requests_in_flight", "serving_requests_total"
+_VERSION = "org.opencontainers.image.version"
 _SERVERLESS = {
     *("containers", "enableServiceLinks", "automountServiceAccountToken", "imagePullSecrets", "volumes"),
     *("affinity", "tolerations"),
@@ -62,6 +68,53 @@ class Deployment:
         return {_NAME: self.name, **({"app.kubernetes.io/version": self.version} if self.version else {})}
 
 
+def deployment_request(
+    image: str,
+    info: ImageInfo,
+    spec: SmokeSpec,
+    start: MeasuredStart,
+    asked: DeployOptions,
+    nodes: Mapping[str, Yaml],
+) -> Deployment:
+    """What to deploy.
+
+    Args:
+        image: with its digest.
+        nodes: where an image for GPUs runs: a pod's affinity, or a ResourceClaimTemplate if a claim is asked for; empty
+            if that is unknown.
+
+    Raises:
+        UsageError: the image cannot run confined, or has no server.
+    """
+    user = info.user.partition(":")[0]
+    if not user.isdecimal() or int(user) == 0:
+        raise UsageError(
+            f"the image's user is `{user or 'root'}`; as non-root, Kubernetes starts numeric users other than 0 only",
+            hint="end its Dockerfile with a number, such as USER 1001:1001, then build and test it again",
+        )
+    own = info.command[-2:] == _SERVER
+    name = asked.name or name_of(image.partition("@")[0])
+    claim = {**nodes, "metadata": {"name": asked.claim, **_space(asked.namespace)}} if asked.claim and nodes else {}
+    return Deployment(
+        name=name,
+        test=PodTest.of(image, info, spec),
+        where=Placement(asked.namespace, {}, asked.claim, asked.pull_secret, asked.env_secret),
+        start=start,
+        asked=asked,
+        env=asked.variables(),
+        metrics=asked.metrics or (_METRICS if own else None),
+        in_flight=asked.in_flight or (_IN_FLIGHT if own else None),
+        requests=_REQUESTS if own else None,
+        affinity={} if asked.claim else nodes,
+        claim=claim,
+        version=label_of(info.labels.get(_VERSION, "")),
+    )
+
+
+def _space(namespace: str | None) -> dict[str, Yaml]:
+    return {"namespace": namespace} if namespace else {}
+
+
 def name_of(repository: str) -> str:
     """A name for a Deployment and a Service, from that of an image."""
     plain = re.sub(r"[^a-z0-9]+", "-", repository.rpartition("/")[2].lower()).strip("-")
@@ -76,8 +129,7 @@ def label_of(version: str) -> str:
 
 def manifests(app: Deployment) -> list[str]:
     """The objects, each as a YAML document."""
-    space = {"namespace": app.where.namespace} if app.where.namespace else {}
-    metadata: dict[str, Yaml] = {"name": app.name, **space, "labels": app.labels}
+    metadata: dict[str, Yaml] = {"name": app.name, **_space(app.where.namespace), "labels": app.labels}
     budget = startup_budget(app.test.spec, app.start)
     text = render(
         f"kubernetes/{app.asked.kind}.yaml.j2",
@@ -117,3 +169,39 @@ def _container(app: Deployment, name: str, port: str) -> dict[str, Yaml]:
         **({"env": env} if env else {}),
         **probes(app.test.spec, app.start),
     }
+
+
+def notes_of(app: Deployment) -> list[str]:
+    """What a person should know before applying it."""
+    return [*probe_notes(app.test.spec, app.start), *_notes(app)]
+
+
+def _notes(app: Deployment) -> Iterator[str]:
+    spec, kind = app.test.spec, app.asked.kind
+    yield "the memory limit is that of the smoke test; it did not limit the CPU, so what `--cpu` has to be is unknown"
+    yield f"{app.asked.target} requests in flight for each pod (`--target`) is a starting point; measure it under load"
+    if spec.env and not app.where.env_secret:
+        yield f"the smoke test set {', '.join(spec.env)}: if the server needs them, add `--env-secret NAME`"
+    if kind != "deployment":
+        yield from _serverless_notes(app, kind)
+        return
+    if app.start.isolated:
+        yield "no connection outwards is allowed: the smoke test passed without a network"
+    else:
+        yield "connections outwards are not restricted: the smoke test ran in a cluster, with a network"
+    if app.metrics is None:
+        yield "no PodMonitor: no metrics route of this server is known; name it with `--metrics PATH`"
+    if app.requests is None:
+        yield "no alert on 5xx responses: no counter of this server is known"
+    if app.in_flight is None:
+        yield f"no autoscaler, {app.asked.replicas} pods: no gauge of requests in flight is known; `--in-flight METRIC`"
+    else:
+        yield f"the autoscaler needs `{app.in_flight}` in custom.metrics.k8s.io, such as from prometheus-adapter"
+
+
+def _serverless_notes(app: Deployment, kind: DeployKind) -> Iterator[str]:
+    if kind == "kserve":
+        yield "for KServe in Knative mode; in Standard mode, remove scaleMetric and scaleTarget"
+    if app.test.device == "gpu":
+        yield "Knative accepts affinity and tolerations only with kubernetes.podspec-affinity and -tolerations enabled"
+    yield f"all nodes are taken for {app.test.architecture}: choosing them needs kubernetes.podspec-nodeselector"

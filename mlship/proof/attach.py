@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
 from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.proof.statement import (
@@ -21,6 +20,7 @@ from mlship.registry.images import platforms_in
 from mlship.registry.reference import Reference
 from mlship.registry.referrers import artifacts, attach
 from mlship.smoke.result import SmokeReport
+from mlship.smoke.spec import Device
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def attach_proof(
         return attach(registry, found, statement, {PREDICATE_TYPE: TEST_RESULT}).digest
 
 
-def verify(image: str, device: Literal["cpu", "gpu"] | None, platform: str | None = None) -> Verified:
+def verify(image: str, device: Device | None, platform: str | None = None) -> Verified:
     """Read the proofs of an image from its registry.
 
     Args:
@@ -105,7 +105,7 @@ def verify(image: str, device: Literal["cpu", "gpu"] | None, platform: str | Non
 
 
 def _checked(
-    registry: Registry, found: StoredContent, image: str, device: Literal["cpu", "gpu"] | None, which: str = ""
+    registry: Registry, found: StoredContent, image: str, device: Device | None, which: str = ""
 ) -> tuple[Predicate, ...]:
     """The proofs of one image, oldest first.
 
@@ -113,7 +113,17 @@ def _checked(
         CheckFailed: they do not prove it.
     """
     proofs = tuple(proofs_of(registry, found))
-    _check(image, which, found.digest, proofs, device)
+    if not proofs:
+        raise CheckFailed(
+            f"{image}{which} is not proven: no smoke test is attached to {found.digest}",
+            hint=f"run `mlship smoke {image} --attest` where the image should run",
+        )
+    if device is not None and not any(proof.mlship.device in {device, "gpu"} for proof in proofs):
+        seen = ", ".join(sorted({proof.mlship.device for proof in proofs}))
+        raise CheckFailed(
+            f"{image}{which} is not proven on {device}, only on {seen}",
+            hint=f"run `mlship smoke {image} --on {device} --attest` on a host with a GPU",
+        )
     return proofs
 
 
@@ -126,19 +136,3 @@ def proofs_of(registry: Registry, image: StoredContent) -> list[Predicate]:
     attached = artifacts(registry, image, MEDIA_TYPE)
     proofs = [read_statement(statement, image.digest) for statement in attached if is_proof(statement)]
     return sorted(proofs, key=lambda proof: proof.mlship.date)
-
-
-def _check(
-    image: str, which: str, digest: str, proofs: tuple[Predicate, ...], device: Literal["cpu", "gpu"] | None
-) -> None:
-    if not proofs:
-        raise CheckFailed(
-            f"{image}{which} is not proven: no smoke test is attached to {digest}",
-            hint=f"run `mlship smoke {image} --attest` where the image should run",
-        )
-    if device is not None and not any(proof.mlship.device in {device, "gpu"} for proof in proofs):
-        seen = ", ".join(sorted({proof.mlship.device for proof in proofs}))
-        raise CheckFailed(
-            f"{image}{which} is not proven on {device}, only on {seen}",
-            hint=f"run `mlship smoke {image} --on {device} --attest` on a host with a GPU",
-        )

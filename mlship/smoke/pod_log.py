@@ -7,8 +7,8 @@ from mlship.engine.base import ExitState, ImageInfo
 from mlship.errors import UsageError
 from mlship.smoke.events import Event, Stage, parse_event
 from mlship.smoke.remedy import last_lines, without_own_requests
-from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
-from mlship.smoke.spec import SmokeSpec
+from mlship.smoke.seen import ModelRun, Observed, ServeRun
+from mlship.smoke.spec import Device, SmokeSpec
 from mlship.versioned import parse_line
 
 PartName = Literal["model", "client", "server", "pod"]

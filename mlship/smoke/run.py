@@ -19,8 +19,8 @@ from mlship.smoke.judge.gpu import gpu_names, is_simulated
 from mlship.smoke.judge.verdict import judge
 from mlship.smoke.remedy import LOG_LINES, last_lines, without_own_requests
 from mlship.smoke.result import SmokeReport
-from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
-from mlship.smoke.spec import SmokeSpec
+from mlship.smoke.seen import ModelRun, Observed, ServeRun
+from mlship.smoke.spec import Device, SmokeSpec
 
 Watch = Callable[[str], None]
 

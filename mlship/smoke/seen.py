@@ -1,7 +1,7 @@
 """What was observed of an image: the events of both parts, folded, and how their containers ended. Values only."""
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.smoke.events import (
@@ -23,10 +23,9 @@ from mlship.smoke.events import (
     Warm,
 )
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
-from mlship.smoke.spec import SmokeSpec
+from mlship.smoke.spec import Device, SmokeSpec
 
 E = TypeVar("E", bound=Event)
-Device: TypeAlias = Literal["cpu", "gpu"]
 
 
 class _First(Generic[E]):

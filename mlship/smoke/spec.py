@@ -1,6 +1,7 @@
 """What a smoke test needs to know about an image; stored in an image label, so an image can be tested anywhere."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from mlship.project.config import Config
 from mlship.project.request import SampleRequest
@@ -9,6 +10,7 @@ from mlship.versioned import adapter, parse_versioned
 
 LABEL = "dev.mlship.smoke"
 SCHEMA = 1
+Device: TypeAlias = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class SmokeSpec:
     def asked(self) -> SampleRequest:
         """The request that proves the server."""
         return self.request or SampleRequest("POST", self.predict, self.sample)
+
+    @property
+    def device(self) -> Device:
+        """The device that the image is built for."""
+        return "gpu" if self.gpu else "cpu"
 
     @property
     def loader(self) -> tuple[str, str]:

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from mlship.cli.kubernetes import stream
-from mlship.deploy.objects import manifests
+from mlship.deploy.objects import manifests, notes_of
 from mlship.deploy.options import DeployOptions
-from mlship.deploy.request import notes_of
 from tests.conftest import Golden
 from tests.helpers.deployed import GPU, app
 from tests.helpers.smoke_events import SPEC

@@ -10,10 +10,9 @@ import yaml
 from mlship.cuda.fit.cluster import cluster_document
 from mlship.cuda.fit.promise import DriverSpan, Promise, Reach
 from mlship.cuda.versions import Capability, Driver
-from mlship.deploy.objects import Deployment, manifests
+from mlship.deploy.objects import Deployment, deployment_request, manifests
 from mlship.deploy.options import DeployOptions
 from mlship.deploy.probes import MeasuredStart
-from mlship.deploy.request import deployment_request
 from mlship.engine.base import ImageInfo
 from mlship.proof.attach import attach_proof
 from mlship.registry.client import OCI_MANIFEST, digest_of

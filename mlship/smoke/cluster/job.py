@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlship.engine.base import ImageInfo
 from mlship.project.testing import hidden_from
 from mlship.resources import read_package_file
 from mlship.smoke.run import inside
-from mlship.smoke.seen import Device
-from mlship.smoke.spec import SmokeSpec
+from mlship.smoke.spec import Device, SmokeSpec
 from mlship.yaml_text import Yaml
 
 CONTAINER = "smoke"
@@ -60,6 +60,11 @@ class PodTest:
     architecture: str
     spec: SmokeSpec
     device: Device = "cpu"
+
+    @classmethod
+    def of(cls, image: str, info: ImageInfo, spec: SmokeSpec, device: Device | None = None) -> "PodTest":
+        """The test of an image on a device; None is the one that it is built for."""
+        return cls(image, info.command, info.platform.split("/")[1], spec, device or spec.device)
 
     @property
     def seconds(self) -> int:

@@ -22,7 +22,7 @@ from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
 from mlship.smoke.run import Bench
-from mlship.smoke.seen import Device
+from mlship.smoke.spec import Device
 from mlship.versioned import to_json
 from tests.helpers.attached import ATTESTATION, Attached
 from tests.helpers.build_reporters import IMAGE, Silent

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlship.deploy.objects import Deployment, label_of, name_of
+from mlship.deploy.objects import Deployment, label_of, name_of, notes_of
 from mlship.deploy.options import LONGEST_NAME, DeployKind, DeployOptions
 from mlship.deploy.probes import MeasuredStart, probes
-from mlship.deploy.request import notes_of
 from mlship.errors import UsageError
 from mlship.smoke.spec import SmokeSpec
 from tests.helpers.cluster_api import Object
