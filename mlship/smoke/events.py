@@ -24,15 +24,9 @@ class Begin:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage starts; without Done or Failed after it, it hung or was killed."""
-
-    stage: StageName
-    event: Literal["stage"] = "stage"
-
-
-@dataclass(frozen=True)
 class Done:
+    """A stage has ended; the first one without Done or Failed hung or was killed."""
+
     stage: StageName
     seconds: float
     event: Literal["done"] = "done"
@@ -205,7 +199,6 @@ class Stop:
 
 Event: TypeAlias = (
     Begin
-    | Stage
     | Done
     | Failed
     | Warm

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.errors import UsageError
-from mlship.smoke.events import Event, Stage, parse_event
+from mlship.smoke.events import Begin, Event, parse_event
 from mlship.smoke.remedy import last_lines, without_own_requests
 from mlship.smoke.seen import ModelRun, Observed, ServeRun
 from mlship.smoke.spec import Device, SmokeSpec
@@ -70,7 +70,7 @@ class PodLog:
             return "stopping the server"
         if self.has("client"):
             return "starting the server"
-        loading = any(isinstance(event, Stage) for event in self.events("model"))
+        loading = any(isinstance(event, Begin) for event in self.events("model"))
         return "loading and warming the model" if loading else None
 
 

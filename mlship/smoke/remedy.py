@@ -3,14 +3,14 @@
 import re
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from mlship.engine.base import ExitState, ImageInfo
+from mlship.engine.base import ExitState
 from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
 from mlship.project.paths import WORKDIR
 from mlship.smoke.gpu_causes import missing_library, of_text
 from mlship.smoke.result import fix
+from mlship.smoke.seen import Observed
 from mlship.smoke.spec import SmokeSpec
 from mlship.system_packages import package_of_library, package_of_program
 from mlship.units import size
@@ -25,66 +25,46 @@ _PLACED = {"smoke-permission", "smoke-read-only", "smoke-no-file"}  # what the u
 _SHM = 64 << 20  # bytes; the default of Docker Engine and containerd
 
 
-@dataclass(frozen=True)
-class Situation:
-    """Where a failure happened.
-
-    Attributes:
-        uid: of the process; None if nothing ran.
-        gpu: the container was given the host's GPUs; `driver` is the CUDA version that they support, such as 12040.
-    """
-
-    spec: SmokeSpec
-    image: ImageInfo
-    uid: int | None = None
-    gpu: bool = False
-    driver: int | None = None
-
-    @property
-    def user(self) -> str:
-        return self.image.user.partition(":")[0] or (str(self.uid) if self.uid else "0")
-
-    @property
-    def distro(self) -> str:
-        """The Debian release of the image, whose package names differ."""
-        return "trixie" if "trixie" in self.image.labels.get("org.opencontainers.image.base.name", "") else "bookworm"
-
-
-def advise(text: str, situation: Situation, absent: Mapping[str, str] | None = None) -> str | None:
+def advise(text: str, seen: Observed, absent: Mapping[str, str] | None = None) -> str | None:
     """The fix for a failure that left `text`; None if the text is not known.
 
     Args:
         absent: shared libraries that the loader does not find, with the file that needs each.
     """
     return (
-        _home_of_root(text, situation)
+        _home_of_root(text, seen)
         or _pruned(text)
-        or _module(text, situation)
-        or _gpu(text, situation)
-        or _library(text, situation, absent or {})
+        or _module(text, seen)
+        or _gpu(text, seen)
+        or _library(text, seen, absent or {})
         or _program(text)
-        or _listed(text, situation)
+        or _listed(text, seen)
         or _own_code(text)
     )
 
 
-def _home_of_root(text: str, situation: Situation) -> str | None:
+def _user(seen: Observed) -> str:
+    begin = seen.model.begin
+    return seen.image.user.partition(":")[0] or (str(begin.uid) if begin and begin.uid else "0")
+
+
+def _home_of_root(text: str, seen: Observed) -> str | None:
     """A common case: `pip install --user` as root in the builder, then another user in the runtime stage."""
     in_text = "/root/" in text
-    in_env = any("/root/" in value for value in situation.image.env.values())
+    in_env = any("/root/" in value for value in seen.image.env.values())
     missing = re.search(r"No module named|not found|[Pp]ermission denied", text)
-    if situation.user in ("0", "root") or not missing or not (in_text or in_env):
+    if _user(seen) in ("0", "root") or not missing or not (in_text or in_env):
         return None
-    return fix("process", "home_of_root", user=situation.user)
+    return fix("process", "home_of_root", user=_user(seen))
 
 
-def _module(text: str, situation: Situation) -> str | None:
+def _module(text: str, seen: Observed) -> str | None:
     match = _MODULE.search(text)
     if match is None:
         return None
     module = match[1]
     top = module.partition(".")[0]
-    if top == situation.spec.loader[0].partition(".")[0]:
+    if top == seen.spec.loader[0].partition(".")[0]:
         return fix("process", "own_module", module=top)
     known = requirement_for(top)
     if module != top and known and requirement_for(module) == known:
@@ -95,9 +75,11 @@ def _module(text: str, situation: Situation) -> str | None:
     return fix("process", "module", package=package, module=top)
 
 
-def _gpu(text: str, situation: Situation) -> str | None:
+def _gpu(text: str, seen: Observed) -> str | None:
     """A missing CUDA library matters with or without a GPU; everything else only with one."""
-    known = of_text(text, situation.driver) if situation.gpu else missing_library(text)
+    before = seen.model.gpu_before
+    driver = before.cuda.version if before else None
+    known = of_text(text, driver) if seen.device == "gpu" else missing_library(text)
     return known.remedy if known else None
 
 
@@ -109,12 +91,14 @@ def _pruned(text: str) -> str | None:
     return fix("process", "pruned", pattern=f"{match[1].replace('.', '/')}/tests/*")
 
 
-def _library(text: str, situation: Situation, absent: Mapping[str, str]) -> str | None:
+def _library(text: str, seen: Observed, absent: Mapping[str, str]) -> str | None:
     """All missing libraries at once: the one in the message, and those that the loader does not find either."""
     match = re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", text)
     if match is None or match[1].startswith("libcuda"):
         return None
-    packages = {name: package_of_library(name, situation.distro) for name in (match[1], *absent)}
+    base = seen.image.labels.get("org.opencontainers.image.base.name", "")
+    distro = "trixie" if "trixie" in base else "bookworm"  # package names differ
+    packages = {name: package_of_library(name, distro) for name in (match[1], *absent)}
     needed = {match[1], *(name for name, file in absent.items() if file == absent.get(match[1]))}
     known = dict.fromkeys(package for package in packages.values() if package)
     unknown = [f"the Debian package that provides {name}" for name in sorted(needed) if packages[name] is None]
@@ -137,16 +121,16 @@ def _own_code(text: str) -> str | None:
     return fix("process", "own_code", file=frames[-1][0], line=frames[-1][1])
 
 
-def _listed(text: str, situation: Situation) -> str | None:
+def _listed(text: str, seen: Observed) -> str | None:
     match = first_match(text, "smoke")
     if match is None:
         return None
     values = {
-        "platform": situation.image.platform,
-        "user": situation.user,
-        "port": str(situation.spec.port),
-        "function": situation.spec.loader[1],
-        "memory": size(situation.spec.memory),
+        "platform": seen.image.platform,
+        "user": _user(seen),
+        "port": str(seen.spec.port),
+        "function": seen.spec.loader[1],
+        "memory": size(seen.spec.memory),
     }
     own = _FRAME.findall(text)
     place = f" ({own[-1][0]}, line {own[-1][1]})" if own and match.row.id in _PLACED else ""

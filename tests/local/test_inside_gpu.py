@@ -16,7 +16,7 @@ import pytest
 from mlship.driver import ask
 from mlship.driver.answer import read_answer
 from mlship.resources import read_package_file
-from mlship.smoke.events import Begin, Event, Stage, parse_event
+from mlship.smoke.events import Begin, Done, Event, parse_event
 from mlship.smoke.gpu_seen import FrameworkUse, GpuAfter, GpuBefore, cuda_seen
 from mlship.smoke.inside import gpu as inside_gpu
 from mlship.smoke.seen import first_of
@@ -88,7 +88,7 @@ def test_gpu_use_of_a_model_is_seen_in_its_process(host: Made, tmp_path: Path) -
     made = host(A100_HOST)
     events = model(tmp_path, CUDA, made.env())
     before, after = seen(events)
-    assert [type(event) for event in events[:3]] == [Begin, GpuBefore, Stage]
+    assert [type(event) for event in events[:3]] == [Begin, GpuBefore, Done]
     assert (before.cuda.init, before.cuda.version, before.cuda.count, before.cuda.simulated) == (0, 12040, 2, True)
     assert (before.nvml.code, before.nvml.driver, before.nvml.simulated) == (0, "550.54.15", True)
     assert [(one.name, one.compute_capability) for one in before.nvml.devices] == [("NVIDIA A100-SXM4-40GB", "8.0")] * 2

@@ -57,8 +57,7 @@ class Events:
         return time.monotonic() - self._origin
 
     def stage(self, name: str, action: Callable[[], T]) -> T:
-        """Run one stage of the model's part and report its start and end; an exception ends the program."""
-        self.send("stage", stage=name)
+        """Run one stage of the model's part and report its end; an exception ends the program."""
         started = time.perf_counter()
         try:
             result = action()

@@ -2,7 +2,7 @@
 
 from mlship.smoke import output
 from mlship.smoke.events import Failed, StageName
-from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
+from mlship.smoke.remedy import advise, how_ended, remedy_for_end
 from mlship.smoke.result import Check, failed, fix, passed, skipped, warned
 from mlship.smoke.seen import Observed
 from mlship.smoke.spec import SmokeSpec
@@ -81,7 +81,7 @@ def _broken(check: str, stage: StageName, observed: Observed) -> Check:
     return failed(
         check,
         f"{how_ended(run.ended, spec)} {where}",
-        advise(text, situation(observed)) or remedy_for_end(run.ended, spec),
+        advise(text, observed) or remedy_for_end(run.ended, spec),
         run.log,
     )
 
@@ -96,24 +96,13 @@ def _for_error(error: Failed, observed: Observed) -> str:
     module, function = spec.loader
     if error.type == "AttributeError" and error.message.endswith(f"has no attribute '{function}'"):
         return fix("model.load", "function", load=spec.load or "", module=module, function=function)
-    if known := advise(text, situation(observed), error.absent):
+    if known := advise(text, observed, error.absent):
         return known
     if error.stage == "warm":
         where = f"it fails at {error.at}" if error.at else "the traceback shows where it fails"
         return fix("model.warm", "error", sample=str(spec.sample), where=where)
     where = f"at {error.at}" if error.at else "where the traceback points"
     return fix("model.load", "error", where=where, module=module, function=function)
-
-
-def situation(observed: Observed) -> Situation:
-    begin, gpu = observed.model.begin, observed.model.gpu_before
-    return Situation(
-        observed.spec,
-        observed.image,
-        begin.uid if begin else None,
-        observed.device == "gpu",
-        gpu.cuda.version if gpu else None,
-    )
 
 
 def _where(stage: StageName, spec: SmokeSpec) -> str:

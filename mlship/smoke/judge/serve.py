@@ -6,7 +6,6 @@ from mlship.engine.base import ExitState
 from mlship.project.commands import is_shell
 from mlship.smoke import output
 from mlship.smoke.events import Latency, RequestKind, RouteChange, ServerResponse
-from mlship.smoke.judge.model import situation
 from mlship.smoke.judge.reply import describe_reply, described, proves_more_than_status, status_text, unexpected
 from mlship.smoke.remedy import advise, how_ended, remedy_for_end
 from mlship.smoke.result import Check, failed, fix, passed, skipped, titles, warned
@@ -54,7 +53,7 @@ def _live(run: ServeRun, observed: Observed) -> Check:
         return failed(
             "serve.live",
             f"{spec.live} answers {status_text(status)}" + (f" when {spec.ready} answers 200" if ready else ""),
-            (advise("\n".join(run.log), situation(observed)) if status >= 500 else None)
+            (advise("\n".join(run.log), observed) if status >= 500 else None)
             or fix("serve.live", "no", live=spec.live),
         )
     since, apart = _since(run, live), fix("serve.live", "apart")
@@ -122,13 +121,13 @@ def _never_ready(run: ServeRun, observed: Observed) -> Check:
         "serve.ready",
         f"not ready after {duration(spec.startup_seconds)}: {spec.ready} answers {status_text(status)}"
         f"{', ' + spec.live + ' answered 200' if live and spec.live != spec.ready else ''}",
-        advise("\n".join(run.log), situation(observed)) or remedy,
+        advise("\n".join(run.log), observed) or remedy,
         run.log,
     )
 
 
 def _died(end: ExitState, run: ServeRun, observed: Observed) -> Check:
-    remedy = advise("\n".join(run.log), situation(observed)) or remedy_for_end(end, observed.spec)
+    remedy = advise("\n".join(run.log), observed) or remedy_for_end(end, observed.spec)
     return failed("serve.ready", f"the server {how_ended(end, observed.spec)} before it was ready", remedy, run.log)
 
 
@@ -139,7 +138,7 @@ def _predict(run: ServeRun, observed: Observed) -> Check:
     bad = unexpected(first, observed.spec)
     if bad is not None:
         seen, remedy = bad
-        known = advise("\n".join(run.log), situation(observed)) if first.status >= 500 else None
+        known = advise("\n".join(run.log), observed) if first.status >= 500 else None
         return failed("serve.predict", seen, known or remedy, run.log)
     seen = described(first, observed.spec) + duration(first.seconds) + _then(steady)
     if first.output and not observed.spec.asked.values and not any(output.numbers(list(first.output))):

@@ -7,8 +7,8 @@ import pytest
 from mlship.engine.base import ExitState
 from mlship.smoke.events import JitCompiled
 from mlship.smoke.judge.model import model_checks
-from mlship.smoke.remedy import Situation, advise, remedy_for_end
-from tests.helpers.smoke_events import GOOD, IMAGE, MODEL, SPEC
+from mlship.smoke.remedy import advise, remedy_for_end
+from tests.helpers.smoke_events import GOOD, MODEL, SPEC
 
 GL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory (import)"
 
@@ -27,7 +27,7 @@ def test_a_long_compilation_at_every_start_is_a_warning(
 
 
 def advice(text: str, absent: dict[str, str] | None = None) -> str:
-    return str(advise(text, Situation(SPEC, IMAGE, 1001), absent))
+    return str(advise(text, GOOD, absent))
 
 
 def test_all_missing_libraries_are_named_at_once() -> None:
@@ -98,4 +98,4 @@ def test_the_users_own_line_is_named_never_a_packages(error: str, advised: str) 
 
 
 def test_a_traceback_without_own_code_is_not_the_users() -> None:
-    assert advise(LOG.replace("/app/main.py", "/usr/lib/python3.11/x.py"), Situation(SPEC, IMAGE, 1001)) is None
+    assert advise(LOG.replace("/app/main.py", "/usr/lib/python3.11/x.py"), GOOD) is None

@@ -25,7 +25,7 @@ from mlship.smoke.events import (
 )
 from mlship.smoke.judge import verdict
 from mlship.smoke.judge.verdict import judge
-from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
+from mlship.smoke.remedy import advise, how_ended, remedy_for_end
 from mlship.smoke.result import Check, failed, titles
 from mlship.smoke.seen import ModelRun, Observed
 from tests.helpers.smoke_events import (
@@ -441,11 +441,11 @@ AT_ROOT = replace(IMAGE, env={"PATH": "/root/.local/bin:/usr/bin"})
     ],
 )
 def test_remedies(text: str, image: ImageInfo, words: str) -> None:
-    assert words in str(advise(text, Situation(SPEC, image, 1001)))
+    assert words in str(advise(text, replace(GOOD, image=image)))
 
 
 def test_what_is_not_known_gets_no_advice() -> None:
-    assert advise("the weights are {torn}", Situation(SPEC, IMAGE, 1001)) is None
+    assert advise("the weights are {torn}", GOOD) is None
 
 
 def test_modules_that_each_start_compiles_are_a_warning() -> None:
