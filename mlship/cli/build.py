@@ -44,14 +44,12 @@ Push = Annotated[bool, typer.Option("--push", help="Push the image if the smoke 
 PushUnproven = Annotated[
     bool, typer.Option("--push-unproven", help="Push the image in any case; its label says if nothing proves it.")
 ]
-Compressed = Annotated[
-    Literal["zstd", "gzip"], typer.Option("--compression", help="Layer compression; gzip for old runtimes.")
-]
+Compressed = Annotated[Literal["zstd", "gzip"], typer.Option(help="Layer compression; gzip for old runtimes.")]
 Reproducible = Annotated[
     bool, typer.Option("--reproducible", help="Build the same digest on any machine, from a commit.")
 ]
 MetadataFile = Annotated[
-    Path | None, typer.Option("--metadata", metavar="FILE", help="Write the inputs and digest for `mlship rebuild`.")
+    Path | None, typer.Option(metavar="FILE", help="Write the inputs and digest for `mlship rebuild`.")
 ]
 
 

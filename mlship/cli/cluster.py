@@ -19,28 +19,20 @@ InKubernetes = Annotated[
     bool, typer.Option("--kubernetes", help="Print a Job that tests the image, which is in a registry, in a pod.")
 ]
 Apply = Annotated[bool, typer.Option("--apply", help="Create the Job with kubectl, judge its log, and remove it.")]
-LogFile = Annotated[
-    Path | None, typer.Option("--log", metavar="FILE", help="Judge the saved log of the Job; - is stdin.")
-]
-Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context of kubectl.")]
+LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Judge the saved log of the Job; - is stdin.")]
+Context = Annotated[str | None, typer.Option(metavar="NAME", help="Context of kubectl.")]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace. [default: kubectl's]")
 ]
-Node = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Hostname label of the node to test on.")]
+Node = Annotated[str | None, typer.Option(metavar="NAME", help="Hostname label of the node to test on.")]
 Selector = Annotated[
-    list[str] | None,
-    typer.Option("--node-selector", metavar="KEY=VALUE", help="Label that the node must have; repeatable."),
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Label that the node must have; repeatable.")
 ]
 Claim = Annotated[
-    str | None,
-    typer.Option("--claim", metavar="NAME", help="ResourceClaimTemplate for the GPU, instead of nvidia.com/gpu."),
+    str | None, typer.Option(metavar="NAME", help="ResourceClaimTemplate for the GPU, instead of nvidia.com/gpu.")
 ]
-PullSecret = Annotated[
-    str | None, typer.Option("--pull-secret", metavar="NAME", help="Secret with the registry's credentials.")
-]
-EnvSecret = Annotated[
-    str | None, typer.Option("--env-secret", metavar="NAME", help="Secret with the variables of `smoke.env`.")
-]
+PullSecret = Annotated[str | None, typer.Option(metavar="NAME", help="Secret with the registry's credentials.")]
+EnvSecret = Annotated[str | None, typer.Option(metavar="NAME", help="Secret with the variables of `smoke.env`.")]
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,13 @@ def convert_command(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Model file of torch, ONNX, scikit-learn or Keras.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write: .safetensors, .onnx or .skops.")],
     key: Annotated[
-        str | None, typer.Option("--key", help="Key of the model in a file that holds more. [default: the whole file]")
+        str | None, typer.Option(help="Key of the model in a file that holds more. [default: the whole file]")
     ] = None,
     sample: Annotated[
-        Path | None,
-        typer.Option("--sample", metavar="FILE", help="JSON rows to compare on, for scikit-learn and Keras."),
+        Path | None, typer.Option(metavar="FILE", help="JSON rows to compare on, for scikit-learn and Keras.")
     ] = None,
     record: Annotated[
-        Path | None,
-        typer.Option("--record", metavar="FILE", help="Record of the training; writes a new one beside TARGET."),
+        Path | None, typer.Option(metavar="FILE", help="Record of the training; writes a new one beside TARGET.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -14,21 +14,17 @@ if TYPE_CHECKING:
     from mlship.doctor.facts.facts import Facts
 
 _Replay: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--replay", metavar="FILE", help="Diagnose a recorded facts file instead of this machine."),
+    Path | None, typer.Option(metavar="FILE", help="Diagnose a recorded facts file instead of this machine.")
 ]
 _Record: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--record",
-        metavar="FILE",
-        help="Also write the facts to FILE, with private data masked. Never overwrites a file.",
+        metavar="FILE", help="Also write the facts to FILE, with private data masked. Never overwrites a file."
     ),
 ]
 _Root: TypeAlias = Annotated[
     Path,
     typer.Option(
-        "--root",
         metavar="DIR",
         help="Examine the files below DIR, such as another machine's disk. [default: /]",
         show_default=False,
@@ -39,9 +35,7 @@ _Root: TypeAlias = Annotated[
 ]
 _Html: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--html", metavar="FILE", help="Also write the report to FILE as one HTML page. Never overwrites a file."
-    ),
+    typer.Option(metavar="FILE", help="Also write the report to FILE as one HTML page. Never overwrites a file."),
 ]
 doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
@@ -51,18 +45,14 @@ def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     ctx: typer.Context,
     replay: _Replay = None,
     image: Annotated[
-        str | None,
-        typer.Option("--image", metavar="IMG", help="Also check whether this local image can use the GPU here."),
+        str | None, typer.Option(metavar="IMG", help="Also check whether this local image can use the GPU here.")
     ] = None,
-    container: Annotated[
-        str | None, typer.Option("--container", metavar="NAME", help="Also check what this container sees.")
-    ] = None,
+    container: Annotated[str | None, typer.Option(metavar="NAME", help="Also check what this container sees.")] = None,
     pod: Annotated[
-        str | None, typer.Option("--pod", metavar="[NAMESPACE/]NAME", help="Check this pod and its node, with kubectl.")
+        str | None, typer.Option(metavar="[NAMESPACE/]NAME", help="Check this pod and its node, with kubectl.")
     ] = None,
     timeout: Annotated[
-        float,
-        typer.Option("--timeout", metavar="SECONDS", min=1, help="Time limit of --image, --container and --pod."),
+        float, typer.Option(metavar="SECONDS", min=1, help="Time limit of --image, --container and --pod.")
     ] = 30,
     record: _Record = None,
     root: _Root = Path("/"),

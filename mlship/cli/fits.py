@@ -19,11 +19,8 @@ _Lock = Annotated[
         help="Any lock, `pip freeze` or `conda list` output, an environment's folder, or an image.",
     ),
 ]
-_Hosts = Annotated[Path, typer.Option("--hosts", metavar="DIR", help="Folder of host files.", file_okay=False)]
-_Platform = Annotated[
-    str | None,
-    typer.Option("--platform", help="Platform of a lock. [default: linux/amd64]", metavar="OS/ARCH"),
-]
+_Hosts = Annotated[Path, typer.Option(metavar="DIR", help="Folder of host files.", file_okay=False)]
+_Platform = Annotated[str | None, typer.Option(help="Platform of a lock. [default: linux/amd64]", metavar="OS/ARCH")]
 _As = Annotated[
     _Form | None,
     typer.Option("--as", help="Print where it runs, for a cluster: NFD's artifact, node affinity, or a DRA claim."),

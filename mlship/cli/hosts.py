@@ -83,7 +83,7 @@ def record_host(
 @hosts.command("import")
 def import_nodes(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Output of `kubectl get nodes -o json`; - is stdin.")],
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder for the host files.", file_okay=False)] = (
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the host files.", file_okay=False)] = (
         Path("hosts")
     ),
 ) -> None:

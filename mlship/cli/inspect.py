@@ -11,7 +11,7 @@ from mlship.cli.options import Json, On, show_result
 def inspect_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page; never overwrites FILE.")
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML page; never overwrites FILE.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -37,9 +37,9 @@ def inspect_command(
 
 def verify_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
-    on: Annotated[On | None, typer.Option("--on", help="Require a proof on this device. [default: either]")] = None,
+    on: Annotated[On | None, typer.Option(help="Require a proof on this device. [default: either]")] = None,
     platform: Annotated[
-        str | None, typer.Option("--platform", metavar="OS/ARCH", help="Verify this image of an index. [default: all]")
+        str | None, typer.Option(metavar="OS/ARCH", help="Verify this image of an index. [default: all]")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 Store = Annotated[
     str,
-    typer.Option(
-        "--store",
-        metavar="ADDRESS",
-        envvar="MLSHIP_STORE",
-        help="s3://BUCKET/PREFIX, oci://REGISTRY/PATH or a folder.",
-    ),
+    typer.Option(metavar="ADDRESS", envvar="MLSHIP_STORE", help="s3://BUCKET/PREFIX, oci://REGISTRY/PATH or a folder."),
 ]
 _VERSION = "NAME[/COMMIT[/TIME]]; the newest if several match."
 Version = Annotated[str, typer.Argument(metavar="MODEL", help=_VERSION)]
@@ -31,7 +26,7 @@ def register_command(
         typer.Argument(metavar="RECORD", help="Record of the training. [default: model.metadata of mlship.yaml]"),
     ] = None,
     directory: Directory = HERE,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the model. [default: from mlship.yaml]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model. [default: from mlship.yaml]")] = None,
     parents: Annotated[
         list[str] | None,
         typer.Option("--parent", metavar="MODEL", help="Registered model that this one is made from; repeatable."),
@@ -125,7 +120,7 @@ def diff_models(
 def pull_model_command(
     model: Version,
     store: Store,
-    into: Annotated[Path, typer.Option("--into", metavar="FOLDER", help="Folder to write.")] = Path("model"),
+    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write.")] = Path("model"),
 ) -> None:
     """Fetch a registered model and check every byte.
 

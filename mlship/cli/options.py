@@ -19,21 +19,14 @@ Directory = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Platform = Annotated[
-    str | None, typer.Option("--platform", help="Target platform. [default: from mlship.yaml]", metavar="OS/ARCH")
-]
+Platform = Annotated[str | None, typer.Option(help="Target platform. [default: from mlship.yaml]", metavar="OS/ARCH")]
 Platforms = Annotated[
     str | None,
-    typer.Option(
-        "--platform", help="Target platforms, separated by commas. [default: from mlship.yaml]", metavar="OS/ARCH,..."
-    ),
+    typer.Option(help="Target platforms, separated by commas. [default: from mlship.yaml]", metavar="OS/ARCH,..."),
 ]
-Driver = Annotated[
-    str | None, typer.Option("--driver", metavar="VERSION", help="Match this NVIDIA driver instead of hosts/.")
-]
+Driver = Annotated[str | None, typer.Option(metavar="VERSION", help="Match this NVIDIA driver instead of hosts/.")]
 Capabilities = Annotated[
-    list[str] | None,
-    typer.Option("--compute-capability", metavar="X.Y", help="GPU of that host, such as 8.0; repeatable."),
+    list[str] | None, typer.Option(metavar="X.Y", help="GPU of that host, such as 8.0; repeatable.")
 ]
 HERE = Path()
 T = TypeVar("T")
@@ -48,13 +41,12 @@ Tags = Annotated[
 ImageName = Annotated[
     str | None, typer.Option("--tag", "-t", metavar="NAME", help="Image name. [default: name:rebuild-commit]")
 ]
-Smoke = Annotated[On | None, typer.Option("--smoke", help="Test on the CPU or GPU. [default: the image's]")]
+Smoke = Annotated[On | None, typer.Option(help="Test on the CPU or GPU. [default: the image's]")]
 NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Skip the smoke test; the tag becomes unproven-TAG.")]
-Builder = Annotated[str | None, typer.Option("--builder", help="buildx builder. [default: the current one]")]
+Builder = Annotated[str | None, typer.Option(help="buildx builder. [default: the current one]")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of each build step.")]
 Progress = Annotated[
-    Shown,
-    typer.Option(metavar="HOW", help="Build steps: auto, tty, plain (cached ones too) or quiet."),
+    Shown, typer.Option(metavar="HOW", help="Build steps: auto, tty, plain (cached ones too) or quiet.")
 ]
 
 

@@ -45,8 +45,7 @@ def dockerfile_command(
 def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the build.", show_default=False)],
     secrets: Annotated[
-        Path | None,
-        typer.Option("--secrets", metavar="FOLDER", help="New folder for pip's settings here, with credentials."),
+        Path | None, typer.Option(metavar="FOLDER", help="New folder for pip's settings here, with credentials.")
     ] = None,
     as_: Annotated[
         Literal["build", "triton", "compose"],

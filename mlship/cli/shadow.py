@@ -17,20 +17,16 @@ shadow = typer.Typer(
     help="Judge a candidate by the records of a shadow.",
 )  # fmt: skip
 Records = Annotated[
-    Path | None,
-    typer.Argument(metavar="JSONL", help="File that SHADOW_FILE names; - is stdin.", show_default=False),
+    Path | None, typer.Argument(metavar="JSONL", help="File that SHADOW_FILE names; - is stdin.", show_default=False)
 ]
-Prometheus = Annotated[
-    str, typer.Option("--prometheus", metavar="URL", help="Ask this Prometheus server instead.", show_default=False)
-]
+Prometheus = Annotated[str, typer.Option(metavar="URL", help="Ask this Prometheus server instead.", show_default=False)]
 _MOST_HOURS = 24 * 366
 Hours = Annotated[
     float,
     typer.Option(metavar="N", help="Hours to look back: at most since the candidate started.", show_default=False),
 ]
 Match = Annotated[
-    str,
-    typer.Option(metavar="LABELS", help="Labels of the servers, such as 'namespace=\"wine\"'.", show_default=False),
+    str, typer.Option(metavar="LABELS", help="Labels of the servers, such as 'namespace=\"wine\"'.", show_default=False)
 ]
 
 

@@ -21,20 +21,10 @@ _QUIET = 100_000_000  # minimum bytes between two progress lines
 def size_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of a local image.")],
     against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="IMAGE_OR_JSON",
-            help="Compare with an image or saved JSON report.",
-        ),
+        str | None, typer.Option(metavar="IMAGE_OR_JSON", help="Compare with an image or saved JSON report.")
     ] = None,
     html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Write an HTML page; never overwrites FILE.",
-        ),
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML page; never overwrites FILE.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List small items too.")] = False,
     json: Json = False,

@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of an image.")],
     directory: Directory = HERE,
-    on: Annotated[On | None, typer.Option("--on", help="Test on the CPU or GPU. [default: the image's]")] = None,
+    on: Annotated[On | None, typer.Option(help="Test on the CPU or GPU. [default: the image's]")] = None,
     memory: Annotated[
-        str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 2g. [default: the image's]")
+        str | None, typer.Option(metavar="SIZE", help="Memory limit, such as 2g. [default: the image's]")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Limit for loading and for startup.")
+        float | None, typer.Option(metavar="SECONDS", min=0.1, help="Limit for loading and for startup.")
     ] = None,
     record_golden: Annotated[
-        Path | None,
-        typer.Option("--record-golden", metavar="FILE", help="Write the model's answer to FILE, then stop."),
+        Path | None, typer.Option(metavar="FILE", help="Write the model's answer to FILE, then stop.")
     ] = None,
     attest: Annotated[
         bool, typer.Option("--attest", help="Attach the proof to the image in its registry, for `mlship verify`.")
