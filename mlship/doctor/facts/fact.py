@@ -4,7 +4,7 @@ In JSON: the plain value; `null` for absent (the probe looked and found nothing)
 for present but not readable; no key for unknown (no probe looked).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass
 from typing import Annotated, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticOmit, core_schema
 
 T = TypeVar("T")
+U = TypeVar("U")
 Number: TypeAlias = Annotated[int, Limit(ge=0)]  # of a code, a count, a size: none is negative
 DriverVersion: TypeAlias = Annotated[str, Limit(pattern="[0-9]")]
 
@@ -65,6 +66,11 @@ Fact: TypeAlias = Unreadable | Unknown | T | None
 def known(fact: Fact[T]) -> T | None:
     """The value; None if it is absent, unreadable or unknown."""
     return None if isinstance(fact, Unreadable | Unknown) else fact
+
+
+def mapped(fact: Fact[T], make: Callable[[T], Fact[U]]) -> Fact[U]:
+    """What the value means; the reason if there is no value."""
+    return fact if fact is None or isinstance(fact, Unreadable | Unknown) else make(fact)
 
 
 def is_absent(fact: Fact[T]) -> bool:

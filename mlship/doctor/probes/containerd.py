@@ -30,18 +30,20 @@ def read_containerd(look: Look) -> Facts:
 def containerd(root: Path) -> Fact[Containerd]:
     """The first containerd that serves Kubernetes; None if none does. Docker's own has CRI disabled."""
     for row in probe_tables().containerd:
-        path, text = row.config, files.text_at(root, row.config)
+        whole = Containerd(distribution=row.distribution, config_path=row.config)
+        text = files.text_at(root, row.config)
         if isinstance(text, Unreadable):
-            return Containerd(distribution=row.distribution, config_path=path, runtimes=text, error=UNKNOWN)
-        if text is not None and not _cri_is_off(text):
-            version = _version(root, row.program)
-            return replace(_containerd(root, path, text), distribution=row.distribution, version=version)
+            return replace(whole, runtimes=text)
+        tree = None if text is None else _parsed(text)
+        if tree is None or "cri" in (plain.texts(tree, "disabled_plugins") or ()):
+            continue
+        whole = replace(whole, version=_version(root, row.program))
+        if isinstance(tree, str):
+            return replace(whole, error=tree)
+        imports = plain.texts(tree, "imports") or ()
+        sources = (row.config, *_imported(root, row.config, imports))
+        return _merged(root, replace(whole, imports=imports), sources, probe_tables().cri)
     return None
-
-
-def _cri_is_off(text: str) -> bool:
-    tree = _parsed(text)
-    return not isinstance(tree, str) and "cri" in (plain.texts(tree, "disabled_plugins") or ())
 
 
 def _parsed(text: str) -> dict[str, object] | str:
@@ -49,15 +51,6 @@ def _parsed(text: str) -> dict[str, object] | str:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return str(error)
-
-
-def _containerd(root: Path, path: str, text: str) -> Containerd:
-    tree = _parsed(text)
-    if isinstance(tree, str):
-        return Containerd(config_path=path, error=tree)
-    imports = plain.texts(tree, "imports") or ()
-    sources = (path, *_imported(root, path, imports))
-    return _merged(root, Containerd(config_path=path, imports=imports), sources, probe_tables().cri)
 
 
 def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.host import DaemonJson
 from mlship.doctor.probes import files, plain
+from mlship.doctor.probes.kernel import boot_time
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
 _SNAP_CONFIG = "/var/snap/docker/current/config/daemon.json"
@@ -51,10 +52,7 @@ def started_at(root: Path, daemon: Daemon) -> Fact[str]:
     """Start time: boot time plus the ticks since boot."""
     stat, boot = (files.text_of(files.below(root, f"/proc/{name}")) or "" for name in (f"{daemon.pid}/stat", "stat"))
     ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may contain spaces
-    booted = re.search(r"^btime (\d+)", boot, re.MULTILINE)
-    if not ticks or booted is None:
-        return UNKNOWN
-    return plain.moment(int(booted[1]) + int(ticks[0]) / os.sysconf("SC_CLK_TCK"))
+    return plain.moment_after(boot_time(boot), int(ticks[0]) / os.sysconf("SC_CLK_TCK")) if ticks else UNKNOWN
 
 
 def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Unknown, Unreadable, known
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Unknown, Unreadable, known, mapped
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import (
     ComputeMode,
@@ -85,28 +85,11 @@ class DriverFacts:
 
     answer: DriverAnswer
 
-    def code(self, name: str, device: int | None = None) -> Fact[int]:
-        """The return code of a call."""
-        found = self.answer.call(name, device)
-        return self.gap(name, device) if found is None else found.code
-
-    def text(self, name: str, device: int | None = None) -> Fact[str]:
-        found = self.answer.call(name, device)
-        if found is None:
-            return self.gap(name, device)
-        return found.value if isinstance(found.value, str) else _failed(found)
-
-    def number(self, name: str, device: int | None = None, place: int = 0) -> Fact[int]:
-        """One of the numbers that a call gave."""
-        found = self.answer.call(name, device)
-        if found is None:
-            return self.gap(name, device)
-        number = self.answer.number(name, device, place)
-        return _failed(found) if number is None else number
-
-    def gap(self, name: str, device: int | None) -> Unreadable | Unknown:
-        """Why a call has no answer: it hung, crashed or was not made."""
+    def call(self, name: str, device: int | None = None) -> DriverCall | Unreadable | Unknown:
+        """An answered call, or why it has no answer: it hung, crashed or was not made."""
         answer = self.answer
+        if (found := answer.call(name, device)) is not None:
+            return found
         if answer.silent:
             return Unreadable(answer.stderr or "the program that asks did not run")
         if answer.pending != (name, device):
@@ -114,6 +97,19 @@ class DriverFacts:
         return Unreadable(
             "no answer in time" if answer.timed_out else f"it ended the program that asked: {answer.crashed}"
         )
+
+    def code(self, name: str, device: int | None = None) -> Fact[int]:
+        """The return code of a call."""
+        return mapped(self.call(name, device), lambda call: call.code)
+
+    def text(self, name: str, device: int | None = None) -> Fact[str]:
+        said = self.answer.text(name, device)
+        return said if said is not None else mapped(self.call(name, device), _failed)
+
+    def number(self, name: str, device: int | None = None, place: int = 0) -> Fact[int]:
+        """One of the numbers that a call gave."""
+        number = self.answer.number(name, device, place)
+        return number if number is not None else mapped(self.call(name, device), _failed)
 
     @property
     def hangs_at(self) -> Fact[str]:
@@ -165,8 +161,13 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
     def text(name: str) -> Fact[str]:
         return found.text(f"nvmlDeviceGet{name}", index)
 
-    if found.answer.call(DEVICE_HANDLE, index) is None:
-        return NvmlDevice(index=index, name=found.gap(DEVICE_HANDLE, index), codes={})
+    def fabric(place: int) -> Fact[int]:
+        later = number("GpuFabricInfoV", place)
+        return later if isinstance(later, int) else number("GpuFabricInfo", place)
+
+    handle = found.call(DEVICE_HANDLE, index)
+    if not isinstance(handle, DriverCall):
+        return NvmlDevice(index=index, name=handle, codes={})
     return NvmlDevice(
         index=index,
         name=text("Name"),
@@ -190,13 +191,13 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
         else UNKNOWN,
         compute_mode=_named(number("ComputeMode"), _COMPUTE_MODES),
         compute_processes=number("ComputeRunningProcesses_v3"),
-        persistence_mode=_yes(number("PersistenceMode")),
-        ecc_mode=_yes(number("EccMode")),
+        persistence_mode=mapped(number("PersistenceMode"), bool),
+        ecc_mode=mapped(number("EccMode"), bool),
         uncorrected_ecc=number("TotalEccErrors"),
         remapped_rows=_rows(found, index),
-        retired_pages_pending=_yes(number("RetiredPagesPendingStatus")),
-        fabric_state=_fabric(found, index, 0),
-        fabric_status=_fabric(found, index, 1),
+        retired_pages_pending=mapped(number("RetiredPagesPendingStatus"), bool),
+        fabric_state=fabric(0),
+        fabric_status=fabric(1),
         virtualization_mode=_named(number("VirtualizationMode"), _VIRTUAL),
         license_status=_licence(found, index),
         gsp_firmware_version=text("GspFirmwareVersion"),
@@ -206,40 +207,25 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
 
 def _named(fact: Fact[int], names: Mapping[int, T]) -> Fact[T]:
     """The name of a number; unknown if it has none."""
-    return names.get(fact, UNKNOWN) if isinstance(fact, int) else fact
-
-
-def _yes(fact: Fact[int]) -> Fact[bool]:
-    return bool(fact) if isinstance(fact, int) else fact
+    return mapped(fact, lambda number: names.get(number, UNKNOWN))
 
 
 def _capability(found: DriverFacts, index: int, call: str) -> Fact[str]:
-    major, minor = found.number(call, index), found.number(call, index, 1)
-    return f"{major}.{minor}" if isinstance(major, int) else major
+    return mapped(found.number(call, index), lambda major: f"{major}.{found.number(call, index, 1)}")
 
 
 def _rows(found: DriverFacts, index: int) -> Fact[RemappedRows]:
     numbers = [found.number("nvmlDeviceGetRemappedRows", index, place) for place in range(4)]
-    first = numbers[0]
-    if first is None or not isinstance(first, int):
-        return first
-    return RemappedRows(numbers[0], numbers[1], _yes(numbers[2]), _yes(numbers[3]))
-
-
-def _fabric(found: DriverFacts, index: int, place: int) -> Fact[int]:
-    later = found.number("nvmlDeviceGetGpuFabricInfoV", index, place)
-    return later if isinstance(later, int) else found.number("nvmlDeviceGetGpuFabricInfo", index, place)
+    pending, failure = (mapped(number, bool) for number in numbers[2:])
+    return mapped(numbers[0], lambda correctable: RemappedRows(correctable, numbers[1], pending, failure))
 
 
 def _licence(found: DriverFacts, index: int) -> Fact[str]:
     """Only a virtual GPU is licensed."""
     call = "nvmlDeviceGetGridLicensableFeatures_v4"
-    supported, state = found.number(call, index), found.number(call, index, 1)
-    if isinstance(supported, Unreadable) or not isinstance(state, int):
-        return state if not isinstance(state, int) else UNKNOWN
-    if not supported:
+    if found.number(call, index) == 0:
         return None
-    return "Licensed" if state else "Unlicensed"
+    return mapped(found.number(call, index, 1), lambda state: "Licensed" if state else "Unlicensed")
 
 
 def with_all_devices(cuda: CudaApi, answer: DriverAnswer) -> CudaApi:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mlship.doctor.facts.fact import UNKNOWN, Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.place import Place
@@ -37,12 +38,9 @@ def read_pythons(look: Look) -> Facts:
     for program in _pythons(os.environ.get("PATH", "")):
         # -I ignores PYTHONPATH and the current folder, but keeps the environment's packages.
         ended = run_child((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
-        try:
-            environment = read_environment(ended)
-        except ValueError:
-            continue
-        found.setdefault(environment.prefix, environment)
-    return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
+        for environment in each(printed_environments(ended)):
+            found.setdefault(environment.prefix, environment)
+    return placed(look.root, Place(pythons=tuple(found.values())))
 
 
 class NoAnswerError(ValueError):
@@ -58,16 +56,13 @@ def read_place(ended: ChildResult) -> Place:
     return _host(_object_of(ended)).as_kind(Place)
 
 
-def read_environment(ended: ChildResult) -> PythonEnvironment:
-    """One environment, from the output of `inside.python_env`.
-
-    Raises:
-        ValueError: the program did not finish, or its output is unexpected; it may be a foreign container's.
-    """
-    pythons = _host({"pythons": [_object_of(ended)]}).pythons
-    if not isinstance(pythons, tuple):
-        raise NoAnswerError("the answer is not an environment")
-    return pythons[0]
+def printed_environments(ended: ChildResult) -> Fact[tuple[PythonEnvironment, ...]]:
+    """The environment that `inside.python_env` printed, if it has packages; unknown if its output is unexpected."""
+    try:
+        pythons = _host({"pythons": [_object_of(ended)]}).pythons
+    except ValueError:
+        return UNKNOWN
+    return tuple(one for one in each(pythons) if known(one.distributions))
 
 
 def _host(plain: dict[str, object]) -> Host:

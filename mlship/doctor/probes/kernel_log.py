@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mlship.doctor.facts.fact import Fact, Unreadable
@@ -29,8 +30,9 @@ def read_kernel_log(look: Look) -> Facts:
         ended = run_child(command, 1.8)
         if ended.ok and ended.lines:
             return _facts(matter(ended.lines))
-    root = found is PermissionError and os.geteuid() != 0
-    return _facts(Unreadable("permission denied" if found is PermissionError else "no /dev/kmsg", root))
+    if isinstance(found, PermissionError):
+        return _facts(Unreadable("permission denied", root=os.geteuid() != 0))
+    return _facts(Unreadable("no /dev/kmsg"))
 
 
 def _facts(log: Fact[tuple[str, ...]]) -> Facts:
@@ -45,28 +47,19 @@ def _from_folder(root: Path) -> Fact[tuple[str, ...]]:
     return Unreadable("no /dev/kmsg or /var/log/dmesg")
 
 
-def _records(path: Path) -> str | type[OSError]:
+def _records(path: Path) -> str | OSError:
     """The current content of /dev/kmsg; each read returns one record."""
     parts: list[bytes] = []
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:  # noqa: PTH123  a descriptor
+            while True:
+                with suppress(BrokenPipeError):  # overwritten in the meantime: continue with the next record
+                    record: bytes | None = file.read(8192)
+                    if not record:
+                        return b"".join(parts).decode("utf-8", "replace")
+                    parts.append(record)
     except OSError as error:
-        return type(error)
-    try:
-        while True:
-            try:
-                parts.append(os.read(handle, 8192))
-            except BrokenPipeError:  # overwritten in the meantime: continue with the next record
-                continue
-            except BlockingIOError:
-                break
-            if not parts[-1]:
-                break
-    except OSError as error:
-        return type(error)
-    finally:
-        os.close(handle)
-    return b"".join(parts).decode("utf-8", "replace")
+        return error
 
 
 def matter(lines: Iterable[str]) -> tuple[str, ...]:

@@ -166,8 +166,7 @@ def _claims_gpu(pod: object) -> bool:
 
 
 def _pod(pod: object, name: str, role: Role, requests: dict[str, int]) -> Pod:
-    states = [*plain.items(pod, "status", "initContainerStatuses"), *plain.items(pod, "status", "containerStatuses")]
-    reasons = (plain.text(one, "state", "waiting", "reason") for one in states)
+    reasons = (plain.text(one, "state", "waiting", "reason") for one in statuses(pod))
     conditions = plain.items(pod, "status", "conditions")
     images = (plain.text(one, "image") for one in plain.items(pod, "spec", "containers"))
     return Pod(
@@ -181,6 +180,12 @@ def _pod(pod: object, name: str, role: Role, requests: dict[str, int]) -> Pod:
         image=next(filter(None, images), None),
         requests=requests,
     )
+
+
+def statuses(pod: object) -> tuple[object, ...]:
+    """The status of each container of a pod; init containers come first."""
+    names = ("initContainerStatuses", "containerStatuses")
+    return tuple(one for name in names for one in plain.items(pod, "status", name))
 
 
 def gpu_requests(pod: object) -> dict[str, int]:

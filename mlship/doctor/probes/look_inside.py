@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, known
+from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import merged
 from mlship.doctor.facts.place import Loader, Place
-from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell
 from mlship.doctor.probes.driver import SONAMES, cuda_facts, nvml_facts, resolved_files, with_all_devices
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
-from mlship.doctor.probes.inside_programs import read_environment, read_place
+from mlship.doctor.probes.inside_programs import printed_environments, read_place
 from mlship.doctor.queries import variable
 from mlship.driver.child import DRIVER_PROGRAM, ChildResult, background
 from mlship.engine.look import EngineLook, Ran
@@ -111,7 +110,7 @@ def _by_python(python: ContainerPython, seconds: float) -> Seen:
     running = [background(partial(python.run, *program, seconds)) for program in programs]
     wait(running, seconds + _EXTRA_SECONDS / 2)
     nvml, cuda, loader, nodes, packages = (one.result() if one.done() else ChildResult() for one in running)
-    place = merged(merged(_part(loader), _part(nodes)), Place(pythons=_environment(packages)))
+    place = merged(merged(_part(loader), _part(nodes)), Place(pythons=printed_environments(packages)))
     answers = nvml.driver, cuda.driver
     driver = Place(
         nvml=nvml_facts(answers[0]), cuda=cuda_facts(answers[1]), loader=Loader(resolves=resolved_files(answers[1]))
@@ -144,11 +143,3 @@ def _part(ended: ChildResult) -> Place:
     with suppress(ValueError):
         return read_place(ended)
     return Place()
-
-
-def _environment(ended: ChildResult) -> Fact[tuple[PythonEnvironment, ...]]:
-    try:
-        found = read_environment(ended)
-    except ValueError:
-        return UNKNOWN
-    return (found,) if known(found.distributions) else ()

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from mlship.doctor.facts.fact import Fact, mapped
+
 
 def at(tree: object, *keys: str) -> object:
     """The value at the keys; None if the path does not exist."""
@@ -46,6 +48,11 @@ def items(tree: object, *keys: str) -> Iterator[object]:
 def moment(seconds: float) -> str:
     """Seconds since 1970 as ISO 8601, UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment_after(booted: Fact[str], seconds: float) -> Fact[str]:
+    """The moment this long after another one, such as the boot."""
+    return mapped(booted, lambda start: moment(datetime.fromisoformat(start).timestamp() + seconds))
 
 
 def moment_of(said: str | None) -> str | None:

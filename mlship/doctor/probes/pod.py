@@ -92,7 +92,7 @@ def _tolerates(pod: object, taint: object) -> bool:
 
 def pod_of(pod: object) -> CheckedPod:
     """The pod, from `kubectl get pod -o json`, without its claims and nodes."""
-    states, status = _statuses(pod), plain.at(pod, "status")
+    states, status = kubernetes.statuses(pod), plain.at(pod, "status")
     running = {plain.text(one, "name") or "": one for one in states if plain.at(one, "state", "running") is not None}
     placed = {plain.text(one, "type"): one for one in plain.items(status, "conditions")}.get("PodScheduled")
     waits = plain.text(placed, "message") or plain.text(placed, "reason")
@@ -110,11 +110,6 @@ def pod_of(pod: object) -> CheckedPod:
         ended=tuple(filter(None, map(_ended, states))),
         containers={name: (plain.text(one, "containerID") or "").rpartition("/")[2] for name, one in running.items()},
     )
-
-
-def _statuses(pod: object) -> tuple[object, ...]:
-    names = ("initContainerStatuses", "containerStatuses")
-    return tuple(one for name in names for one in plain.items(pod, "status", name))
 
 
 def _is_well(status: object) -> bool:
@@ -210,7 +205,7 @@ def _around(kubectl: Kubectl, pod: object, checked: CheckedPod, node: object) ->
 
 def current_events(found: object, pod: object) -> Iterator[str]:
     """The warnings about this pod since it was scheduled or, if it runs, since its containers started."""
-    states, conditions = _statuses(pod), plain.items(pod, "status", "conditions")
+    states, conditions = kubernetes.statuses(pod), plain.items(pod, "status", "conditions")
     times = [plain.text(one, "state", "running", "startedAt") for one in states if all(map(_is_well, states))]
     placed = (one for one in conditions if plain.text(one, "type") == "PodScheduled")
     times += [plain.text(one, "lastTransitionTime") for one in placed if plain.text(one, "status") == "True"]

@@ -1,7 +1,7 @@
 """systemd units that are relevant on a GPU host."""
 
 import re
-from datetime import datetime
+from dataclasses import replace
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
@@ -46,14 +46,8 @@ def _service(fields: dict[str, str], booted: Fact[str]) -> Service:
     return Service(
         active=fields.get("ActiveState") or UNKNOWN,
         enabled=fields.get("UnitFileState") or UNKNOWN,
-        started_at=_after(booted, int(entered)) if entered.isdigit() and int(entered) else UNKNOWN,
+        started_at=plain.moment_after(booted, int(entered) / 1e6) if entered.isdigit() and int(entered) else UNKNOWN,
     )
-
-
-def _after(booted: Fact[str], microseconds: int) -> Fact[str]:
-    if not isinstance(booted, str):
-        return UNKNOWN
-    return plain.moment(datetime.fromisoformat(booted).timestamp() + microseconds / 1_000_000)
 
 
 def _with_log(unit: str, service: Fact[Service]) -> Fact[Service]:
@@ -65,7 +59,7 @@ def _with_log(unit: str, service: Fact[Service]) -> Fact[Service]:
     if service.active != "active":
         ended = run_child(("journalctl", f"--unit={unit}", "--lines=15", "--no-pager", "--quiet", "--output=cat"), 1.0)
         log = tuple(line[:300] for line in ended.lines) if ended.ok else UNKNOWN
-    return Service(service.active, service.enabled, version, service.started_at, log)
+    return replace(service, version=version, log=log)
 
 
 def _version(unit: str) -> Fact[str]:

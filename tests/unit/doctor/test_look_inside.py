@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mlship.doctor.facts.fact import UNKNOWN, known
 from mlship.doctor.facts.place import Place
 from mlship.doctor.probes.inside import INSIDE
-from mlship.doctor.probes.look_inside import _environment, _part
+from mlship.doctor.probes.inside_programs import printed_environments
+from mlship.doctor.probes.look_inside import _part
 from mlship.driver.child import ChildResult
 
 JSON = st.recursive(
@@ -39,13 +40,13 @@ def printed(*lines: str) -> ChildResult:
 @given(JSON.map(json.dumps) | st.text())
 def test_any_output(text: str) -> None:
     assert isinstance(_part(printed(*text.splitlines())), Place)
-    _environment(printed(*text.splitlines()))
+    printed_environments(printed(*text.splitlines()))
 
 
 @pytest.mark.parametrize("text", ODD)
 def test_odd_output(text: str) -> None:
     assert _part(printed(text)) == Place()
-    assert _environment(printed(text)) in (UNKNOWN, ())
+    assert printed_environments(printed(text)) in (UNKNOWN, ())
 
 
 def test_the_last_object_counts() -> None:
