@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -13,16 +13,6 @@ from mlship.resources import read_package_file
 T = TypeVar("T")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # valid in JSON, but terminals obey some of them
 _adapters: dict[object, TypeAdapter[object]] = {}
-
-
-class Versioned(Protocol):
-    """A value that records the version of its JSON format."""
-
-    @property
-    def schema(self) -> int: ...
-
-
-V = TypeVar("V", bound=Versioned)
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
@@ -43,8 +33,8 @@ def data_table(kind: type[T], name: str) -> T:
     return adapter(kind).validate_python(tomllib.loads(read_package_file(f"data/{name}.toml")))
 
 
-def parse_line(line: str, kind: type[T]) -> T | None:
-    """A line of JSON that a program printed; None for any other line."""
+def parse_line(line: str | bytes, kind: type[T]) -> T | None:
+    """A line of JSON that a program printed; None for any other text."""
     try:
         return adapter(kind).validate_python(json.loads(line))
     except (ValueError, RecursionError):  # pydantic's errors are ValueErrors
@@ -78,8 +68,8 @@ def first_error(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
-def parse_versioned(text: str | bytes, kind: type[V], schema: int, what: str, hint: str) -> V:
-    """Read a value from JSON.
+def parse_versioned(text: str | bytes, kind: type[T], schema: int, what: str, hint: str) -> T:
+    """Read a value from JSON that records the version of its format as `schema`.
 
     Args:
         what: what the text is not, if it is invalid: "`a.json` is not a host file".
@@ -87,10 +77,14 @@ def parse_versioned(text: str | bytes, kind: type[V], schema: int, what: str, hi
     Raises:
         UsageError: the JSON is invalid, or has another schema version.
     """
+    found = parse_line(text, dict[str, object])
+    version = found.get("schema", schema) if found else schema
+    if version != schema:
+        newer = isinstance(version, int) and version > schema
+        raise UsageError(
+            f"{what}: unsupported schema {version} (expected {schema})", hint="update mlship" if newer else hint
+        )
     try:
-        value = adapter(kind).validate_json(text)
+        return adapter(kind).validate_json(text)
     except ValidationError as error:
         raise UsageError(f"{what}: {first_error(error)}", hint=hint) from error
-    if value.schema != schema:
-        raise UsageError(f"{what}: unsupported schema {value.schema} (expected {schema})", hint=hint)
-    return value

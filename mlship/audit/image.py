@@ -12,8 +12,8 @@ from mlship.audit.rules import audit_table, may_hold_credentials
 from mlship.dockerfile.shell import SHELLS
 from mlship.project.contents import is_binary
 from mlship.project.credentials import find_credentials
+from mlship.size.configuration import ImageConfig
 from mlship.size.layers import LayerTree, stacked_files
-from mlship.size.layout import ImageConfig
 from mlship.size.stream import Readable, TarEntry
 from mlship.size.waste import is_cache
 

@@ -92,7 +92,7 @@ def _tag(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
-    pairs = [*found.config.env.items(), *(pair for step in found.steps for pair in step.variables)]
+    pairs = [*found.config.running.variables.items(), *(pair for step in found.steps for pair in step.variables)]
     for name, value in dict.fromkeys(pairs):
         if is_credential(name, value):
             yield AuditSeen("fail", f"the variable {name} is for a credential")
@@ -124,7 +124,9 @@ def _script_of(found: AuditedImage, words: Sequence[str]) -> str | None:
     names = [word for word in started_command(words) if not word.startswith("-")]
     if len(names) > 1 and posixpath.basename(names[0]) in SHELLS:
         names = names[1:]
-    folders = [""] if "/" in "".join(names[:1]) else found.config.env.get("PATH", _DEFAULT_PATH).split(":")
+    folders = (
+        [""] if "/" in "".join(names[:1]) else found.config.running.variables.get("PATH", _DEFAULT_PATH).split(":")
+    )
     paths = [_merged(posixpath.join(folder, name)) for name in names[:1] for folder in folders]
     scripts = {_merged(path): file.text for path, (_, file) in found.seen.items() if file.text is not None}
     relative = [path for path in scripts if names and names[0].startswith("./") and path.endswith(f"/{names[0][2:]}")]
@@ -195,7 +197,7 @@ def _setuid(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _driver_library(found: AuditedImage) -> Iterator[AuditSeen]:
-    path = found.config.env.get("LD_LIBRARY_PATH", "")
+    path = found.config.running.variables.get("LD_LIBRARY_PATH", "")
     yield from judge_library_path(path)
     loader = [file.text or "" for name, (_, file) in found.seen.items() if name.startswith(LOADER)]
     searched = [line.strip().strip("/") for text in loader for line in text.splitlines()]
@@ -209,7 +211,7 @@ def _driver_library(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _requires(found: AuditedImage) -> Iterator[AuditSeen]:
-    env = found.config.env
+    env = found.config.running.variables
     if is_disabled(env):
         yield AuditSeen("fail", "NVIDIA_DISABLE_REQUIRE turns the requirements off")
     elif needs := requirements(env):

@@ -10,8 +10,9 @@ from mlship.errors import MlshipError
 from mlship.image.labels import LAYERS, PACKAGES
 from mlship.lock.foreign import ForeignLock, read_names
 from mlship.registry.images import image_configuration, image_in_registry, registry_layers
+from mlship.size.configuration import ImageConfig, image_config
 from mlship.size.layers import Budget, FileReader, LayerTree, read_layer, stacked_files
-from mlship.size.layout import ImageConfig, image_config, image_errors, read_saved
+from mlship.size.layout import image_errors, read_saved
 from mlship.size.stream import ByteStream
 from mlship.units import size
 

@@ -1,16 +1,15 @@
 """The metadata of a build, from which the image can be rebuilt: one frozen value with JSON both ways."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from mlship.engine.base import Compression, Manifest
 from mlship.errors import UsageError
 from mlship.files import read_regular
-from mlship.versioned import adapter, dump, first_error
+from mlship.versioned import dump, parse_versioned
 
 SCHEMA = 1
 _SIZE_LIMIT = 5_000_000
@@ -142,13 +141,9 @@ class Metadata:
             name: name of the file, for messages.
 
         Raises:
-            UsageError: `text` is not metadata of a build, or has a newer schema.
+            UsageError: `text` is not metadata of a build, or has another schema.
         """
-        _check_schema(text, name)
-        try:
-            return adapter(Metadata).validate_json(text)
-        except ValidationError as error:
-            raise UsageError(f"`{name}` is not build metadata: {first_error(error)}", hint=_HOW) from error
+        return parse_versioned(text, Metadata, SCHEMA, f"`{name}` is not build metadata", _HOW)
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -165,17 +160,3 @@ def read_metadata(path: Path) -> Metadata:
         raise UsageError(f"`{path}` is not build metadata: not UTF-8 text", hint=_HOW) from error
     except OSError as error:
         raise UsageError(f"cannot read `{path}`: {error.strerror or error}", hint=_HOW) from error
-
-
-def _check_schema(text: str, name: str) -> None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"`{name}` is not build metadata: not JSON", hint=_HOW) from error
-    schema = found.get("schema") if isinstance(found, dict) else None
-    if not isinstance(schema, int) or "tag" not in found or "source" not in found:
-        raise UsageError(f"`{name}` is not build metadata", hint=_HOW)
-    if schema > SCHEMA:
-        raise UsageError(
-            f"`{name}` was written by a newer mlship (schema {schema}, expected at most {SCHEMA})", hint="update mlship"
-        )

@@ -3,6 +3,7 @@
 https://docs.docker.com/reference/dockerfile/#environment-replacement
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -13,28 +14,9 @@ _DEEPEST = 10  # variables in defaults of variables
 
 def split_words(text: str, escape: str) -> list[str]:
     """Split at spaces that are neither quoted nor escaped; quotes and escapes stay."""
-    return list(_split(text, escape))
-
-
-def _split(text: str, escape: str) -> Iterator[str]:
-    start, quote, skip = -1, "", False
-    for at, letter in enumerate(text):
-        if skip:
-            skip = False
-        elif letter.isspace() and not quote:
-            if start >= 0:
-                yield text[start:at]
-            start = -1
-            continue
-        elif letter == escape:
-            skip = True
-        elif letter == quote:
-            quote = ""
-        elif letter in "\"'" and not quote:
-            quote = letter
-        start = at if start < 0 else start
-    if start >= 0:
-        yield text[start:]
+    sign = re.escape(escape)
+    quoted = (rf"{quote}(?:{sign}.|[^{quote}{sign}])*(?:{quote}|{sign}?$)" for quote in "\"'")
+    return re.findall(rf"(?:{sign}.?|{'|'.join(quoted)}|[^\s])+", text, re.DOTALL)
 
 
 def expand(text: str, escape: str, lookup: VariableLookup, depth: int = 0) -> str:

@@ -16,18 +16,18 @@ def connect() -> "Engine":
 
 def connect_read_only() -> "EngineLook":
     """The same engine, to be inspected without changing it."""
-    from mlship.engine.look import DockerLook
+    from mlship.engine.look import EngineLook
 
-    return DockerLook()
+    return EngineLook()
 
 
 def connect_to_container(name: str) -> "EngineLook":
     """The engine that has this container, to be inspected: docker's, else podman's or nerdctl's."""
-    from mlship.engine.look import CLIENTS, DockerLook
+    from mlship.engine.look import CLIENTS, EngineLook
 
     lacks = {}
     for client in CLIENTS:
-        lacks[client] = DockerLook(client).container(name).lack
+        lacks[client] = EngineLook(client).container(name).lack
         if lacks[client] is None:
-            return DockerLook(client)
-    return DockerLook(next((client for client in CLIENTS if lacks[client] != "no client"), CLIENTS[0]))
+            return EngineLook(client)
+    return EngineLook(next((client for client in CLIENTS if lacks[client] != "no client"), CLIENTS[0]))

@@ -4,46 +4,37 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
 from contextlib import suppress
-from typing import NotRequired, TypedDict
+
+from pydantic import BaseModel, Field
 
 from mlship import process
 from mlship.engine.base import Disk, ImageInfo
 from mlship.engine.failures import check_crash, docker_failure, engine_failure
 from mlship.errors import EngineError
 from mlship.known_texts import phrase
+from mlship.size.configuration import RunConfig
+from mlship.versioned import adapter
 
 _SECONDS = 60.0
 OLDEST_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 
-class _Config(TypedDict, total=False):
-    """The part of an image's configuration that is read; the engine writes null for empty values."""
-
-    User: str | None
-    WorkingDir: str | None
-    Entrypoint: list[str] | None
-    Cmd: list[str] | None
-    Labels: dict[str, str] | None
-    Env: list[str] | None
+class _Layers(BaseModel):
+    layers: list[str] | None = Field(None, alias="Layers")
 
 
-class _Layers(TypedDict):
-    Layers: NotRequired[list[str] | None]
+class _Inspected(BaseModel):
+    """The part of `docker image inspect` that is read; the engine writes null for empty values."""
 
-
-class _Inspected(TypedDict):
-    """The part of `docker image inspect` that is read."""
-
-    Id: str
-    Size: int
-    Os: str
-    Architecture: str
-    Variant: NotRequired[str]
-    RepoDigests: NotRequired[list[str] | None]
-    Config: _Config | None
-    RootFS: NotRequired[_Layers]
+    id: str = Field(alias="Id")
+    size: int = Field(alias="Size")
+    os: str = Field(alias="Os")
+    architecture: str = Field(alias="Architecture")
+    variant: str = Field("", alias="Variant")
+    digests: list[str] | None = Field(None, alias="RepoDigests")
+    config: RunConfig | None = Field(None, alias="Config")
+    rootfs: _Layers = Field(default_factory=_Layers, alias="RootFS")
 
 
 def image(reference: str) -> ImageInfo | None:
@@ -51,8 +42,8 @@ def image(reference: str) -> ImageInfo | None:
     done = _docker("image", "inspect", reference)
     if done.ok:
         try:
-            return _image_info(json.loads(done.stdout)[0])
-        except (ValueError, LookupError, TypeError) as error:
+            return _image_info(adapter(list[_Inspected]).validate_json(done.stdout)[0])
+        except (ValueError, LookupError) as error:
             raise EngineError("`docker image inspect` printed no JSON", hint=phrase("check_docker")) from error
     if "no such image" in done.stderr.lower():
         return None
@@ -75,7 +66,7 @@ def image_environment(reference: str, platform: str) -> dict[str, str] | None:
     try:
         found = json.loads(answer)
         image = found.get(platform, found)
-        return _environment(image["config"]["Env"])
+        return RunConfig.model_validate({"Env": image["config"]["Env"]}).variables
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -147,21 +138,17 @@ def _answer(*arguments: str) -> str:
 
 
 def _image_info(found: _Inspected) -> ImageInfo:
-    config = found.get("Config") or {}
+    config = found.config or RunConfig()
     return ImageInfo(
-        id=found["Id"],
-        size=found["Size"],
-        platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
-        user=config.get("User") or "",
-        working_dir=config.get("WorkingDir") or "/",
-        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
-        labels=config.get("Labels") or {},
-        env=_environment(config.get("Env") or ()),
+        id=found.id,
+        size=found.size,
+        platform="/".join(filter(None, (found.os, found.architecture, found.variant))),
+        user=config.user or "",
+        working_dir=config.working_dir or "/",
+        command=config.command,
+        labels=config.labels or {},
+        env=config.variables,
         # containerd's image store identifies an image by its manifest, the older store by its configuration.
-        digest=found["Id"] if any(d.endswith(f"@{found['Id']}") for d in found.get("RepoDigests") or ()) else None,
-        layers=len(found.get("RootFS", {}).get("Layers") or ()),
+        digest=found.id if any(one.endswith(f"@{found.id}") for one in found.digests or ()) else None,
+        layers=len(found.rootfs.layers or ()),
     )
-
-
-def _environment(entries: Iterable[str]) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

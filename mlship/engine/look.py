@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 from uuid import uuid4
 
 from mlship import process
@@ -70,49 +70,17 @@ class Ran:
     stderr: str = ""
 
 
-class EngineLook(Protocol):
-    """Questions about an engine. No verb raises, and each has a time limit."""
-
-    def about(self) -> LookResult:
-        """`docker info`; only the client's part of it if no engine answers."""
-        ...
-
-    def endpoint(self) -> LookResult:
-        """`docker context inspect` of the current context."""
-        ...
-
-    def container(self, name: str) -> LookResult:
-        """`docker container inspect`."""
-        ...
-
-    def image(self, reference: str) -> LookResult:
-        """`docker image inspect` of a local image; nothing is pulled."""
-        ...
-
-    def registry(self, reference: str) -> LookResult:
-        """`docker manifest inspect`: whether the image's registry has the image."""
-        ...
-
-    def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
-        """Run a program in a running container; `env` is added to the container's environment."""
-        ...
-
-    def start(self, trial: Trial) -> Ran:
-        """Start a container that the engine removes when it ends."""
-        ...
-
-    def remove(self, container: str) -> None:
-        """Stop and remove a container; does nothing if there is none."""
-        ...
-
-
 @dataclass(frozen=True)
-class DockerLook:
-    """The engine that a client selects: docker, or one with the same verbs."""
+class EngineLook:
+    """Questions about the engine that a client selects: docker, or one with the same verbs.
+
+    No verb raises, and each has a time limit.
+    """
 
     client: tuple[str, ...] = ("docker",)
 
     def about(self) -> LookResult:
+        """`docker info`; only the client's part of it if no engine answers."""
         done = self._run(("info", "--format", "{{json .}}"), 3)
         if not isinstance(done, process.Completed):
             return done
@@ -123,15 +91,19 @@ class DockerLook:
         return LookResult(found, lack, said.strip())
 
     def endpoint(self) -> LookResult:
+        """`docker context inspect` of the current context."""
         return self._inspected(("context", "inspect", "--format", "{{json .}}"), 2)
 
     def container(self, name: str) -> LookResult:
+        """`docker container inspect`."""
         return self._inspected(("container", "inspect", "--format", "{{json .}}", "--", name), 3)
 
     def image(self, reference: str) -> LookResult:
+        """`docker image inspect` of a local image; nothing is pulled."""
         return self._inspected(("image", "inspect", "--format", "{{json .}}", "--", reference), 3)
 
     def registry(self, reference: str) -> LookResult:
+        """`docker manifest inspect`: whether the image's registry has the image."""
         done = self._run(("manifest", "inspect", "--", reference), 4)
         if not isinstance(done, process.Completed):
             return done
@@ -142,10 +114,12 @@ class DockerLook:
         return LookResult({}, "not there" if match and match.row.id == "image-missing" else "no answer", said)
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
+        """Run a program in a running container; `env` is added to the container's environment."""
         added = tuple(part for key, value in env.items() for part in ("--env", f"{key}={value}"))
         return _ran(self._run(("exec", *added, container, *argv), seconds))
 
     def start(self, trial: Trial) -> Ran:
+        """Start a container that the engine removes when it ends."""
         argv = ("run", "--detach", "--rm", "--name", trial.name, "--label", f"{LABEL}={trial.name}", "--pull", "never")
         confined = ("--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
         entrypoint, *arguments = trial.command
@@ -153,6 +127,7 @@ class DockerLook:
         return _ran(self._run((*argv, *confined, *trial.options, *command), trial.seconds))
 
     def remove(self, container: str) -> None:
+        """Stop and remove a container; does nothing if there is none."""
         self._run(("rm", "--force", "--volumes", container), _REMOVAL_SECONDS)
 
     def _run(self, arguments: tuple[str, ...], seconds: float) -> process.Completed | LookResult:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,29 +36,11 @@ _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _MOST_PROCESSES = 4096  # far above what a many-core host's thread pools make, far below what starves a host
 
 
-@dataclass(frozen=True)
-class GpuMethod:
-    """One way to ask an engine for all its GPUs.
-
-    Attributes:
-        name: as Docker's users know it; the rest is the device request of the engine's API.
-    """
-
-    name: str
-    driver: str = ""
-    count: int = 0
-    ids: tuple[str, ...] = ()
-    capabilities: tuple[tuple[str, ...], ...] = ()
-
-
 # `--gpus` comes first because it asks the host itself: it finds the driver that runs now, and NVIDIA's hook refuses an
 # image whose NVIDIA_REQUIRE_CUDA the host cannot meet. A CDI specification is a file: it may describe an old driver,
 # and it checks nothing. Engine 29.2 and newer turn `--gpus` into CDI. Engines list neither, so each is tried; an engine
 # that supports only CDI refuses `--gpus` at once.
-GPU_METHODS = (
-    GpuMethod("--gpus all", count=-1, capabilities=(("gpu",),)),
-    GpuMethod("CDI", driver="cdi", ids=("nvidia.com/gpu=all",)),
-)
+GPU_METHODS = ("--gpus all", "CDI")  # as Docker's users know them
 
 
 def resolve_image(reference: str) -> str:
@@ -307,13 +288,13 @@ def _start(client: "DockerClient", request: RunRequest) -> str:
             if method is None or not unsupported_gpu_method(text):
                 gpu = gpu_failure(text) if request.gpu else None
                 raise gpu or start_failure(request.image, text) or engine_failure(text) from error
-            refused[method.name] = text
+            refused[method] = text
         else:
             return str(container.id)
     raise no_gpu(refused)
 
 
-def _create(client: "DockerClient", request: RunRequest, method: GpuMethod | None) -> "Container":
+def _create(client: "DockerClient", request: RunRequest, method: str | None) -> "Container":
     from docker.types import LogConfig
 
     return client.containers.create(
@@ -338,13 +319,12 @@ def _create(client: "DockerClient", request: RunRequest, method: GpuMethod | Non
     )
 
 
-def _device_request(method: GpuMethod) -> "DeviceRequest":
+def _device_request(method: str) -> "DeviceRequest":
     from docker.types import DeviceRequest
 
-    capabilities = [list(group) for group in method.capabilities]
-    return DeviceRequest(
-        driver=method.driver, count=method.count, device_ids=list(method.ids), capabilities=capabilities
-    )
+    if method == "CDI":
+        return DeviceRequest(driver="cdi", device_ids=["nvidia.com/gpu=all"])
+    return DeviceRequest(count=-1, capabilities=[["gpu"]])
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

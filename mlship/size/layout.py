@@ -1,6 +1,6 @@
 """A saved image, read in one pass: what `docker save` streams, or an OCI archive.
 
-https://github.com/opencontainers/image-spec/blob/main/image-layout.md, and config.md there for the configuration.
+https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 """
 
 import posixpath
@@ -11,7 +11,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from mlship.errors import EngineError, UsageError
+from mlship.errors import EngineError
+from mlship.size.configuration import ImageConfig, ImagePlatform, image_config
 from mlship.size.content import File, file_reader
 from mlship.size.layers import Budget, FileReader, LayerTree, read_layer_tar
 from mlship.size.stream import BrokenTarError, ByteStream, Readable, is_compressed, members, tar_in
@@ -23,17 +24,12 @@ _LARGEST_JSON = 16 << 20
 _DEEPEST = 3  # indexes in indexes
 
 
-class _Platform(BaseModel):
-    os: str = "unknown"
-    architecture: str = "unknown"
-
-
 class _Descriptor(BaseModel):
     """A reference to a blob; Docker before 25 names the `file` instead of the digest."""
 
     digest: str
     size: int = 0
-    platform: _Platform | None = None
+    platform: ImagePlatform | None = None
     file: str = ""
 
     @property
@@ -53,61 +49,6 @@ class _Manifest(BaseModel):
 class _LegacyManifest(BaseModel):
     config: str = Field(alias="Config")
     layers: list[str] = Field(alias="Layers")
-
-
-class _Step(BaseModel):
-    created_by: str | None = None
-    comment: str | None = None
-    empty_layer: bool = False
-
-
-class _RootFs(BaseModel):
-    diff_ids: list[str]
-
-
-class _Health(BaseModel):
-    test: list[str] | None = Field(None, alias="Test")
-
-
-class _Running(BaseModel):
-    user: str | None = Field(None, alias="User")
-    env: list[str] | None = Field(None, alias="Env")
-    entrypoint: list[str] | None = Field(None, alias="Entrypoint")
-    cmd: list[str] | None = Field(None, alias="Cmd")
-    working_dir: str | None = Field(None, alias="WorkingDir")
-    labels: dict[str, str] | None = Field(None, alias="Labels")
-    healthcheck: _Health | None = Field(None, alias="Healthcheck")
-
-
-class ImageConfig(_Platform):
-    """An image's configuration: what it runs, and the steps that built it."""
-
-    rootfs: _RootFs
-    config: _Running | None = None
-    history: list[_Step] | None = None
-
-    @property
-    def running(self) -> _Running:
-        return self.config or _Running()
-
-    @property
-    def platform(self) -> str:
-        return f"{self.os}/{self.architecture}"
-
-    @property
-    def env(self) -> dict[str, str]:
-        return dict(entry.partition("=")[::2] for entry in self.running.env or ())
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return self.running.labels or {}
-
-    @property
-    def layer_steps(self) -> list[str | None]:
-        """Each layer's build step; None for all if history and layers do not match."""
-        steps = [step.created_by or step.comment for step in self.history or () if not step.empty_layer]
-        count = len(self.rootfs.diff_ids)
-        return steps if len(steps) == count else [None] * count
 
 
 @dataclass(frozen=True)
@@ -256,23 +197,6 @@ def list_image(documents: Documents, platform: str | None = None) -> ListedImage
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise BrokenTarError("configuration and manifest list different numbers of layers")
     return ListedImage(digest, manifest, config)
-
-
-def image_config(document: bytes) -> ImageConfig:
-    """Read an image's configuration.
-
-    Raises:
-        BrokenTarError: it is none.
-        UsageError: it is that of another artifact.
-    """
-    try:
-        return ImageConfig.model_validate_json(document)
-    except ValidationError as error:
-        if any(one["loc"] == ("rootfs",) for one in error.errors()):  # a model or a chart, which registries keep, too
-            raise UsageError(
-                "this is not a container image: its configuration has no `rootfs`", hint="name an image or a Dockerfile"
-            ) from error
-        raise BrokenTarError(f"its configuration is not valid: {error.errors()[0]['msg']}") from error
 
 
 def _by_engine(documents: Documents) -> _Manifest:

@@ -260,7 +260,7 @@ def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, re
         ({"lock": {"requirements": digest(9)}}, "is not the one that the recorded image was built from"),
         ({"base": {"digest": digest(9)}}, "is not the one that the recorded image was built from"),
         ({"platform": "windows/amd64"}, "unsupported platform `windows/amd64`"),
-        ({"schema": 2}, "written by a newer mlship"),
+        ({"schema": 2}, "unsupported schema 2 (expected 1)"),
     ],
 )
 def test_what_cannot_be_built_again_is_said(

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from mlship.size.account import account
+from mlship.size.configuration import ImageConfig
 from mlship.size.content import BIG, File
 from mlship.size.groups import OWN_STEPS
 from mlship.size.layers import LayerTree
-from mlship.size.layout import ImageConfig, SavedImage, SavedLayer, read_layout
+from mlship.size.layout import SavedImage, SavedLayer, read_layout
 from mlship.size.report import SizeReport
 from tests.helpers.layouts import Image, chunks, record
 

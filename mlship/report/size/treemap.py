@@ -35,8 +35,8 @@ def squarify(values: Sequence[float], frame: Rect) -> list[Rect]:
     while len(placed) < len(areas):
         row = _row(areas[len(placed) :], min(frame.width, frame.height))
         rest = sum(areas[len(placed) + len(row) :])
-        placed.extend(_lay(row, frame, last=not rest))
-        frame = _rest(frame, sum(row), last=not rest)
+        rects, frame = _lay(row, frame, last=not rest)
+        placed.extend(rects)
     return placed
 
 
@@ -55,30 +55,19 @@ def _worst(row: Sequence[float], side: float) -> float:
     return max((max(length / depth, depth / length) for length in lengths if length), default=0)
 
 
-def _lay(row: Sequence[float], frame: Rect, *, last: bool) -> list[Rect]:
-    """Place a row along the shorter side of the frame; the last row fills the rest."""
-    upright, total, laid = frame.width >= frame.height, sum(row), []
-    depth = _depth(frame, total, last=last)
-    before = 0.0
+def _lay(row: Sequence[float], frame: Rect, *, last: bool) -> tuple[list[Rect], Rect]:
+    """Place a row along the shorter side of the frame, and return what is left of it; the last row fills the rest."""
+    if frame.width < frame.height:
+        laid, rest = _lay(row, _turned(frame), last=last)
+        return [_turned(rect) for rect in laid], _turned(rest)
+    total, before, laid = sum(row), 0.0, list[Rect]()
+    depth = frame.width if last else min(frame.width, total / frame.height) if frame.height else 0.0
     for area in row:
-        side = frame.height if upright else frame.width
-        start, length = (before / total * side, area / total * side) if total else (0.0, 0.0)
+        start, length = (before / total * frame.height, area / total * frame.height) if total else (0.0, 0.0)
         before += area
-        laid.append(
-            Rect(frame.x, frame.y + start, depth, length) if upright else Rect(frame.x + start, frame.y, length, depth)
-        )
-    return laid
+        laid.append(Rect(frame.x, frame.y + start, depth, length))
+    return laid, Rect(frame.x + depth, frame.y, frame.width - depth, frame.height)
 
 
-def _rest(frame: Rect, total: float, *, last: bool) -> Rect:
-    depth = _depth(frame, total, last=last)
-    if frame.width >= frame.height:
-        return Rect(frame.x + depth, frame.y, frame.width - depth, frame.height)
-    return Rect(frame.x, frame.y + depth, frame.width, frame.height - depth)
-
-
-def _depth(frame: Rect, total: float, *, last: bool) -> float:
-    long, short = max(frame.width, frame.height), min(frame.width, frame.height)
-    if last:
-        return long
-    return min(long, total / short) if short else 0.0
+def _turned(rect: Rect) -> Rect:
+    return Rect(rect.y, rect.x, rect.height, rect.width)

@@ -54,13 +54,13 @@ def test_json_both_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("", "Invalid JSON"),
+        ("[" * 100_000, "Invalid JSON"),
         ("[1]", "is not build metadata"),
         ('{"containerimage.digest": "sha256:1"}', "is not build metadata"),
         ('{"schema": 1, "tag": "x"}', "is not build metadata"),
         ('{"schema": 1, "tag": "x", "source": {}}', "is not build metadata: platform: Field required"),
-        ('{"schema": 2, "tag": "x", "source": {}}', "written by a newer mlship (schema 2, expected at most 1)"),
+        ('{"schema": 2, "tag": "x", "source": {}}', "unsupported schema 2 (expected 1)"),
     ],
 )
 def test_what_is_something_else_is_said(tmp_path: Path, text: str, words: str) -> None:

@@ -12,13 +12,13 @@ from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.container import image_probe
 from mlship.doctor.probes.run import look, open_question
-from mlship.engine.look import LookResult, Ran, Trial
+from mlship.engine.look import EngineLook, LookResult, Ran, Trial
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass
-class SlowEngine:
+@dataclass(frozen=True)
+class SlowEngine(EngineLook):
     """An engine whose containers start late, or never answer."""
 
     start_seconds: float = 0.0
@@ -31,13 +31,13 @@ class SlowEngine:
     def endpoint(self) -> LookResult:
         return LookResult({})
 
-    def image(self, _reference: str) -> LookResult:
+    def image(self, reference: str) -> LookResult:
         return LookResult({"Architecture": "amd64", "Config": {}})
 
-    def container(self, _name: str) -> LookResult:
+    def container(self, name: str) -> LookResult:
         return LookResult({}, "not there")
 
-    def registry(self, _reference: str) -> LookResult:
+    def registry(self, reference: str) -> LookResult:
         return LookResult({}, "not there")
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = NOTHING) -> Ran:

@@ -131,4 +131,4 @@ def test_an_engine_with_neither_way_gives_both_reasons_and_what_to_do() -> None:
 
 
 def test_the_host_itself_is_asked_before_a_file_of_it() -> None:
-    assert [way.name for way in GPU_METHODS] == ["--gpus all", "CDI"]
+    assert list(GPU_METHODS) == ["--gpus all", "CDI"]

@@ -10,7 +10,7 @@ from mlship.doctor.facts.fact import UNKNOWN
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.container import read_container
 from mlship.engine import connect_to_container
-from mlship.engine.look import DockerLook
+from mlship.engine.look import EngineLook
 
 FOUND = {"Name": "app", "State": {"Status": "exited", "Error": "quux"}, "Config": {"Env": []}, "HostConfig": {}}
 
@@ -44,7 +44,7 @@ def test_each_client_finds_the_container_and_is_named(clients: Path, client: str
 
 def test_a_pods_container_is_in_kubernetes_namespace(clients: Path) -> None:
     put(clients, "nerdctl", has=True, within="--namespace k8s.io")
-    assert connect_to_container("app") == DockerLook(("nerdctl", "--namespace", "k8s.io"))
+    assert connect_to_container("app") == EngineLook(("nerdctl", "--namespace", "k8s.io"))
 
 
 @pytest.mark.parametrize("present", [["docker"], ["podman"], ["podman", "nerdctl"]])
@@ -53,7 +53,7 @@ def test_the_first_client_says_that_no_one_has_it(clients: Path, present: list[s
         put(clients, name, has=False)
     answer = connect_to_container("app").container("app")
     assert (answer.lack, answer.said) == ("not there", "Error: No such container: app")
-    assert connect_to_container("app") == DockerLook((present[0],))
+    assert connect_to_container("app") == EngineLook((present[0],))
 
 
 def test_without_any_client_docker_is_missing(clients: Path) -> None:
