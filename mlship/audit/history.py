@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 
+from mlship.dockerfile.lexer import INSTRUCTIONS
 from mlship.dockerfile.shell import SHELLS
 
-_INSTRUCTIONS = {
-    *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
-    *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
-}
 _NO_COMMAND = "/bin/sh -c #(nop)"
 _ASSIGNMENT = re.compile(r"(?:^|(?<=\s))([A-Za-z_]\w*)=")
 _HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
@@ -46,7 +43,7 @@ def history_steps(history: Iterable[tuple[str, bool]]) -> tuple[HistoryStep, ...
     steps, shell = list[HistoryStep](), "/bin/sh -c"
     for text, is_empty in history:
         first, _, rest = text.removeprefix(_NO_COMMAND).strip().partition(" ")
-        instruction = first if first in _INSTRUCTIONS else "RUN"
+        instruction = first if first in INSTRUCTIONS else "RUN"
         script, variables = "", tuple[tuple[str, str], ...]()
         if instruction == "RUN":
             variables, script = _run(rest if first == "RUN" else text, shell)

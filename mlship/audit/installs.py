@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from mlship.audit.rules import AuditSeen, Filler, audit_table, verb
-from mlship.dockerfile.installers import PIP_OPTIONS_WITH_VALUE, program_and_arguments
-from mlship.dockerfile.shell import Command
+from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
@@ -42,7 +41,7 @@ def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
     rest, files, wanted = list(arguments[arguments.index(action) + 1 :]), False, False
     while rest:
         word = rest.pop(0)
-        if word in PIP_OPTIONS_WITH_VALUE:
+        if word in pip_value_options():
             files = files or word in ("-r", "--requirement")
             rest = rest[1:]
         elif word.startswith(("-r", "--requirement=")) and not word.startswith("--re-"):

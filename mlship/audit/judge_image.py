@@ -15,9 +15,9 @@ from mlship.audit.judge_dockerfile import (
     judge_user,
 )
 from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential, judgement
-from mlship.audit.starts import judge_start, started_command, starts
+from mlship.audit.starts import judge_start, starts
 from mlship.build.installed import local_image, read_image
-from mlship.dockerfile.shell import SHELLS
+from mlship.dockerfile.shell import SHELLS, started_command
 from mlship.dockerfile.stages import Start
 from mlship.doctor.nvidia_require import is_disabled, requirements
 from mlship.image.labels import OCI, OWN

@@ -1,50 +1,13 @@
 """Whether what CMD and ENTRYPOINT start gets SIGTERM, and not a shell before it. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mlship.audit.installs import CONDAS
 from mlship.audit.rules import AuditSeen
-from mlship.dockerfile.shell import SHELLS, replacement, script_of, words_of
+from mlship.dockerfile.shell import SHELLS, replacement, script_of, started_command
 from mlship.dockerfile.stages import Start
-
-# Programs that run their arguments and become them, or pass signals on: their options that take a value, and how many
-# words come before the command. Measured with Debian's packages. A shell behind an init fails, too: it ends at once,
-# and then the init ends with the server, which `tini -g` and dumb-init have stopped.
-_RUNNERS: Mapping[str, tuple[frozenset[str], int]] = {
-    **dict.fromkeys(("catatonit", "docker-init", "nohup"), (frozenset[str](), 0)),
-    **dict.fromkeys(("tini", "tini-static"), (frozenset({"-p", "-e"}), 0)),
-    **dict.fromkeys(("gosu", "su-exec"), (frozenset[str](), 1)),
-    "dumb-init": (frozenset({"-r", "--rewrite"}), 0),
-    "exec": (frozenset({"-a"}), 0),  # of a shell
-    "env": (frozenset({"-u", "-C", "--unset", "--chdir"}), 0),
-    "nice": (frozenset({"-n", "--adjustment"}), 0),
-    "setpriv": (frozenset({"--reuid", "--regid", "--groups", "--inh-caps", "--bounding-set", "--ambient-caps"}), 0),
-    "stdbuf": (frozenset({"-i", "-o", "-e"}), 0),
-    "timeout": (frozenset({"-k", "-s", "--kill-after", "--signal"}), 1),
-}
-# https://www.gnu.org/software/coreutils/manual/html_node/env-invocation.html
-_SPLIT = re.compile(r"(?:-[iv0]*S|--split-string(?:=|$))(.*)", re.DOTALL)
-
-
-def started_command(words: Sequence[str]) -> tuple[str, ...]:
-    """The program and arguments that a command ends up with, such as `python -m a` of `tini -- python -m a`."""
-    rest = tuple(words)
-    while rest and rest[0].rpartition("/")[2] in _RUNNERS:
-        program = rest[0].rpartition("/")[2]
-        values, operands = _RUNNERS[program]
-        rest = rest[1:]
-        while rest and (rest[0].startswith("-") or (program == "env" and "=" in rest[0])):
-            option, rest = rest[0], rest[1:]
-            if option == "--":
-                break
-            if program == "env" and (split := _SPLIT.fullmatch(option)):
-                rest = (*words_of(split[1] or "".join(rest[:1])), *(rest if split[1] else rest[1:]))
-                continue
-            rest = rest[option in values :]
-        rest = rest[operands:]
-    return rest
 
 
 def starts(entrypoint: Start | None, cmd: Start | None) -> Iterator[tuple[str, Start]]:

@@ -11,7 +11,7 @@ from typing import Literal, cast
 from mlship.dockerfile.words import split_words
 
 Escape = Literal["\\", "`"]
-_KNOWN = {
+INSTRUCTIONS = {
     *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
     *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
 }
@@ -145,7 +145,7 @@ def _continued(line: str, escape: Escape) -> tuple[str, bool]:
 def _instruction(text: str, line: int, lines: _Lines, *, nested: bool = False) -> Instruction:
     name, rest = _head(text)
     name = name.upper()
-    if name not in _KNOWN:
+    if name not in INSTRUCTIONS:
         raise DockerfileError(line, f"unknown instruction `{name[:40]}`")
     if name == "ONBUILD":
         if nested:

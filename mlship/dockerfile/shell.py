@@ -6,24 +6,46 @@ https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import cache, cached_property
+from itertools import dropwhile, pairwise
 
 from mlship.dockerfile.words import UNKNOWN, VariableLookup
+from mlship.versioned import TableRow, data_table
 
 _OPERATORS = ";&|()\n"
 RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
-# Programs that run their arguments, with the options of theirs that take a value.
-_WRAPPERS: Mapping[str, tuple[str, ...]] = {
-    "sudo": ("-u", "-g"),
-    "exec": (),
-    "command": (),
-    "time": (),
-    "env": (),
-    "nohup": (),
-    "nice": ("-n",),
-}
 SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _DEEPEST = 8  # shells in shells
+_PYTHONS = {"python", "python3"}
+# https://www.gnu.org/software/coreutils/manual/html_node/env-invocation.html
+_SPLIT = re.compile(r"(?:-[iv0]*S|--split-string(?:=|$))(.*)", re.DOTALL)
+
+
+class _Runner(TableRow):
+    """A row of data/commands.toml, whose header explains the keys."""
+
+    programs: tuple[str, ...]
+    options: frozenset[str] = frozenset()
+    operands: int = 0
+    becomes: bool = True
+
+
+class _Pip(TableRow):
+    options: frozenset[str]
+
+
+class _Table(TableRow):
+    runner: tuple[_Runner, ...]
+    pip: _Pip
+
+    @cached_property
+    def runners(self) -> Mapping[str, _Runner]:
+        return {program: row for row in self.runner for program in row.programs}
+
+
+@cache
+def _table() -> _Table:
+    return data_table(_Table, "commands")
 
 
 @dataclass(frozen=True)
@@ -207,10 +229,8 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
             words.pop(0)
         elif words[0] in RESERVED:
             words.pop(0)
-        elif words[0].rpartition("/")[2] in _WRAPPERS:
-            takes = _WRAPPERS[words.pop(0).rpartition("/")[2]]
-            while words and words[0].startswith("-"):
-                words = words[2:] if words[0] in takes else words[1:]
+        elif (run := run_by(words)) is not None:
+            words = list(run)
         else:
             break
     if not words:
@@ -230,3 +250,49 @@ def script_of(words: Sequence[str]) -> str | None:
         if not word.startswith(("-", "+")) and not re.fullmatch(r"[-+]\w*o", words[at - 1]):
             return None
     return None
+
+
+def run_by(words: Sequence[str], *, becomes: bool = False) -> tuple[str, ...] | None:
+    """The command that a program such as `env` or `tini` runs; None for other programs.
+
+    Args:
+        becomes: only for a program that becomes the command or passes signals on.
+    """
+    program, rest = words[0].rpartition("/")[2], tuple(words[1:])
+    row = _table().runners.get(program)
+    if row is None or (becomes and not row.becomes):
+        return None
+    while rest and rest[0].startswith("-"):
+        option, rest = rest[0], rest[1:]
+        if option == "--":
+            break
+        if program == "env" and (split := _SPLIT.fullmatch(option)):
+            rest = (*words_of(split[1] or "".join(rest[:1])), *(rest if split[1] else rest[1:]))
+        else:
+            rest = rest[option in row.options :]
+    return rest[row.operands :]
+
+
+def started_command(words: Sequence[str]) -> tuple[str, ...]:
+    """The program and arguments that a command ends up with, such as `python -m a` of `tini -- python -m a`."""
+    rest = tuple(words)
+    while rest and (run := run_by(rest, becomes=True)) is not None:
+        is_env = rest[0].rpartition("/")[2] == "env"
+        rest = tuple(dropwhile(lambda word: "=" in word, run)) if is_env else run
+    return rest
+
+
+def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
+    """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
+    program, arguments = command.program, command.words[1:]
+    if program.rstrip("0123456789.") in _PYTHONS and "-m" in arguments[:3]:
+        at = arguments.index("-m") + 1
+        program, arguments = (arguments[at] if at < len(arguments) else ""), arguments[at + 1 :]
+    if program.startswith("pip") and not program.removeprefix("pip").strip("0123456789."):
+        program = "pip"
+    return program, arguments
+
+
+def pip_value_options() -> frozenset[str]:
+    """Options of pip and uv that take a value."""
+    return _table().pip.options

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from posixpath import normpath
 
-from mlship.dockerfile.installers import PIP_OPTIONS_WITH_VALUE, program_and_arguments
-from mlship.dockerfile.shell import Command
+from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
@@ -158,7 +157,7 @@ def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None
             found.options.append((word, ""))
         elif word.startswith("-r") and not word.startswith("--"):
             found.files.append(word[2:])
-        elif word in PIP_OPTIONS_WITH_VALUE:
+        elif word in pip_value_options():
             rest = rest[1:]
         elif not word.startswith("-"):
             found.words.append(word)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.dockerfile.shell import replacement
+from mlship.dockerfile.shell import commands, replacement
 
 _PARTS = (
     *("true", "false", "SERVER", "exec SERVER", "(exec SERVER)", "{ exec SERVER; }", "exec > /dev/null", "(true)"),
@@ -57,3 +57,14 @@ def test_a_shell_that_is_replaced_becomes_the_server(shell: str, tmp_path: Path)
 )
 def test_what_replaces_a_shell(script: str, words: tuple[str, ...] | None) -> None:
     assert replacement(script) == words
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "timeout -k 5 60 pip install x", "env -u B A=b pip install x", "exec -a name pip install x", "sudo -u a pip install x",
+        "nice -n 5 nohup time -p pip install x", "env -S 'A=b pip install' x", "gosu app pip install x",
+    ],
+)  # fmt: skip
+def test_programs_that_run_their_arguments_are_not_the_command(script: str) -> None:
+    assert [command.words for command in commands(script, lambda _name: None)] == [("pip", "install", "x")]
