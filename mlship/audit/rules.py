@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from functools import cache
 from typing import Literal, TypeAlias
 
+from mlship.project.paths import UNDOCUMENTED
 from mlship.versioned import data_table
 
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
@@ -61,7 +62,6 @@ class _Compilers:
 class _CredentialNames:
     words: frozenset[str]
     public: frozenset[str]
-    files: tuple[str, ...]
     templates: tuple[str, ...]
     source: str
 
@@ -149,9 +149,9 @@ def is_credential_name(name: str) -> bool:
 
 
 def may_hold_credentials(file: str) -> bool:
-    """Whether files of this name often hold credentials; templates do not."""
-    table = audit_table().credentials
-    is_named, is_template = (any(fnmatch(file, one) for one in rows) for rows in (table.files, table.templates))
+    """Whether files of this name often hold credentials in formats that are not published; templates do not."""
+    templates = audit_table().credentials.templates
+    is_named, is_template = (any(fnmatch(file, one) for one in rows) for rows in (UNDOCUMENTED, templates))
     return is_named and not is_template
 
 

@@ -8,11 +8,26 @@ from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.project.config import Config
-from mlship.versioned import data_table
+from mlship.versioned import TableRow, data_table
 
 WORKDIR = "/app"  # the repository in the image
-_NAMES = data_table(dict[str, tuple[str, ...]], "left_out")  # its header explains the keys
-LEFT_OUT, PRIVATE = _NAMES["folders"], _NAMES["private"]
+
+
+class _PrivateNames(TableRow):
+    names: tuple[str, ...]
+    undocumented: bool = False
+
+
+class _LeftOut(TableRow):
+    """data/left_out.toml, whose header explains the keys."""
+
+    folders: tuple[str, ...]
+    private: tuple[_PrivateNames, ...]
+
+
+_TABLE = data_table(_LeftOut, "left_out")
+LEFT_OUT, PRIVATE = _TABLE.folders, tuple(name for row in _TABLE.private for name in row.names)
+UNDOCUMENTED = tuple(name for row in _TABLE.private if row.undocumented for name in row.names)
 _JSON_LIMIT = 5_000_000  # bytes; checking larger files would take noticeable time, and the smoke test reads them anyway
 
 

@@ -62,7 +62,8 @@ def test_what_replaces_a_shell(script: str, words: tuple[str, ...] | None) -> No
 @pytest.mark.parametrize(
     "script",
     [
-        "timeout -k 5 60 pip install x", "env -u B A=b pip install x", "exec -a name pip install x", "sudo -u a pip install x",
+        "timeout -k 5 60 pip install x", "env -u B A=b pip install x", "exec -a name pip install x",
+        "sudo -u a pip install x",
         "nice -n 5 nohup time -p pip install x", "env -S 'A=b pip install' x", "gosu app pip install x",
     ],
 )  # fmt: skip
