@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mlship.audit.rules import AuditSeen, Filler, audit_table, verb
+from mlship.audit.rules import AuditSeen, Filler, audit_table, decided, verb
 from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
-_LOCKED_OPTIONS = {"--require-hashes", "--frozen", "--locked", "--deploy", "--frozen-lockfile"}
 CONDAS = {"conda", "mamba", "micromamba"}
 
 
@@ -21,18 +20,13 @@ def locked(command: Command) -> Iterator[AuditSeen]:
         action = verb(arguments)
     if program in ("pip", "pipx") and action in ("install", "sync"):
         yield _pip(arguments, action, shown)
-    elif (program, action) in {("uv", "sync"), ("poetry", "install"), ("pdm", "install"), ("pdm", "sync")}:
-        found = "pass" if _LOCKED_OPTIONS & set(arguments) or (program, action) == ("pdm", "sync") else "unknown"
-        yield (
-            AuditSeen("pass", f"{shown} installs its lock")
-            if found == "pass"
-            else AuditSeen("unknown", f"{shown} uses a lock only if there is one")
-        )
-    elif program == "pipenv" and action in ("install", "sync"):
-        is_locked = action == "sync" or "--deploy" in arguments
-        yield AuditSeen("pass" if is_locked else "unknown", f"{shown} uses a lock only if there is one")
     elif program in CONDAS:
         yield from _conda(arguments, action, shown)
+    for row in audit_table().locker:
+        if program == row.program and action in row.verbs:
+            is_locked = row.always or bool(row.options & set(arguments))
+            text = "installs its lock" if is_locked else "uses a lock only if there is one"
+            yield AuditSeen("pass" if is_locked else "unknown", f"{shown} {text}")
 
 
 def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
@@ -51,11 +45,7 @@ def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
     files = files or action == "sync"
     if wanted and not (files and action == "sync"):
         alone = "--no-deps" in arguments and all(_is_local(word) for word in _packages(arguments, action))
-        return (
-            AuditSeen("pass", f"{shown} installs local code only")
-            if alone
-            else AuditSeen("fail", f"{shown} has no lock")
-        )
+        return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
     return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
 
 
@@ -87,11 +77,7 @@ def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
                 continue
             shown = f"`{program} {verb(arguments)}`"
             kept = _kept_out(row, command, run, at, env)
-            yield (
-                AuditSeen("pass", f"{shown} leaves no cache", run.line)
-                if kept
-                else AuditSeen("fail", f"{shown} leaves its cache in the layer", run.line)
-            )
+            yield decided(kept, f"{shown} leaves no cache", f"{shown} leaves its cache in the layer", run.line)
 
 
 def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str, str]) -> bool:
@@ -123,15 +109,7 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
     for command in run.commands:
         program, arguments = program_and_arguments(command)
         names = {_package(word) for word in arguments}
-        if verb(arguments) in ("install", "add") and program in {
-            "apt-get",
-            "apt",
-            "apk",
-            "dnf",
-            "yum",
-            "microdnf",
-            *CONDAS,
-        }:
+        if verb(arguments) in ("install", "add") and program in table.installers:
             installed |= {name for name in names if _is_compiler(name, table.packages)}
             unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
             hidden = hidden or (program in {"apt", "apt-get"} and not _without_recommended(arguments))

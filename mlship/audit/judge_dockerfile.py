@@ -9,6 +9,7 @@ from mlship.audit.rules import (
     AuditSeen,
     KnownBase,
     audit_table,
+    decided,
     is_credential,
     judgement,
     known_base,
@@ -19,11 +20,13 @@ from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.shell import Command, commands
 from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN
+from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
 from mlship.project.credentials import find_credentials
 
 _DIGEST = 64  # hexadecimal digits
 _SETUID_BITS = 0o6000
+DISABLED = "NVIDIA_DISABLE_REQUIRE turns the requirements off"
 
 
 def audit_dockerfile(text: str, name: str) -> AuditReport:
@@ -63,7 +66,7 @@ def judge_user(user: str, line: int = 0) -> AuditSeen:
     if UNKNOWN in name:
         return AuditSeen("unknown", "USER is known to the build only", line)
     if name.isascii() and name.isdigit():
-        return AuditSeen("pass" if int(name) else "fail", f"runs as {'user ' + name if int(name) else 'root'}", line)
+        return decided(int(name) > 0, f"runs as user {name}", "runs as root", line)
     if name in ("", "root"):
         return AuditSeen("fail", "runs as root", line)
     return AuditSeen("fail", f"the user `{name}` is a name, not a number", line)
@@ -73,21 +76,14 @@ def _by_base(file: ParsedDockerfile, judge: Callable[[KnownBase], AuditSeen], wh
     """Judge by what is published of the base image; otherwise it is unknown."""
     base = file.stages[-1].root
     known = known_base(base.image)
-    return (
-        judge(known)
-        if known
-        else AuditSeen("unknown", f"{shown_image(base.image)}: unknown whether it {what}", base.line)
-    )
+    unknown = AuditSeen("unknown", f"{shown_image(base.image)}: unknown whether it {what}", base.line)
+    return judge(known) if known else unknown
 
 
 def _glibc(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    def judge(base: KnownBase) -> AuditSeen:
-        root = file.stages[-1].root
-        return AuditSeen(
-            "fail" if base.musl else "pass", f"{root.image} has {'musl' if base.musl else 'glibc'}", root.line
-        )
-
-    yield _by_base(file, judge, "has musl")
+    root = file.stages[-1].root
+    good, bad = f"{root.image} has glibc", f"{root.image} has musl"
+    yield _by_base(file, lambda base: decided(not base.musl, good, bad, root.line), "has musl")
 
 
 def _digest(file: ParsedDockerfile) -> Iterator[AuditSeen]:
@@ -161,23 +157,16 @@ def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for stage in file.shipped:
         yield from (seen for run in stage.runs for seen in compilers(run))
-    root = file.stages[-1].root
-
-    def judge(base: KnownBase) -> AuditSeen:
-        return AuditSeen(
-            "fail" if base.compilers else "pass", f"{root.image} has {'' if base.compilers else 'no '}compilers"
-        )
-
-    yield _by_base(file, judge, "has compilers")
+    image = file.stages[-1].root.image
+    good, bad = f"{image} has no compilers", f"{image} has compilers"
+    yield _by_base(file, lambda base: decided(not base.compilers, good, bad), "has compilers")
 
 
 def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
     if last.healthcheck is not None:
-        none = last.healthcheck.text.strip().upper() == "NONE"
-        yield AuditSeen(
-            "fail" if none else "pass", "HEALTHCHECK NONE" if none else "HEALTHCHECK", last.healthcheck.line
-        )
+        is_none = last.healthcheck.text.strip().upper() == "NONE"
+        yield decided(not is_none, "HEALTHCHECK", "HEALTHCHECK NONE", last.healthcheck.line)
     elif last.root.image == "scratch":
         yield AuditSeen("fail", "no HEALTHCHECK")
     else:
@@ -216,7 +205,8 @@ def judge_library_path(path: str) -> Iterator[AuditSeen]:
 
 def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
-    yield from judge_requires(last.env)
+    if is_disabled(last.env):
+        yield AuditSeen("fail", DISABLED)
     known = known_base(last.root.image)
     if any(name.startswith("NVIDIA_REQUIRE_") for name in last.env):
         yield AuditSeen("pass", "NVIDIA_REQUIRE_* is set")
@@ -224,12 +214,6 @@ def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
         yield AuditSeen("pass", f"{shown_image(last.root.image)} sets NVIDIA_REQUIRE_CUDA", last.root.line)
     else:
         yield AuditSeen("unknown", "whether the image has CUDA is not in the Dockerfile")
-
-
-def judge_requires(env: dict[str, str]) -> Iterator[AuditSeen]:
-    """NVIDIA_DISABLE_REQUIRE, which turns every requirement off."""
-    if env.get("NVIDIA_DISABLE_REQUIRE", "").lower() in ("1", "t", "true"):
-        yield AuditSeen("fail", "NVIDIA_DISABLE_REQUIRE turns the requirements off")
 
 
 _RULES: dict[str, Callable[[ParsedDockerfile], Iterator[AuditSeen]]] = {

@@ -8,13 +8,14 @@ from mlship.audit.history import HistoryStep
 from mlship.audit.image import LOADER, AuditedImage, read_audited
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import (
+    DISABLED,
     commands_in,
     credentials_in,
     judge_library_path,
     judge_tag,
     judge_user,
 )
-from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential, judgement
+from mlship.audit.rules import AuditReport, AuditSeen, audit_table, decided, is_credential, judgement
 from mlship.audit.starts import judge_start, starts
 from mlship.build.installed import local_image, read_image
 from mlship.dockerfile.shell import SHELLS, started_command
@@ -167,33 +168,26 @@ def _is_bundled(metadata: str) -> bool:
 
 
 def _cache(found: AuditedImage) -> Iterator[AuditSeen]:
-    if caches := {path: file.cache for path, file in found.every if file.cache}:
-        folders = {"/".join(path.split("/")[:4]) for path in caches}
-        yield AuditSeen("fail", f"{size(sum(caches.values()))} of caches: {_few(folders)}")
-    else:
-        yield AuditSeen("pass", "no layer has a cache of a package manager")
+    caches = {path: file.cache for path, file in found.every if file.cache}
+    folders = {"/".join(path.split("/")[:4]) for path in caches}
+    what = f"{size(sum(caches.values()))} of caches: {_few(folders)}"
+    yield decided(not caches, "no layer has a cache of a package manager", what)
 
 
 def _compilers(found: AuditedImage) -> Iterator[AuditSeen]:
-    if found.of("compiler"):
-        yield AuditSeen("fail", f"has {_few(found.of('compiler'))}")
-    else:
-        yield AuditSeen("pass", "has no compilers in its `bin` folders")
+    compilers = found.of("compiler")
+    yield decided(not compilers, "has no compilers in its `bin` folders", f"has {_few(compilers)}")
 
 
 def _healthcheck(found: AuditedImage) -> Iterator[AuditSeen]:
     health = found.config.running.healthcheck
-    if health and health.test and health.test[0] != "NONE":
-        yield AuditSeen("pass", "has a health check")
-    else:
-        yield AuditSeen("fail", "has no health check")
+    has_check = bool(health and health.test and health.test[0] != "NONE")
+    yield decided(has_check, "has a health check", "has no health check")
 
 
 def _setuid(found: AuditedImage) -> Iterator[AuditSeen]:
-    if found.of("setuid"):
-        yield AuditSeen("fail", f"{len(found.of('setuid'))} programs: {_few(found.of('setuid'))}")
-    else:
-        yield AuditSeen("pass", "has no setuid or setgid programs")
+    programs = found.of("setuid")
+    yield decided(not programs, "has no setuid or setgid programs", f"{len(programs)} programs: {_few(programs)}")
 
 
 def _driver_library(found: AuditedImage) -> Iterator[AuditSeen]:
@@ -213,7 +207,7 @@ def _driver_library(found: AuditedImage) -> Iterator[AuditSeen]:
 def _requires(found: AuditedImage) -> Iterator[AuditSeen]:
     env = found.config.running.variables
     if is_disabled(env):
-        yield AuditSeen("fail", "NVIDIA_DISABLE_REQUIRE turns the requirements off")
+        yield AuditSeen("fail", DISABLED)
     elif needs := requirements(env):
         yield AuditSeen("pass", f"requires {', '.join(needs)[:100]}")
     elif found.of("cuda"):

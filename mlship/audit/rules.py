@@ -53,7 +53,16 @@ class Filler:
 
 
 @dataclass(frozen=True)
+class _Locker:
+    program: str
+    verbs: tuple[str, ...]
+    options: frozenset[str] = frozenset()
+    always: bool = False
+
+
+@dataclass(frozen=True)
 class _Compilers:
+    installers: frozenset[str]
     packages: frozenset[str]
     programs: frozenset[str]
 
@@ -73,6 +82,7 @@ class AuditTable:
     rule: tuple[AuditRule, ...]
     base: tuple[KnownBase, ...]
     filler: tuple[Filler, ...]
+    locker: tuple[_Locker, ...]
     compilers: _Compilers
     credentials: _CredentialNames
 
@@ -84,6 +94,11 @@ class AuditSeen:
     verdict: AuditVerdict
     text: str
     line: int = 0
+
+
+def decided(passes: bool, good: str, bad: str, line: int = 0) -> AuditSeen:
+    """What a rule saw that passes, or that fails."""
+    return AuditSeen("pass", good, line) if passes else AuditSeen("fail", bad, line)
 
 
 @dataclass(frozen=True)
