@@ -16,6 +16,7 @@ from mlship.driver.device_code import DeviceCode, read_device_code
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.measured import recorded
 from mlship.lock.pins import Pin
+from mlship.size.content import recorded_paths
 from mlship.size.stream import CHUNK, Readable, TarEntry
 
 _HEAD = 512
@@ -86,24 +87,17 @@ def lock_of(files: InstalledFiles) -> ForeignLock:
     pins = {pin.name: pin for pin in (*_library_pins(files), *_distributions(files))}
     conda = (match for path in _of(files, "conda") if (match := _CONDA.fullmatch(path)))
     foreign = sorted({f"{match['name']} {match['version']}" for match in conda})
-    owned = {path for record, file in _of(files, "record").items() for path in _owned(record, file.text)}
+    owned = {path for record, file in _of(files, "record").items() for path in recorded_paths(record, file.text)}
     code = {path: file.code for path, file in _of(files, "library").items()}
     stray = [path for path, found in code.items() if found is None or (found and path not in owned)]
     return ForeignLock(tuple(pins[name] for name in sorted(pins)), foreign=tuple(foreign), stray=tuple(stray))
-
-
-def _owned(path: str, record: str) -> Iterator[str]:
-    """The files of a distribution, by its RECORD."""
-    site = posixpath.dirname(posixpath.dirname(path))
-    for line in record.splitlines():
-        yield posixpath.normpath(posixpath.join(site, line.partition(",")[0]))
 
 
 def _distributions(files: InstalledFiles) -> Iterator[Pin]:
     libraries = _of(files, "library")
     for path, record in _of(files, "record").items():
         if match := _INFO.fullmatch(path):
-            owned = (libraries.get(one) for one in _owned(path, record.text))
+            owned = (libraries.get(one) for one in recorded_paths(path, record.text))
             code = [file.code for file in owned if file and file.code]
             yield Pin(canonicalize_name(match["name"]), match["version"], (), code=recorded(code))
 

@@ -94,8 +94,7 @@ def prepare(
     weights = check_weights(repo, config.model)
     fleet = find_fleet(config)
     try:
-        lock = check_lock(repo, config, _chosen_cuda(repo, config, fleet))
-        matched = _matched(config, lock, fleet)
+        lock, matched = _checked_lock(repo, config, fleet)
     except LockError as error:
         raise _with_remedy(error, None if config is written else target, fleet) from error
     smoke = SmokeSpec.from_config(config, matched.plan.architectures if matched else ()).to_json()
@@ -116,20 +115,13 @@ def _with_remedy(error: LockError, other: str | None, fleet: "Fleet | None") -> 
     return error.for_options(f"{f' --platform {other}' if other else ''}{fleet.options if fleet else ''}")
 
 
-def _chosen_cuda(repo: Path, config: Config, fleet: "Fleet | None") -> str | None:
+def _checked_lock(repo: Path, config: Config, fleet: "Fleet | None") -> tuple[Lock, "Matched | None"]:
     if fleet is None:
-        return None
-    from mlship.image.gpu import chosen_cuda
+        return check_lock(repo, config, None), None
+    from mlship.image.gpu import chosen_cuda, match_hosts
 
-    return chosen_cuda(repo, config, fleet)
-
-
-def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | None":
-    if fleet is None:
-        return None
-    from mlship.image.gpu import match_hosts
-
-    return match_hosts(config, lock, fleet)
+    lock = check_lock(repo, config, chosen_cuda(repo, config, fleet))
+    return lock, match_hosts(config, lock, fleet)
 
 
 def _as_trained(repo: Path, config: Config, weights: tuple[WeightFile, ...], lock: Lock) -> tuple[str, ...]:

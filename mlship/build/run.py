@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from packaging.utils import canonicalize_name
 
-from mlship.build.largest import largest_added
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildEvent, BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
@@ -127,7 +126,7 @@ def _build_and_prove(
     manifest = _build(prepared, engine, wanted, options, reporter)
     built = time.monotonic()
     image, history = _built(engine, own)
-    from mlship.build.report import BuildReport
+    from mlship.build.report import BuildReport, largest_added
 
     report = _prove(prepared, engine, own, options, reporter)
     tested = time.monotonic()
@@ -372,7 +371,7 @@ def _attest(
 
 
 def _attach_promise(prepared: Prepared, pushed: list[tuple[str, str]], reporter: Reporter) -> None:
-    from mlship.build.promise import attach_promise, promise_yaml
+    from mlship.build.story import attach_promise, promise_yaml
 
     try:
         text = promise_yaml(prepared)

@@ -1,4 +1,4 @@
-"""Attaches to a pushed image its bill of materials, its provenance and the record of the training."""
+"""Attaches to a pushed image its bill of materials, its provenance, the record of the training, and where it runs."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -95,3 +95,35 @@ def installed_in(engine: Engine, image: str) -> Inventory:
 def _weights(prepared: Prepared) -> Iterator[Resource]:
     for path in (path for weights in prepared.plan.weights for path in weights.files):
         yield resource(path, sha256_file(prepared.repo / path))
+
+
+def promise_yaml(prepared: Prepared) -> str | None:
+    """NFD's image compatibility of what is locked; None for a CPU image.
+
+    Raises:
+        MatchError: where it runs is unknown.
+    """
+    if prepared.fleet is None:
+        return None
+    from mlship.cuda.fit.cluster import cluster_yaml
+    from mlship.cuda.fit.match import match_lock
+    from mlship.cuda.fit.promise import promise_of
+
+    match = match_lock(prepared.config, prepared.lock.pins, prepared.fleet)
+    return cluster_yaml(promise_of(match.needs, prepared.config.platform, match.require), "nfd")
+
+
+def attach_promise(text: str, pushed: Iterable[tuple[str, str]]) -> None:
+    """Attach it to every pushed image, given by its name and digest.
+
+    Raises:
+        TransientError: a registry does not answer.
+        UsageError: a registry refuses.
+    """
+    from mlship.cuda.fit.cluster import ARTIFACT_TYPE, SPEC_TYPE
+
+    for image, digest in pushed:
+        with opened(Reference.parse(image)) as registry:
+            found = registry.manifest(digest)
+            if found is not None:
+                attach(registry, found, content(SPEC_TYPE, text.encode()), {}, ARTIFACT_TYPE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlship.scan.files import is_candidate, scan_file
 from mlship.scan.report import ScannedFile, ScanReport, sorted_files
 from mlship.size.layout import image_errors
-from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, Rewound, members, tar_in
+from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, members, rewound, tar_in
 
 _HEAD = 1 << 16
 _SHORT = 12  # characters of a digest
@@ -67,7 +67,7 @@ def _files(layer: Readable, folder: Path) -> Iterator[ScannedFile | None]:
             continue
         name = path.rpartition("/")[2]
         copy = folder / (name if _PLAIN_NAME.fullmatch(name) else "file")  # some formats need their name
-        whole = _copy(Rewound(head, content), member.size, copy)
+        whole = _copy(rewound(head, content), member.size, copy)
         found = scan_file(copy, path)
         copy.unlink()
         if not whole and (found is None or found.kind not in ("safetensors", "gguf", "onnx")):

@@ -1,18 +1,9 @@
 """Compare two images: layers to pull and parts that changed. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
-from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport, known_sum
-
-
-@dataclass(frozen=True)
-class _Named:
-    """All parts with one name: a distribution can be installed twice."""
-
-    group: SizeGroup
-    bytes: int
-    version: str | None
+from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeReport, known_sum
 
 
 def compare(report: SizeReport, other: SizeReport) -> Comparison:
@@ -38,19 +29,20 @@ def _has(other: SizeReport, layer: LayerSize) -> bool:
     )
 
 
-def _by_name(report: SizeReport) -> dict[str, _Named]:
+def _by_name(report: SizeReport) -> dict[str, Part]:
     found: dict[str, list[Part]] = {}
     for part in report.parts:
         found.setdefault(part.name, []).append(part)
     return {name: _together(parts) for name, parts in found.items()}
 
 
-def _together(parts: list[Part]) -> _Named:
+def _together(parts: list[Part]) -> Part:
+    """All parts with one name: a distribution can be installed twice."""
     versions = sorted({part.version for part in parts if part.version is not None})
-    return _Named(parts[0].group, sum(part.bytes for part in parts), ", ".join(versions) or None)
+    return replace(parts[0], bytes=sum(part.bytes for part in parts), version=", ".join(versions) or None)
 
 
-def _changes(before: dict[str, _Named], after: dict[str, _Named]) -> Iterator[PartChange]:
+def _changes(before: dict[str, Part], after: dict[str, Part]) -> Iterator[PartChange]:
     for name in {*before, *after}:
         old, new = before.get(name), after.get(name)
         here = new or old

@@ -69,19 +69,18 @@ def _digest(data: bytes, stream: Readable) -> str:
 
 
 def _record(path: str, stream: Readable, budget: Budget) -> tuple[str, ...]:
-    """Return the paths listed in a RECORD, relative to the image's root.
+    text = stream.read().decode("utf-8", "replace")
+    budget.spend(text.count("\n"))
+    return tuple(recorded_paths(path, text))
+
+
+def recorded_paths(record: str, text: str) -> Iterator[str]:
+    """The paths that a RECORD lists, from the root, up to the first malformed line.
 
     https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-record-file
     """
-    site = posixpath.dirname(posixpath.dirname(path))
-    lines = stream.read().decode("utf-8", "replace").splitlines()
-    budget.spend(len(lines))
-    return tuple(_named(site, lines))
-
-
-def _named(site: str, lines: list[str]) -> Iterator[str]:
-    """Stop at the first malformed line; the owner of other files follows from their folder."""
+    site = posixpath.dirname(posixpath.dirname(record))
     with suppress(csv.Error):
-        for row in csv.reader(lines):
+        for row in csv.reader(text.splitlines()):
             if row and row[0] and len(row[0]) + len(site) < LONGEST_PATH:
                 yield layer_path(posixpath.join("/", site, row[0]))

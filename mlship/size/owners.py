@@ -44,7 +44,7 @@ class Owners:
     def of(self, path: str) -> Distribution | None:
         """Return the owner. A site-packages file in no RECORD belongs to a distribution named after its folder."""
         source = source_of(path)
-        named = self._named.get(path) or (self._named.get(source) if source else None)
+        named = self._named.get(path) or (self._named.get(source[0]) if source else None)
         return named or self._by_folder(path)
 
     def _add(self, owner: Distribution, paths: Iterable[str]) -> None:
@@ -74,16 +74,10 @@ def site_of(path: str) -> str | None:
     return found[0] if found else None
 
 
-def source_of(path: str) -> str | None:
-    """Return the source of bytecode in `__pycache__`; None for any other file."""
+def source_of(path: str) -> tuple[str, str] | None:
+    """The source of bytecode in `__pycache__`, and its interpreter, such as cpython-311; None for any other file."""
     found = _PYC.fullmatch(path)
-    return f"{found['folder'] or ''}{found['stem']}.py" if found else None
-
-
-def compiled_by(path: str) -> str | None:
-    """Return the interpreter tag of bytecode in `__pycache__`, such as cpython-311."""
-    found = _PYC.fullmatch(path)
-    return found["tag"] if found else None
+    return (f"{found['folder'] or ''}{found['stem']}.py", found["tag"]) if found else None
 
 
 def _distribution(record: str) -> Distribution | None:

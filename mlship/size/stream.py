@@ -5,6 +5,8 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
 from typing import IO, Protocol, TypeAlias, cast
 
 CHUNK = 1 << 20
@@ -82,19 +84,9 @@ class _NonZeroEnd:
         return data
 
 
-class Rewound:
+def rewound(head: bytes, stream: Readable) -> ByteStream:
     """A stream that returns its first bytes, already read, once more."""
-
-    def __init__(self, head: bytes, stream: Readable) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._head:
-            return self._stream.read(size)
-        count = len(self._head) if size < 0 else size
-        data, self._head = self._head[:count], self._head[count:]
-        return data + self._stream.read() if size < 0 else data
+    return ByteStream(chain((head,), iter(partial(stream.read, CHUNK), b"")))
 
 
 class _Guarded:
@@ -166,7 +158,7 @@ def tar_in(stream: Readable) -> tuple[Readable | None, bytes]:
     while len(head) < _HEAD and (more := stream.read(_HEAD - len(head))):
         head += more
     is_layer = is_compressed(head) or is_tar(head)
-    return unpacked(Rewound(head, stream), head) if is_layer else None, head
+    return unpacked(rewound(head, stream), head) if is_layer else None, head
 
 
 def is_compressed(head: bytes) -> bool:

@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import TypeAlias
 
 from mlship.size.content import BIG, File
-from mlship.size.owners import Distribution, compiled_by, site_of, source_of
+from mlship.size.owners import Distribution, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
 from mlship.units import count_of
 from mlship.versioned import data_table
@@ -210,10 +210,11 @@ def _by_path(row: _PathRow, every: set[str], left: PlacedFiles) -> FoundWaste:
 
 def _is_never_read(path: str, every: set[str]) -> bool:
     """Python reads __pycache__ only beside its source and for its own version (https://peps.python.org/pep-3147/)."""
-    source, python = source_of(path), _PYTHON.search(path)
-    if source is None:
+    found, python = source_of(path), _PYTHON.search(path)
+    if found is None:
         return False
-    return source not in every or (python is not None and compiled_by(path) != f"cpython-{python[1]}{python[2]}")
+    source, compiled_by = found
+    return source not in every or (python is not None and compiled_by != f"cpython-{python[1]}{python[2]}")
 
 
 def _bytes(files: Iterable[Placed]) -> int:

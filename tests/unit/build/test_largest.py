@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.build.largest import LargestLayer, largest_added
+from mlship.build.report import LargestLayer, largest_added
 from mlship.image.plan import BuildPlan
 from mlship.versioned import adapter
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mlship.build.prepare import Prepared, prepare
-from mlship.build.promise import attach_promise, promise_yaml
+from mlship.build.story import attach_promise, promise_yaml
 from mlship.cuda.hosts.profile import named_fleet
 from mlship.cuda.tables.lookup import tables
 from mlship.errors import MatchError

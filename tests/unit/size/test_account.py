@@ -162,7 +162,7 @@ def test_a_namespace_has_no_owner() -> None:
     ],
 )
 def test_the_source_of_bytecode(path: str, source: str | None) -> None:
-    assert source_of(path) == source
+    assert (source_of(path) or (None,))[0] == source
 
 
 PATHS = st.sampled_from(
