@@ -18,9 +18,9 @@ from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
 from mlship.errors import BuildError, UsageError
 from mlship.files import read_regular
 from mlship.lock.failures import explain
-from mlship.lock.hashes import GLIBC
 from mlship.lock.indexes import PipSettings, local_path
 from mlship.lock.inputs import InputFile
+from mlship.lock.installable import GLIBC
 from mlship.lock.localfiles import local_files
 from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets

@@ -12,22 +12,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
-from urllib.parse import unquote
 
-from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 
 from mlship.errors import UsageError
 from mlship.files import read_regular
 from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document
+from mlship.lock.installable import marker_may_hold
+from mlship.lock.pages import release_in
 from mlship.lock.pins import Pin, joined_lines
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _PYTHONS = tuple(f"3.{minor}" for minor in range(8, 15))
 _REQUIRES_PYTHON = re.compile(r'^(?:requires-python|python-versions) = "([^"]*)"', re.MULTILINE)
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
 _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]+(\S+)", re.MULTILINE)
 _PLACE = re.compile(r"^\.{1,2}(?:\[|$)|^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
@@ -179,22 +178,22 @@ def _option(item: Mapping[str, object]) -> str:
 def _pipfile(document: object) -> Iterator[_Entry]:
     default = document.get("default") if isinstance(document, dict) else None
     for name, row in default.items() if isinstance(default, dict) else ():
-        version, marker = (row.get("version"), row.get("markers")) if isinstance(row, dict) else (None, None)
+        version, markers = (row.get("version"), row.get("markers")) if isinstance(row, dict) else (None, None)
         exact = version.removeprefix("==") if isinstance(version, str) and version.startswith("==") else None
-        yield _Entry(str(name), exact, (marker,) if isinstance(marker, str) else ())
+        yield _Entry(str(name), exact, _texts(markers))
 
 
 def _packaged(row: Mapping[str, object]) -> _Entry:
     """A package of uv.lock (`resolution-markers`: any of them), poetry.lock (`markers`) or others (`marker`)."""
-    found = row.get("resolution-markers", row.get("markers", row.get("marker")))
-    markers = tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
-    if isinstance(found, str):
-        markers = (found,)
-    elif isinstance(found, dict):  # poetry: a marker for each group
-        markers = tuple(each for each in found.values() if isinstance(each, str))
-    version = row.get("version")
-    hashes = tuple(_SHA256.findall(str(row)))
-    return _Entry(str(row.get("name", "")), version if isinstance(version, str) else None, markers, hashes=hashes)
+    markers = _texts(row.get("resolution-markers", row.get("markers", row.get("marker"))))
+    version = next(iter(_texts(row.get("version"))), None)
+    return _Entry(str(row.get("name", "")), version, markers, hashes=tuple(_SHA256.findall(str(row))))
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    """One text, or those of a list, or of a table (poetry has a marker for each group)."""
+    listed = found.values() if isinstance(found, dict) else found if isinstance(found, list) else (found,)
+    return tuple(each for each in listed if isinstance(each, str))
 
 
 def _conda(text: str, form: re.Pattern[str]) -> Iterator[_Entry]:
@@ -232,12 +231,8 @@ def _requirement(line: str) -> _Entry | None:
 
 
 def _wheel(address: str) -> _Entry | None:
-    """A wheel's file name has its name and version."""
-    try:
-        name, version, *_ = parse_wheel_filename(unquote(address.partition("#")[0]).rpartition("/")[2])
-    except InvalidWheelFilename:
-        return None
-    return _Entry(name, str(version))
+    found = release_in(address) if address.partition("#")[0].endswith(".whl") else None
+    return _Entry(found[0], str(found[1])) if found else None
 
 
 def _installed(folder: Path) -> Iterator[_Entry]:
@@ -250,23 +245,8 @@ def _installed(folder: Path) -> Iterator[_Entry]:
 
 
 def _applies(markers: tuple[str, ...], platform: str, pythons: tuple[str, ...]) -> bool:
-    """Whether one of the markers may be true there; a marker that cannot be read may be."""
-    return not markers or any(_true(marker, platform, python) for marker in markers for python in pythons)
-
-
-def _true(marker: str, platform: str, python: str) -> bool:
-    environment = {
-        "os_name": "posix",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "platform_machine": _MACHINES[platform],
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-    }
-    try:
-        return Marker(marker).evaluate(environment)
-    except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
-        return True
+    """Whether one of the markers may hold there."""
+    return not markers or any(marker_may_hold(marker, platform, python) for marker in markers for python in pythons)
 
 
 def _pythons(text: str) -> tuple[str, ...]:

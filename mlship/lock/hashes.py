@@ -1,23 +1,22 @@
 """Adds hashes to what pip-compile resolved, from what the indexes report. Pure, apart from hashing local files."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from mlship.lock.index import IndexFile
 from mlship.lock.indexes import local_path
 from mlship.lock.inputs import InputFile
+from mlship.lock.installable import supported_tags
+from mlship.lock.pages import IndexFile
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
 
-GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
-_ARCHITECTURES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _PIN = re.compile(
     r"(?P<pin>(?P<name>[A-Za-z0-9][\w.-]*)(\[[^\]]*\])?==(?P<version>[^\s;]+)( ;[^#]*?)?)(\s+# (?P<why>.*))?"
 )
@@ -123,19 +122,6 @@ def own_wheels(
         found = (file for file in files.get(project, ()) if (path := local_path(file.url)) and path.name == name)
         only[project] = (*only.get(project, ()), *found)
     return only
-
-
-def supported_tags(config: Config) -> Iterator[Tag]:
-    """The wheel tags that the image's Python, processor and C library support, the most specific first."""
-    major, minor = GLIBC[config.base.distro]
-    machine = _ARCHITECTURES[config.platform]
-    older = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-    platforms = [f"manylinux_{major}_{version}_{machine}" for version in range(minor, 4, -1)]
-    platforms += [f"{name}_{machine}" for name in older.values()]
-    platforms.append(f"linux_{machine}")
-    python = tuple(int(part) for part in config.python.split("."))
-    yield from cpython_tags(python, platforms=platforms)
-    yield from compatible_tags(python, f"cp{''.join(map(str, python))}", platforms)
 
 
 def _hashes(found: list[IndexFile], before: tuple[str, ...], hash_local: Callable[[Path], str]) -> tuple[str, ...]:

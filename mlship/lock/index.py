@@ -1,38 +1,26 @@
 """What package indexes say about the files of a project: hashes, sizes, and the Python they need.
 
-Indexes answer in JSON (PEP 691, with sizes: PEP 700) or HTML (PEP 503). pip's settings on this machine apply: its
-indexes and find-links, proxies, certificates, netrc and timeouts. Nothing is downloaded but these pages.
+pip's settings on this machine apply: its indexes and find-links, proxies, certificates, netrc and timeouts. Nothing is
+downloaded but the indexes' pages.
 """
 
 import io
-import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
-from html import unescape
-from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    canonicalize_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion, Version
-from pydantic import Field
+from packaging.utils import canonicalize_name
 
 from mlship.errors import TransientError
 from mlship.lock.indexes import PipSettings, local_path
 from mlship.lock.localfiles import LocalFile, local_files
+from mlship.lock.pages import IndexFile, read_html, read_json
 from mlship.redact import redact
-from mlship.versioned import adapter
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -42,44 +30,6 @@ _MOST_BYTES = 64_000_000  # the largest page of PyPI has about 20 MB
 _AT_ONCE = 8
 _SECONDS = 15.0  # for an answer, and for a page
 _BLOCK = 1 << 16  # bytes of one read of a remote file
-
-
-@dataclass(frozen=True)
-class IndexFile:
-    """One file of a project, as an index describes it.
-
-    Attributes:
-        url: without its fragment; a local file has a file: address.
-        sha256: hexadecimal; None if the index does not report it. Likewise size, in bytes.
-        requires_python: such as `>=3.11`; empty without a limit.
-    """
-
-    filename: str
-    url: str
-    sha256: str | None
-    size: int | None = None
-    requires_python: str = ""
-
-    def is_of(self, version: Version) -> bool:
-        """Whether the file is a wheel or source archive of this version."""
-        name = self.filename
-        wheel = name.endswith(".whl")
-        # Pages have thousands of files with few versions: reading each name whole takes seconds.
-        text = name.split("-", 2)[1:2] if wheel else [name.removesuffix(".tar.gz").removesuffix(".zip").split("-")[-1]]
-        if not any(_is_version(one, version) for one in text):
-            return False
-        try:
-            return (parse_wheel_filename if wheel else parse_sdist_filename)(name)[1] == version
-        except (InvalidWheelFilename, InvalidSdistFilename):
-            return False
-
-
-@lru_cache(maxsize=10_000)
-def _is_version(text: str, version: Version) -> bool:
-    try:
-        return Version(text) == version
-    except InvalidVersion:
-        return False
 
 
 class SilentIndexError(Exception):
@@ -109,17 +59,6 @@ def _reason(error: Exception, address: str) -> str:
         exceptions.ConnectionError: "no connection",
     }
     return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "")
-
-
-@dataclass(frozen=True)
-class _JsonFile:
-    """https://packaging.python.org/en/latest/specifications/simple-repository-api/#project-detail."""
-
-    filename: str
-    url: str
-    hashes: dict[str, str] = field(default_factory=dict)
-    size: int | None = None
-    requires_python: Annotated[str | None, Field(alias="requires-python")] = None
 
 
 def project_files(settings: PipSettings, names: Iterable[str]) -> dict[str, tuple[IndexFile, ...]]:
@@ -252,53 +191,6 @@ class PageReader:
             data = self.body(answer) if answer.status_code == 200 else None
         read = read_json if "json" in answer.headers.get("Content-Type", "") else read_html
         return tuple(read((data or b"").decode("utf-8", "replace"), answer.url))
-
-
-def read_json(text: str, address: str) -> Iterator[IndexFile]:
-    """The files of a page of JSON; malformed entries are left out."""
-    try:
-        page = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    rows = page.get("files") if isinstance(page, dict) else None
-    for row in rows if isinstance(rows, list) else []:
-        try:
-            file = adapter(_JsonFile).validate_python(row)
-            url = _joined(address, file.url)
-        except ValueError:  # pydantic's errors are ValueErrors
-            continue
-        yield IndexFile(file.filename, url, file.hashes.get("sha256"), file.size, file.requires_python or "")
-
-
-def read_html(text: str, address: str) -> Iterator[IndexFile]:
-    """The files of a page of HTML, whose links may have a hash in the fragment."""
-    page = _Links()
-    page.feed(text)
-    for link, requires in page.found:
-        try:
-            url, fragment = _joined(address, link), urldefrag(link).fragment
-            filename = unquote(urlsplit(url).path).rpartition("/")[2]
-        except ValueError:
-            continue
-        algorithm, _, digest = fragment.partition("=")
-        yield IndexFile(filename, url, digest if algorithm == "sha256" else None, None, requires)
-
-
-def _joined(page: str, link: str) -> str:
-    """The address of a link without its fragment; most are whole addresses, and parsing thousands takes seconds."""
-    link = link.partition("#")[0]
-    return link if link.startswith("https://") else urljoin(page, link)
-
-
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "a" and values.get("href"):
-            self.found.append((values["href"], unescape(values.get("data-requires-python", ""))))
 
 
 @contextmanager

@@ -5,13 +5,14 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlship.errors import UsageError
 from mlship.files import read_regular, sha256_file, sha256_text
 from mlship.lock.packages import folder_hash, package_folder, wheel_of
+from mlship.lock.pages import release_in
 from mlship.project.base import base_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
@@ -30,6 +31,7 @@ _WHEEL = re.compile(
 # `pip freeze` in an environment of conda, or of what was installed from a folder of wheels
 _ELSEWHERE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*@\s*file:(?P<path>/\S+)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
+_OPTIONS = re.compile(r"\s--hash|\s*;?\s*\\?$")  # of one requirement; also a semicolon without a marker
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class InputFile:
         for number, line in enumerate(self.text.splitlines(), 1):
             if stripped := _COMMENT.sub("", line).strip():
                 yield number, stripped
+
+    def requirements(self) -> Iterator[tuple[int, Requirement]]:
+        """Line numbers and requirements, without pip's options; pip-compile reports lines that are neither."""
+        for number, line in self.lines():
+            try:
+                requirement = Requirement(_OPTIONS.split(line, maxsplit=1)[0])
+            except (InvalidRequirement, RecursionError):
+                continue
+            yield number, requirement
 
     def resolved(self, wheels: Mapping[str, Path]) -> str:
         """The text for the resolver: a wheel of the repository by its address, since an index may have its name too.
@@ -178,8 +189,9 @@ def _as_wheel(line: str) -> str:
     """How to require a package that has no hash."""
     if elsewhere := _ELSEWHERE.match(line):
         name = elsewhere["name"]
+        release = release_in(elsewhere["path"])
         return (
-            f"replace the line by `{name}=={_version(elsewhere['path']) or 'VERSION'}`; `pip list --format=freeze` "
+            f"replace the line by `{name}=={release[1] if release else 'VERSION'}`; `pip list --format=freeze` "
             "in the environment that it comes from prints all packages with versions instead of such paths"
         )
     source = re.sub(r"^(-e|--editable)[\s=]+", "", line)
@@ -188,14 +200,6 @@ def _as_wheel(line: str) -> str:
         f"{own}build a wheel and commit it: `pip wheel --no-deps --wheel-dir wheels {shlex.quote(source)}`; "
         "then replace the line by the path of the wheel, such as `./wheels/NAME-1.0-py3-none-any.whl`"
     )
-
-
-def _version(path: str) -> str | None:
-    """The version in the file name of a wheel."""
-    try:
-        return str(parse_wheel_filename(unquote(path.partition("#")[0]).rpartition("/")[2])[1])
-    except InvalidWheelFilename:
-        return None
 
 
 def _beside(path: str, included: str, where: str) -> str:

@@ -3,21 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urljoin
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    NormalizedName,
-    canonicalize_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from mlship.lock.indexes import PipSettings, local_path
+from mlship.lock.pages import read_html, release_in
 
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
 
@@ -65,30 +57,11 @@ def _linked(page: Path) -> Iterator[Path]:
         text = page.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return  # like pip: the index lacks this project, or the folder is missing
-    links = _Links()
-    links.feed(text)
-    for link in links.found:
-        path = local_path(urljoin(page.absolute().as_uri(), link))
-        if path:
-            yield path
-
-
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value for key, value in attrs if tag == "a" and key == "href" and value]
+    yield from (path for file in read_html(text, page.absolute().as_uri()) if (path := local_path(file.url)))
 
 
 def _local_file(path: Path) -> LocalFile | None:
     if not path.name.endswith(_ARCHIVES) or not re.fullmatch(r"[\w.+!-]+", path.name) or not path.is_file():
         return None
-    try:
-        name, version, *_ = (
-            parse_wheel_filename(path.name) if path.suffix == ".whl" else parse_sdist_filename(path.name)
-        )
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        return None
-    return LocalFile(path, name, version)
+    found = release_in(path.name)
+    return LocalFile(path, *found) if found else None

@@ -31,11 +31,12 @@ from mlship.lock.gpu import (
     without_cuda,
 )
 from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
-from mlship.lock.index import IndexFile, check_pages, project_files
+from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
-from mlship.lock.left_behind import left_behind
 from mlship.lock.measured import CodeCache, known_code, locked_wheels, with_code
+from mlship.lock.old_pins import left_behind
+from mlship.lock.pages import IndexFile
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.served_imports import unprovided_imports

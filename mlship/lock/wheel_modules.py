@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from packaging.utils import canonicalize_name
 
 from mlship.lock.hashes import HashedPin
-from mlship.lock.index import IndexFile, remote_file
+from mlship.lock.index import remote_file
 from mlship.lock.indexes import PipSettings, local_path
 from mlship.lock.inputs import InputFile
+from mlship.lock.pages import IndexFile
 
 _MARKED = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)[^#\n]*# import (?P<modules>[\w., ]+)$", re.MULTILINE)
 _AT_ONCE = 8

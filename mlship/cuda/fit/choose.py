@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from packaging.markers import UndefinedEnvironmentName
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -18,8 +17,8 @@ from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, Driver
 from mlship.frameworks import framework_table
 from mlship.lock.inputs import InputFile
-
-_LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+from mlship.lock.installable import marker_may_hold
+from mlship.project.config import Config
 
 
 @dataclass(frozen=True)
@@ -119,38 +118,17 @@ class Choice:
         return f"{self.cuda}: {', '.join(parts)}" if self.picks else "nothing to choose"
 
 
-def read_requests(files: Iterable[InputFile], python: str) -> tuple[PackageRequest, ...]:
-    """Every package that requirements and constraints files name for Linux and this Python, by name.
-
-    Lines that are not requirements are skipped; pip-compile reports them.
-    """
+def read_requests(files: Iterable[InputFile], config: Config) -> tuple[PackageRequest, ...]:
+    """Every package that requirements and constraints files name for the image's platform and Python, by name."""
     found: dict[str, PackageRequest] = {}
-    for requirement in _requirements(files, python):
+    for requirement in (one for file in files for _, one in file.requirements()):
+        if requirement.marker and not marker_may_hold(requirement.marker, config.platform, config.python):
+            continue
         name = canonicalize_name(requirement.name)
         before = found.get(name, PackageRequest(name, SpecifierSet()))
         extras = tuple(sorted({*before.extras, *requirement.extras}))
         found[name] = PackageRequest(name, before.specifier & requirement.specifier, extras)
     return tuple(found[name] for name in sorted(found))
-
-
-def _requirements(files: Iterable[InputFile], python: str) -> Iterator[Requirement]:
-    for file in files:
-        for _, line in file.lines():
-            try:
-                requirement = Requirement(line.split(" --hash", 1)[0])
-            except (InvalidRequirement, RecursionError):
-                continue
-            if _applies(requirement, python):
-                yield requirement
-
-
-def _applies(requirement: Requirement, python: str) -> bool:
-    if requirement.marker is None:
-        return True
-    try:
-        return requirement.marker.evaluate({**_LINUX, "python_version": python, "python_full_version": f"{python}.0"})
-    except UndefinedEnvironmentName:
-        return True
 
 
 def choose(

@@ -23,7 +23,7 @@ def cpu_target(config: Config, files: Iterable[InputFile]) -> CpuTarget:
     """The pages to lock from; none if the image is for GPUs or needs no torch."""
     if config.gpu or config.platform != "linux/amd64":
         return CpuTarget(())
-    names = {request.name for request in read_requests(files, config.python)}
+    names = {request.name for request in read_requests(files, config)}
     torch = {name for row in framework_table().frameworks if row.name == "torch" for name in row.required_by}
     return CpuTarget(tuple(_page(name) for name in _PACKAGES) if names & {*_PACKAGES, *torch} else ())
 

@@ -67,7 +67,7 @@ def lock_target(config: Config, files: tuple[InputFile, ...], fleet: Fleet) -> G
         MatchError: no release of a requested package runs on every host.
     """
     gpu = config.gpu or Gpu.model_validate({})
-    requests = read_requests(files, config.python)
+    requests = read_requests(files, config)
     choice = choose(requests, fleet, config.platform, compat=gpu.forward_compat)
     if choice.refused:
         raise choice_error(choice, requests, fleet, config.platform)

@@ -4,6 +4,9 @@ import pytest
 
 from mlship.cuda.fit.choose import read_requests
 from mlship.lock.inputs import InputFile
+from tests.helpers.lock_configs import config
+
+CONFIG = config('python: "3.11"\n')
 
 
 @pytest.mark.parametrize(
@@ -18,13 +21,21 @@ from mlship.lock.inputs import InputFile
         ('torch; extra == "gpu"', []),
         ("--index-url https://example.com/simple\n-r more.in\nnot a requirement !!\ntorch", ["torch"]),
         ("torch==2.6 --hash=sha256:00", ["torch==2.6"]),
+        ("torch==2.6 \\\n    --hash=sha256:00", ["torch==2.6"]),
         ("torch @ https://example.com/torch.whl", ["torch"]),
     ],
 )
 def test_requests(lines: str, asks: list[str]) -> None:
-    assert [str(ask) for ask in read_requests((InputFile("requirements.in", lines),), "3.11")] == asks
+    assert [str(ask) for ask in read_requests((InputFile("requirements.in", lines),), CONFIG)] == asks
 
 
 def test_files_are_read_together_and_sorted_by_name() -> None:
     files = (InputFile("a.in", "torch\nscipy"), InputFile("b.in", "torch<3"))
-    assert [str(ask) for ask in read_requests(files, "3.11")] == ["scipy", "torch<3"]
+    assert [str(ask) for ask in read_requests(files, CONFIG)] == ["scipy", "torch<3"]
+
+
+def test_markers_are_of_the_image_and_not_of_this_machine() -> None:
+    files = (InputFile("a.in", 'torch; platform_machine == "aarch64"\nscipy; platform_machine == "x86_64"'),)
+    assert [str(ask) for ask in read_requests(files, CONFIG)] == ["scipy"]
+    arm = CONFIG.model_copy(update={"platform": "linux/arm64"})
+    assert [str(ask) for ask in read_requests(files, arm)] == ["torch"]

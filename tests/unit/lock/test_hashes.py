@@ -2,7 +2,7 @@
 
 from packaging.tags import Tag
 
-from mlship.lock.hashes import supported_tags
+from mlship.lock.installable import supported_tags
 from mlship.project.load import parse_config
 from tests.helpers.lock_configs import YAML
 

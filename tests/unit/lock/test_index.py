@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from mlship.errors import TransientError
 from mlship.lock.hashes import Hashed, pinned_names, with_hashes
-from mlship.lock.index import IndexFile, check_pages, project_files, read_html, read_json
+from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import PipSettings
+from mlship.lock.pages import IndexFile, read_html, read_json
 from mlship.lock.pins import Pin, parse_lock
 from tests.helpers.lock_configs import config
 from tests.helpers.pages import served_pages

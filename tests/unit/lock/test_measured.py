@@ -9,7 +9,6 @@ from mlship.driver.device_code import DeviceCode
 from mlship.files import sha256_file
 from mlship.lock.foreign import read_foreign_lock
 from mlship.lock.hashes import HashedPin
-from mlship.lock.index import IndexFile
 from mlship.lock.measured import (
     CodeCache,
     known_code,
@@ -19,6 +18,7 @@ from mlship.lock.measured import (
     with_cached_code,
     write_known_code,
 )
+from mlship.lock.pages import IndexFile
 from mlship.lock.pins import Pin
 from mlship.lock.record import LockRecord, MeasuredCode, read_record
 from tests.helpers.device_code import fatbin, library

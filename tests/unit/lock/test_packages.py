@@ -7,9 +7,9 @@ import pytest
 from mlship.errors import LockError
 from mlship.lock import packages
 from mlship.lock.hashes import own_wheels
-from mlship.lock.index import IndexFile
 from mlship.lock.inputs import collect_inputs, read_inputs, read_requirement_files
 from mlship.lock.packages import build_packages, folder_hash, package_folder, wheel_of
+from mlship.lock.pages import IndexFile
 from mlship.project.config import Config
 from tests.helpers.repos import write
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlship.lock.hashes import HashedPin
-from mlship.lock.index import IndexFile
+from mlship.lock.pages import IndexFile
 from mlship.lock.served_imports import unprovided_imports
 from mlship.project.config import Config
 from mlship.project.load import parse_config

@@ -3,7 +3,7 @@
 import pytest
 
 from mlship.lock.hashes import HashedPin
-from mlship.lock.index import IndexFile
+from mlship.lock.pages import IndexFile
 from mlship.lock.sources import built_from_source, instead_of
 from tests.helpers.lock_configs import config
 

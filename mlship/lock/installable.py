@@ -1,0 +1,74 @@
+"""What installs in the image: wheel tags, Python, markers. Pure."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import (
+    InvalidWheelFilename,
+    parse_wheel_filename,
+)
+from packaging.version import Version
+
+from mlship.lock.pages import IndexFile
+from mlship.project.config import Config
+
+GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+
+
+def supported_tags(config: Config) -> tuple[Tag, ...]:
+    """The wheel tags that the image's Python, processor and C library support, the most specific first."""
+    return _tags(config.python, config.platform, config.base.distro)
+
+
+@lru_cache(maxsize=20)
+def _tags(version: str, platform: str, distro: str) -> tuple[Tag, ...]:
+    major, newest = GLIBC[distro]
+    machine = _MACHINES[platform]
+    names = [f"manylinux_{major}_{minor}" for minor in range(newest, 4, -1)]
+    platforms = [f"{name}_{machine}" for name in (*names, "manylinux2014", "manylinux2010", "manylinux1", "linux")]
+    python = tuple(int(part) for part in version.split("."))
+    interpreter = f"cp{version.replace('.', '')}"
+    return (*cpython_tags(python, platforms=platforms), *compatible_tags(python, interpreter, platforms))
+
+
+@lru_cache(maxsize=1000)  # pages have thousands of files, and few different limits
+def allows_python(requires: str, python: str) -> bool:
+    """Whether a file with this limit installs on a Python such as 3.11."""
+    try:
+        return SpecifierSet(requires).contains(f"{python}.0")
+    except InvalidSpecifier:
+        return False
+
+
+def marker_may_hold(marker: Marker | str, platform: str, python: str) -> bool:
+    """Whether a marker may be true on a platform and Python; one that cannot be evaluated may be."""
+    environment = {
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": _MACHINES[platform],
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
+    try:
+        return Marker(str(marker)).evaluate(environment)
+    except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
+        return True
+
+
+def wheel_versions(files: Iterable[IndexFile], config: Config) -> dict[Version, bool]:
+    """Every version that has wheels, and whether one of them fits the image; indexes have invalid names of old ones."""
+    found: dict[Version, bool] = {}
+    supported = frozenset(supported_tags(config))
+    for file in files:
+        try:
+            _, version, _, tags = parse_wheel_filename(file.filename)
+        except InvalidWheelFilename:
+            continue
+        fits = not supported.isdisjoint(tags) and allows_python(file.requires_python, config.python)
+        found[version] = found.get(version, False) or fits
+    return found
