@@ -228,7 +228,7 @@ def _pages(prepared: Prepared) -> tuple[str, ...]:
     if gpu is None:
         if not any("+" in pin.version for pin in prepared.lock.pins):
             return ()  # without the time to read the tables of CUDA
-        from mlship.cuda.fit.cpu import locked_cpu_pages
+        from mlship.cuda.fit.target import locked_cpu_pages
 
         return locked_cpu_pages(prepared.lock.pins)
     if gpu.index is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlship.build.prepare import FindFleet
     from mlship.cuda.hosts.profile import Fleet
     from mlship.lock.compile import Upgrade
-    from mlship.lock.gpu import GpuTarget
+    from mlship.lock.gpu import LockTarget
     from mlship.lock.record import Trace
     from mlship.project.config import Config
 
@@ -151,9 +151,9 @@ def _report_missing(keys: tuple[str, ...]) -> None:
     )
 
 
-def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
+def _target(directory: Path, config: "Config", fleet: "Fleet") -> "LockTarget":
     from mlship.console import say
-    from mlship.cuda.fit.match import lock_target
+    from mlship.cuda.fit.target import lock_target
     from mlship.lock.inputs import read_inputs
 
     target = lock_target(config, read_inputs(directory, config), fleet)
@@ -188,13 +188,13 @@ def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -
 
 
 def _resolve(
-    directory: Path, config: "Config", upgrade: "Upgrade", gpu: "GpuTarget | None", *, json: bool
+    directory: Path, config: "Config", upgrade: "Upgrade", gpu: "LockTarget | None", *, json: bool
 ) -> "Trace | None":
     """Resolve and write the lock; returns what is still valid of the earlier trace."""
     import time
 
     from mlship.console import emit, say, warn
-    from mlship.cuda.fit.cpu import cpu_target
+    from mlship.cuda.fit.target import cpu_target
     from mlship.engine import connect
     from mlship.lock.compile import choose_place
     from mlship.lock.inputs import read_inputs

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mlship.cuda.fit.faults import LockProblem
 from mlship.cuda.fit.judge import Verdict
-from mlship.cuda.fit.match import Match, lock_target, match_lock
+from mlship.cuda.fit.match import Match, match_lock
 from mlship.cuda.fit.needs import read_needs
+from mlship.cuda.fit.target import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import is_far_newer, support_of, tables, wheel_index
 from mlship.cuda.versions import Driver

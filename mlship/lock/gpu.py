@@ -1,4 +1,4 @@
-"""What the chosen CUDA adds to a lock: pages of wheels, limits of versions, images to pin. `mlship.cuda` chooses it."""
+"""What a lock is made for: pages of wheels, limits of versions, images to pin. `mlship.cuda` chooses it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -9,17 +9,16 @@ from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
 from mlship.redact import redact
 
-_RETRIES = "2"  # pip's default of 5 takes minutes if the server does not respond
-
 
 @dataclass(frozen=True)
-class GpuTarget:
-    """The CUDA that a lock is made for.
+class LockTarget:
+    """The CUDA that a lock is made for, or the CPU.
 
     Attributes:
-        key: the whole choice on one line, such as "12.6 (cu126), torch<2.15"; an input of the lock.
         pages: addresses of pages that each list one package's wheels for this CUDA, for find-links. An index would also
-            offer the project's other packages.
+            offer the project's other packages. For the CPU, pages of PyTorch's CPU builds; a lock without a connection
+            to them has PyPI's, and says so.
+        key: the whole choice on one line, such as "12.6 (cu126), torch<2.15"; an input of the lock. Empty for the CPU.
         limits: requirements that allow only versions built for this CUDA, such as "torch<2.15".
         alone: limits with which pip's own indexes suffice; empty where they do already, or where none are known.
         packages: names of the packages that are chosen by their CUDA.
@@ -27,19 +26,15 @@ class GpuTarget:
             nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04; raises MatchError if the pins do not run on the hosts.
     """
 
-    key: str
-    pages: tuple[str, ...]
-    limits: tuple[str, ...]
-    alone: tuple[str, ...]
-    packages: frozenset[str]
-    judge: Callable[[tuple[Pin, ...]], tuple[str, ...]]
+    pages: tuple[str, ...] = ()
+    key: str = ""
+    limits: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
+    packages: frozenset[str] = frozenset()
+    judge: Callable[[tuple[Pin, ...]], tuple[str, ...]] = lambda _pins: ()
 
 
-@dataclass(frozen=True)
-class CpuTarget:
-    """Pages of PyTorch's CPU builds; a lock without a connection to them has PyPI's, and says so."""
-
-    pages: tuple[str, ...]
+FOR_CPU = LockTarget()
 
 
 def with_pages(settings: PipSettings, pages: tuple[str, ...]) -> PipSettings:
@@ -47,12 +42,7 @@ def with_pages(settings: PipSettings, pages: tuple[str, ...]) -> PipSettings:
     return replace(settings, find_links=(*settings.find_links, *pages)) if pages else settings
 
 
-def with_few_retries(settings: PipSettings) -> PipSettings:
-    """Pip's settings with fewer retries, unless the user set a number: pages may not respond."""
-    return replace(settings, retries=settings.retries or _RETRIES)
-
-
-def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:
+def without_cuda(pins: tuple[Pin, ...], target: LockTarget) -> str:
     """The pins to keep from a lock for another CUDA: all but CUDA's libraries and packages built for one CUDA."""
     kept = (pin for pin in pins if pin.name not in target.packages and not is_cuda_library(pin.name))
     return "".join(f"{pin.name}=={pin.version}\n" for pin in kept if pin.url is None)

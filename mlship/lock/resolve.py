@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mlship.engine.base import Engine
@@ -21,22 +23,13 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
-from mlship.lock.gpu import (
-    CpuTarget,
-    GpuTarget,
-    can_reach,
-    with_few_retries,
-    with_pages,
-    without_cpu_builds,
-    without_cuda,
-)
+from mlship.lock.gpu import FOR_CPU, LockTarget, can_reach, with_pages, without_cpu_builds, without_cuda
 from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.measured import CodeCache, known_code, locked_wheels, with_code
 from mlship.lock.old_pins import left_behind
-from mlship.lock.pages import IndexFile
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.served_imports import unprovided_imports
@@ -49,6 +42,7 @@ from mlship.project.config import Config
 from mlship.project.paths import leads_outside
 from mlship.project.sklearn_version import sklearn_of
 
+_RETRIES = "2"  # pip's default of 5 takes minutes if the server of the pages does not respond
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,.-]+\])?(==[\w.!+-]+)?")
 
 
@@ -76,13 +70,13 @@ def resolve(
     engine_factory: Callable[[], Engine],
     upgrade: Upgrade,
     cache: Path,
-    target: GpuTarget | CpuTarget | None = None,
+    target: LockTarget = FOR_CPU,
 ) -> Resolved:
     """Resolve, then write the requirements lock and `mlship.lock`. A failure leaves both as they were.
 
     Args:
         cache: mlship's cache folder, for hashes of local wheels.
-        target: the CUDA to resolve for, which also judges the resolved pins; or where PyTorch's CPU builds are.
+        target: the CUDA to resolve for, which also judges the resolved pins.
 
     Raises:
         UsageError: the requirements conflict, do not exist or cannot be locked; or mlship did not write the lock file.
@@ -91,45 +85,40 @@ def resolve(
         MatchError: the resolved pins do not run on the hosts.
     """
     _check_packages(upgrade)
-    gpu = target if isinstance(target, GpuTarget) else None
-    inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
+    inputs, files = collect_inputs(repo, config, target.key or None), read_inputs(repo, config)
     (previous, before), earlier = _previous(repo, config), _earlier(repo, config)
-    if gpu and _cuda_moved(repo, config, gpu):
-        previous = without_cuda(before, gpu)
+    if target.key and earlier and earlier.inputs.get("cuda") != target.key:
+        previous = without_cuda(before, target)
     engine = _engine(engine_factory, config)
-    digest = _digest(repo, config, engine, upgrade)
+    digest = _digest(config, engine, None if upgrade.all else earlier)
     settings = with_declared(read_pip_settings(), repo, files)
-    pages = target.pages if target and (gpu or can_reach(settings, target.pages)) else ()
-    settings = with_few_retries(with_pages(settings, pages)) if pages else settings
-    if gpu and gpu.pages:
-        check_pages(settings, gpu.pages, gpu.alone)
-    question = CompileRequest(config, files, settings, upgrade, previous, gpu.limits if gpu else ())
+    pages = target.pages if target.key or can_reach(settings, target.pages) else ()
+    if pages:
+        settings = replace(with_pages(settings, pages), retries=settings.retries or _RETRIES)
+    if target.key:
+        check_pages(settings, pages, target.alone)
+    question = CompileRequest(config, files, settings, upgrade, previous, target.limits)
     base = ResolvedBase(engine, f"{base_reference(config)}@{digest}", config.platform)
     place, hashed = _compile(question, base, before, cache)
     text, pins = hashed.text, _checked(hashed.text, config)
     measured = CodeCache(cache, config.platform)
-    wheels = locked_wheels(hashed.pins, measured) if gpu else {}
+    wheels = locked_wheels(hashed.pins, measured) if target.key else {}
     code = known_code(wheels, earlier, measured)
-    named = gpu.judge(with_code(pins, code)) if gpu else ()
-    images = {name: engine.resolve(cuda_reference(config, name)) for name in named}
+    images = {name: engine.resolve(cuda_reference(config, name)) for name in target.judge(with_code(pins, code))}
     resolver = f"pip-tools {resolver_version(place)}"
     traced, kept = carry_over(earlier.trace if earlier else None, before, pins)
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, kept)
     record = replace(record, wheels=wheels, code=code)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo, record_name(config))
-    unbuilt = without_cpu_builds(pins, target.pages if target and not pages else ())
+    unbuilt = without_cpu_builds(pins, () if pages else target.pages)
     doubts = (*unbuilt, *_doubts(repo, question, hashed, pins))
     return Resolved(record, pins, before, place, traced, doubts)
 
 
 def _doubts(repo: Path, question: CompileRequest, hashed: Hashed, pins: tuple[Pin, ...]) -> Iterator[str]:
     """Sentences about packages that are locked, and may not be what the model needs."""
-    files, config = question.files, question.config
-
-    def names_in(file: IndexFile) -> tuple[str, ...] | None:
-        return wheel_files(question.settings, file)
-
+    files, config, names_in = question.files, question.config, partial(wheel_files, question.settings)
     yield from absent_modules(files, hashed.pins, names_in)
     yield from unprovided_imports(repo, config, hashed.pins, names_in)
     yield from written_by_another(repo, config, pins)
@@ -223,13 +212,6 @@ def _earlier(repo: Path, config: Config) -> LockRecord | None:
         return None
 
 
-def _cuda_moved(repo: Path, config: Config, gpu: GpuTarget) -> bool:
-    try:
-        return read_record(repo, record_name(config)).inputs.get("cuda") != gpu.key
-    except LockError:
-        return False  # the first lock
-
-
 def _engine(engine_factory: Callable[[], Engine], config: Config) -> Engine:
     try:
         engine = engine_factory()
@@ -240,15 +222,12 @@ def _engine(engine_factory: Callable[[], Engine], config: Config) -> Engine:
     return engine
 
 
-def _digest(repo: Path, config: Config, engine: Engine, upgrade: Upgrade) -> str:
+def _digest(config: Config, engine: Engine, earlier: LockRecord | None) -> str:
     """The base image's digest: kept like a pin while the registry has it, so that a small change rebuilds little."""
     reference = base_reference(config)
-    try:
-        record = read_record(repo, record_name(config))
-        if record.base == base_name(config) and not upgrade.all:
-            return engine.resolve(f"{reference}@{record.digest}")
-    except (LockError, UsageError, EngineError):
-        pass  # no lock yet, or the registry no longer has the image: look up the tag
+    if earlier and earlier.base == base_name(config):
+        with suppress(UsageError, EngineError):  # the registry no longer has the image
+            return engine.resolve(f"{reference}@{earlier.digest}")
     return engine.resolve(reference)
 
 

@@ -3,20 +3,18 @@
 import ast
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mlship.imports import candidates_for, distribution_of, in_standard_library, is_namespace, requirement_for
 from mlship.lock.hashes import HashedPin
-from mlship.lock.wheel_modules import FileNames, has_module
+from mlship.lock.wheel_modules import FileNames, has_module, wheel_names
 from mlship.project.commands import server_module
 from mlship.project.config import Config
 from mlship.project.import_statements import live_nodes, read_imports
 from mlship.project.paths import LEFT_OUT, WORKDIR
 from mlship.project.syntax import parse_source
 
-_AT_ONCE = 16
 _CODE = (".py", ".pyi", ".pyx", ".so", ".pyd")
 
 
@@ -31,8 +29,7 @@ def unprovided_imports(repo: Path, config: Config, pins: Iterable[HashedPin], na
     wanted = {name: path for name, path in _foreign(repo, config).items() if distribution_of(name) not in locked}
     if not wanted:
         return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(lambda pin: names_in(pin.installed) if pin.installed else None, pins))
+    found = wheel_names(pins, names_in)
     names = {name for one in found for name in one or ()}
     unread = [pin.name for pin, one in zip(pins, found, strict=True) if one is None]
     for module, path in wanted.items():

@@ -18,7 +18,7 @@ from mlship.lock.inputs import InputFile
 from mlship.lock.pages import IndexFile
 
 _MARKED = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)[^#\n]*# import (?P<modules>[\w., ]+)$", re.MULTILINE)
-_AT_ONCE = 8
+_AT_ONCE = 16
 
 FileNames = Callable[[IndexFile], tuple[str, ...] | None]
 
@@ -31,14 +31,18 @@ def absent_modules(files: Iterable[InputFile], pins: Iterable[HashedPin], names_
     """
     locked = {pin.name: pin for pin in pins}
     asked = [(locked[name], modules) for name, modules in marked_modules(files) if name in locked]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(lambda one: names_in(one[0].installed) if one[0].installed else None, asked))
-    pairs = list(zip(asked, found, strict=True))
+    pairs = list(zip(asked, wheel_names((pin for pin, _ in asked), names_in), strict=True))
     unknown = [pin.name for (pin, _), names in pairs if names is None]
     absent = [line for (pin, modules), names in pairs if names is not None for line in _absent(pin, modules, names)]
     if unknown:
         absent.append(f"unknown whether the modules that you import are in {', '.join(unknown)}: no wheel to look into")
     return tuple(absent)
+
+
+def wheel_names(pins: Iterable[HashedPin], names_in: FileNames) -> list[tuple[str, ...] | None]:
+    """The names of the files in each pin's wheel; None if unknown."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda pin: names_in(pin.installed) if pin.installed else None, pins))
 
 
 def marked_modules(files: Iterable[InputFile]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -77,11 +81,9 @@ def wheel_files(settings: PipSettings, file: IndexFile) -> tuple[str, ...] | Non
     """The names of the files in a wheel; None if it is no wheel or cannot be read."""
     if not file.filename.endswith(".whl"):
         return None
+    path = local_path(file.url)
     try:
-        if (path := local_path(file.url)) is not None:
-            with zipfile.ZipFile(path) as archive:
-                return tuple(archive.namelist())
-        with remote_file(settings, file) as remote, zipfile.ZipFile(remote) as archive:
+        with path.open("rb") if path else remote_file(settings, file) as wheel, zipfile.ZipFile(wheel) as archive:
             return tuple(archive.namelist())
     except (OSError, zipfile.BadZipFile, ValueError):  # errors of requests are OSErrors
         return None

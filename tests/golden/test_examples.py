@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlship.cli.app import app
-from mlship.cuda.fit.match import lock_target
+from mlship.cuda.fit.target import lock_target
 from mlship.cuda.hosts.profile import read_fleet
 from mlship.errors import MatchError
 from mlship.files import sha256_text

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mlship.cuda.fit.cpu import cpu_target
-from mlship.cuda.fit.match import lock_target
+from mlship.cuda.fit.target import cpu_target, lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.errors import MatchError, TransientError
 from mlship.files import sha256_file

@@ -8,5 +8,6 @@ stack:   one package with its kernels and the CUDA libraries it runs with (`judg
 verdict: whether a stack runs on a host, with reasons (`judge.Verdict`)
 match:   a lock's needs against every host of a fleet (`match.Match`)
 
-The modules, in order of import: judge, needs, choose, explain (errors with remedies), match.
+The modules, in order of import: judge, needs, choose, explain (errors with remedies), match, target
+(what to lock for), changes and fits (locks of any tool), promise, cluster.
 """

@@ -1,20 +1,17 @@
-"""A lock's needs against every host: the verdicts, NVIDIA's images the build takes from, and the target of a lock."""
+"""A lock's needs against every host: the verdicts, and NVIDIA's images that the build takes from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import Choice, PackageRequest, choose, limits_without_index, read_requests
-from mlship.cuda.fit.explain import choice_error, match_error
+from mlship.cuda.fit.choose import PackageRequest
+from mlship.cuda.fit.explain import match_error
 from mlship.cuda.fit.judge import Outcome, Reason, Verdict, judge_stack, offered_by, worst
 from mlship.cuda.fit.needs import Needs, read_needs
 from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.tables.lookup import nvidia_image, tables, wheel_index
+from mlship.cuda.tables.lookup import nvidia_image, tables
 from mlship.cuda.versions import Cuda, Driver
-from mlship.errors import MatchError
-from mlship.lock.gpu import GpuTarget
-from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
 from mlship.project.config import Config, Gpu
 
@@ -60,33 +57,6 @@ class Match:
         return tuple(verdict for verdict in self.verdicts if verdict.outcome == "refused")
 
 
-def lock_target(config: Config, files: tuple[InputFile, ...], fleet: Fleet) -> GpuTarget:
-    """Choose the CUDA to resolve for.
-
-    Raises:
-        MatchError: no release of a requested package runs on every host.
-    """
-    gpu = config.gpu or Gpu.model_validate({})
-    requests = read_requests(files, config)
-    choice = choose(requests, fleet, config.platform, compat=gpu.forward_compat)
-    if choice.refused:
-        raise choice_error(choice, requests, fleet, config.platform)
-
-    def images(pins: tuple[Pin, ...]) -> tuple[str, ...]:
-        _refuse_strays(choice, pins, gpu)
-        match = match_lock(config, pins, fleet)
-        return tuple(image for image in (match.runtime, match.devel, match.compat) if image)
-
-    return GpuTarget(
-        key=choice.key,
-        pages=wheel_pages(gpu, choice.variant, wheel_index().packages),
-        limits=choice.limits,
-        alone=limits_without_index(choice, requests, fleet, config.platform, compat=gpu.forward_compat),
-        packages=frozenset(tables().packages.by_package),
-        judge=images,
-    )
-
-
 def match_lock(config: Config, pins: tuple[Pin, ...], fleet: Fleet) -> Match:
     """Match a lock to the hosts.
 
@@ -101,29 +71,6 @@ def match_lock(config: Config, pins: tuple[Pin, ...], fleet: Fleet) -> Match:
         requests = tuple(PackageRequest(pin.name, SpecifierSet(), pin.extras) for pin in pins if pin.name in known)
         raise match_error(match.needs, match.missing, match.blocked, requests, fleet, config.platform)
     return match
-
-
-def wheel_pages(gpu: Gpu, variant: str | None, packages: tuple[str, ...]) -> tuple[str, ...]:
-    """The page of each package that lists a variant's wheels."""
-    base = gpu.wheel_index or wheel_index().address
-    return tuple(f"{base}/{variant}/{package}/" for package in packages) if variant else ()
-
-
-def _refuse_strays(choice: Choice, pins: tuple[Pin, ...], gpu: Gpu) -> None:
-    """Refuse a wheel that pip took from another index because it is newer there."""
-    by_name = {pin.name: pin.version for pin in pins}
-    for pick in choice.picks:
-        version = by_name.get(pick.package, "")
-        if pick.indexed and version.endswith("+cpu"):
-            continue  # requested as such; the lock's needs report it
-        if pick.indexed and version and not version.endswith(f"+{pick.variant}"):
-            (page,) = wheel_pages(gpu, pick.variant, (pick.package,))
-            raise MatchError(
-                f"`{pick.package}` {version} is not a build for the chosen CUDA: another index has it, but {page} has "
-                f"no +{pick.variant} build of it",
-                hint=f"require `{pick.package}<{version}` in requirements.in and run `mlship lock`; "
-                f"`pip index versions {pick.package} --no-index --find-links {page}` lists the builds",
-            )
 
 
 def match_needs(needs: Needs, fleet: Fleet, distro: str, *, compat: bool = False) -> Match:

@@ -5,7 +5,7 @@ from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import PackageRequest, choose, limits_without_index
 from mlship.cuda.fit.explain import choice_error
-from mlship.cuda.fit.match import lock_target
+from mlship.cuda.fit.target import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, named_fleet
 from mlship.errors import MatchError
 from mlship.lock.inputs import InputFile
