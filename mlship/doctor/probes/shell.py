@@ -19,7 +19,7 @@ from mlship.doctor.facts.place import (
 )
 from mlship.doctor.probes.driver import driver_version_of
 from mlship.doctor.probes.inside import INSIDE
-from mlship.doctor.probes.inside.loader import distribution, targets_in
+from mlship.doctor.probes.inside.loader import distribution
 from mlship.doctor.probes.inside.nodes import mounts_in, relevant
 from mlship.doctor.probes.tables import probe_tables
 
@@ -46,8 +46,7 @@ def finished(text: str) -> bool:
 def read_sections(text: str) -> Place:
     """What the script printed. Pure."""
     sections = _sections(text)
-    mountinfo = "\n".join(sections["mounts"])
-    targets = targets_in(mountinfo)
+    targets = {line.split()[4] for line in sections["mounts"] if len(line.split()) > 4}
     libraries = tuple(_library(path, targets) for path in dict.fromkeys(sections["libraries"]))
     nvml, cuda = _traced(sections, "libnvidia-ml.so.1", targets), _traced(sections, "libcuda.so.1", targets)
     return Place(
@@ -59,7 +58,7 @@ def read_sections(text: str) -> Place:
         device_nodes=_nodes(sections["nodes"], sections["open"]),
         env=relevant(line.partition("=")[::2] for line in sections["env"]),
         user=_user(sections["id"]),
-        mounts=tuple(starmap(Mount, mounts_in(mountinfo))),
+        mounts=tuple(starmap(Mount, mounts_in(sections["mounts"]))),
     )
 
 

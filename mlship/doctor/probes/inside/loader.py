@@ -51,15 +51,15 @@ def main(root: str) -> None:
 def loader(root: str, path: list[str]) -> dict[str, object]:
     conf = conf_folders(root)
     named = [*path, *[folder for folders in conf.values() for folder in folders]]
-    everywhere = sorted({*here(root, SYSTEM), *named, *here(root, COMPAT), *here(root, STUBS)})
+    compat, stubs = here(root, COMPAT), here(root, STUBS)
+    everywhere = sorted({*here(root, SYSTEM), *named, *compat, *stubs})
+    stubs += [folder for folder in named if "stubs" in folder]
     return {
         "cache": cache(root),
         "conf": conf,
         "libraries": libraries(root, everywhere),
-        "compat": compat_folders(root, [*here(root, COMPAT), *[f for f in named if "compat" in f]]),
-        "stubs": sorted(
-            {real(root, f) for f in [*here(root, STUBS), *[f for f in named if "stubs" in f]] if holds(root, f)}
-        ),
+        "compat": compat_folders(root, [*compat, *[folder for folder in named if "compat" in folder]]),
+        "stubs": sorted({real(root, folder) for folder in stubs if drivers(root, folder)}),
     }
 
 
@@ -68,7 +68,7 @@ def search_path(root: str) -> list[str]:
     if root == "/":
         content = os.environ.get("LD_LIBRARY_PATH", "")
     else:
-        lines = (data(root, "/proc/self/environ") or b"").decode("utf-8", "replace").split("\0")
+        lines = text(root, "/proc/self/environ").split("\0")
         content = next((line.partition("=")[2] for line in lines if line.startswith("LD_LIBRARY_PATH=")), "")
     return [folder for folder in re.split("[:;]", content) if folder.startswith("/")]
 
@@ -78,32 +78,26 @@ def here(root: str, patterns: tuple[str, ...]) -> list[str]:
     return sorted({path[skip:] for pattern in patterns for path in glob.glob(under(root, pattern))})
 
 
-def holds(root: str, folder: str) -> bool:
-    """Whether the folder has libcuda or NVML."""
-    return any(fnmatch.fnmatch(name, pattern) for name in names(root, folder) for pattern in DRIVER)
+def drivers(root: str, folder: str) -> list[str]:
+    """Every libcuda and NVML in a folder."""
+    listed = names(root, folder)
+    return [f"{folder}/{name}" for name in listed if any(fnmatch.fnmatch(name, pattern) for pattern in DRIVER)]
 
 
 def libraries(root: str, folders: list[str]) -> list[dict[str, object]]:
     """Every libcuda and libnvidia-ml, each file once."""
-    found: dict[str, dict[str, object]] = {}
     mounted = mount_targets(root)
-    for folder in folders:
-        for name in names(root, folder):
-            if any(fnmatch.fnmatch(name, pattern) for pattern in DRIVER):
-                path = real(root, f"{folder}/{name}")
-                if os.path.isfile(under(root, path)) and path not in found:
-                    found[path] = library(root, path, mounted)
-    return [found[path] for path in sorted(found)]
+    files = {real(root, path) for folder in folders for path in drivers(root, folder)}
+    return [
+        given(path=path, version=version_of(root, path), mounted=None if mounted is None else path in mounted)
+        for path in sorted(files)
+        if os.path.isfile(under(root, path))
+    ]
 
 
-def library(root: str, path: str, mounted: set[str] | None) -> dict[str, object]:
-    made: dict[str, object] = {"path": path}
-    version = version_of(root, path)
-    if version:
-        made["version"] = version
-    if mounted is not None:
-        made["mounted"] = path in mounted
-    return made
+def given(**facts: object) -> dict[str, object]:
+    """Without the unknown ones."""
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def version_of(root: str, path: str) -> str | None:
@@ -116,14 +110,9 @@ def version_of(root: str, path: str) -> str | None:
 
 
 def mount_targets(root: str) -> set[str] | None:
-    content = data(root, "/proc/self/mountinfo")
-    if content is None:
-        return None
-    return targets_in(content.decode("utf-8", "replace"))
-
-
-def targets_in(mountinfo: str) -> set[str]:
-    return {line.split()[4] for line in mountinfo.splitlines() if len(line.split()) > 4}
+    """Of the process; None if they cannot be read."""
+    content = text(root, "/proc/self/mountinfo")
+    return {line.split()[4] for line in content.splitlines() if len(line.split()) > 4} if content else None
 
 
 def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
@@ -133,13 +122,8 @@ def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
         path = real(root, folder)
         files = [real(root, f"{path}/{name}") for name in names(root, path) if fnmatch.fnmatch(name, "libcuda.so*")]
         if files and path not in found:
-            found[path] = {"path": path}
             version = next((version for file in files if (version := version_of(root, file))), None)
-            if version:
-                found[path]["version"] = version
-            note = compat_note(under(root, files[0]))
-            if note is not None:
-                found[path]["driver_branches"] = note
+            found[path] = given(path=path, version=version, driver_branches=compat_note(under(root, files[0])))
     return [found[path] for path in sorted(found)]
 
 
@@ -224,9 +208,7 @@ def conf_folders(root: str) -> dict[str, list[str]]:
     """Files of ld.so.conf.d with NVIDIA or CUDA folders, and those folders."""
     found = {}
     for file in ["/etc/ld.so.conf", *here(root, ("/etc/ld.so.conf.d/*.conf",))]:
-        lines = [
-            line.partition("#")[0].strip() for line in (data(root, file) or b"").decode("utf-8", "replace").split("\n")
-        ]
+        lines = [line.partition("#")[0].strip() for line in text(root, file).split("\n")]
         ours = [line for line in lines if line.startswith("/") and FOLDERS_OF_OURS.search(line)]
         if ours:
             found[file] = ours
@@ -240,13 +222,8 @@ def libc(root: str) -> dict[str, object]:
         return {}
     alpine = os.path.exists(under(root, "/etc/alpine-release"))
     family = "musl" if musl and (alpine or not glibc) else "glibc" if glibc else None
-    made: dict[str, object] = {"glibc_loader": glibc, "musl_loader": musl}
-    if family:
-        made["family"] = family
     version = libc_version(root, musl if family == "musl" else None)
-    if version:
-        made["version"] = version
-    return made
+    return dict(given(family=family, version=version), glibc_loader=glibc, musl_loader=musl)
 
 
 def libc_version(root: str, musl: str | None) -> str | None:
@@ -261,12 +238,10 @@ def libc_version(root: str, musl: str | None) -> str | None:
     return None
 
 
-def system(root: str) -> dict[str, str]:
+def system(root: str) -> dict[str, object]:
     """/etc/os-release and the processor."""
-    content = data(root, "/etc/os-release") or data(root, "/usr/lib/os-release") or b""
-    made = distribution(content.decode("utf-8", "replace"))
     arch = os.uname().machine if root == "/" else processor(root)
-    return dict(made, arch=arch) if arch else made
+    return given(arch=arch, **distribution(text(root, "/etc/os-release") or text(root, "/usr/lib/os-release")))
 
 
 def distribution(release: str) -> dict[str, str]:
@@ -312,6 +287,11 @@ def real(root: str, path: str) -> str:
             else:
                 done = place
     return done or "/"
+
+
+def text(root: str, path: str) -> str:
+    """The text of a file; empty if it cannot be read."""
+    return (data(root, path) or b"").decode("utf-8", "replace")
 
 
 def data(root: str, path: str) -> bytes | None:

@@ -168,13 +168,13 @@ def mounts(root: str) -> object:
     if content is None:
         return "unknown"
     keys = ("target", "source", "fstype", "read_only")
-    return [dict(zip(keys, row)) for row in mounts_in(content)]  # noqa: B905  Python 3.8 has no strict
+    return [dict(zip(keys, row)) for row in mounts_in(content.splitlines())]  # noqa: B905  Python 3.8 has no strict
 
 
-def mounts_in(content: str) -> list[tuple[str, str, str, bool]]:
+def mounts_in(lines: list[str]) -> list[tuple[str, str, str, bool]]:
     """Target, source, type and whether it is read-only, of the relevant lines of mountinfo."""
     found = []
-    for line in content.splitlines():
+    for line in lines:
         before, _, after = line.partition(" - ")
         parts, rest = before.split(), after.split()
         if len(parts) > 5 and len(rest) > 1 and MOUNTS.search(plain(parts[4])):
