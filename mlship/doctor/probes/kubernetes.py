@@ -15,7 +15,6 @@ from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.tables import probe_tables
 
-SECONDS = 2.0
 _KUBECTL = (("kubectl",), ("k3s", "kubectl"), ("microk8s", "kubectl"), ("k0s", "kubectl"))
 _CONFIGS = ("/etc/rancher/k3s/k3s.yaml", "/etc/rancher/rke2/rke2.yaml", "/etc/kubernetes/admin.conf")
 _KUBELET = ("/var/lib/kubelet", "/var/lib/rancher/k3s/agent", "/var/snap/microk8s/current", "/var/lib/k0s/kubelet")
@@ -29,26 +28,27 @@ def read_kubernetes(look: Look) -> Facts:
 
 
 def _node(root: Path) -> Kubernetes | Unreadable | None:
-    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    if not in_pod and not any(files.below(root, folder).exists() for folder in _KUBELET):
+    if not _in_pod() and not any(files.below(root, folder).exists() for folder in _KUBELET):
         return None
-    kubectl = kubectl_of(root, in_pod=in_pod)
-    if kubectl is None:
-        return Unreadable("kubectl is not installed")
-    return _asked(root, kubectl)
+    kubectl = kubectl_of(root)
+    return _asked(root, kubectl) if kubectl else Unreadable("kubectl is not installed")
 
 
-def kubectl_of(root: Path, seconds: float = SECONDS, *, in_pod: bool = False) -> "Kubectl | None":
+def _in_pod() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def kubectl_of(root: Path, seconds: float = 2.0) -> "Kubectl | None":
     """The kubectl of this machine, for this many seconds in all; None if there is none."""
     argv = next((argv for argv in _KUBECTL if files.program(root, argv[0])), None)
     if argv is None or not files.live(root):
         return None
-    return Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + seconds, seconds)
+    return Kubectl((*argv, *_config(root)), time.monotonic() + seconds, seconds)
 
 
-def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
+def _config(root: Path) -> tuple[str, ...]:
     """Options for kubectl: none if the user or a pod's service account has a configuration, else the node's own."""
-    if in_pod or "KUBECONFIG" in os.environ or Path("~/.kube/config").expanduser().exists():
+    if _in_pod() or "KUBECONFIG" in os.environ or Path("~/.kube/config").expanduser().exists():
         return ()
     found = next((path for path in _CONFIGS if os.access(files.below(root, path), os.R_OK)), None)
     return ("--kubeconfig", found) if found else ()
@@ -60,32 +60,32 @@ class Kubectl:
 
     argv: tuple[str, ...]
     until: float
-    seconds: float = SECONDS
+    seconds: float
 
     def get(self, *arguments: str) -> object:
-        """The object that kubectl prints; Unreadable if it fails."""
-        left = self.until - time.monotonic()
-        if left <= 0.05:
-            return Unreadable(f"the cluster did not answer within {self.seconds:g} s")
-        argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
-        done = files.run_here(files.HERE, argv, left)
-        if done is None:
-            return Unreadable(f"the cluster did not answer within {self.seconds:g} s")
-        if not done.ok:
-            return Unreadable(done.stderr.strip().rpartition("\n")[2][:300] or "kubectl failed")
-        if "json" not in arguments:
-            return done.stdout
+        """The object that `kubectl get` prints; Unreadable if it fails."""
+        said = self.run("get", *arguments, "-o", "json")
+        if isinstance(said, Unreadable):
+            return said
         try:
-            found: object = json.loads(done.stdout)
+            found: object = json.loads(said)
         except ValueError:
             return Unreadable("kubectl printed no JSON")
         return found
+
+    def run(self, *arguments: str) -> str | Unreadable:
+        left = self.until - time.monotonic()
+        argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
+        done = files.run_here(files.HERE, argv, left) if left > 0.05 else None
+        if done is None:
+            return Unreadable(f"the cluster did not answer within {self.seconds:g} s")
+        return done.stdout if done.ok else Unreadable(done.stderr.strip().rpartition("\n")[2][:300] or "kubectl failed")
 
 
 def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
     name = os.environ.get("NODE_NAME") or os.uname().nodename
     selector = (name.lower(),) if "NODE_NAME" in os.environ else ("-l", f"kubernetes.io/hostname={name.lower()}")
-    found = kubectl.get("get", "nodes", *selector, "-o", "json")
+    found = kubectl.get("nodes", *selector)
     if isinstance(found, Unreadable):
         return found
     nodes = [found] if plain.text(found, "kind") == "Node" else list(plain.items(found, "items"))
@@ -129,9 +129,9 @@ def resources_of(tree: object, *keys: str) -> dict[str, int]:
 
 def with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
     """The remaining facts, as far as time and permissions allow."""
-    classes = kubectl.get("get", "runtimeclasses", "-o", "json")
-    pods = kubectl.get("get", "pods", "-A", "--field-selector", f"spec.nodeName={node.node}", "-o", "json")
-    events = kubectl.get("get", "events", "-A", "--field-selector", "type=Warning", "-o", "json")
+    classes = kubectl.get("runtimeclasses")
+    pods = kubectl.get("pods", "-A", "--field-selector", f"spec.nodeName={node.node}")
+    events = kubectl.get("events", "-A", "--field-selector", "type=Warning")
     found = pods if isinstance(pods, Unreadable) else tuple(_with_log(kubectl, pod) for pod in gpu_pods(pods))
     return replace(
         node,
@@ -202,8 +202,7 @@ def _with_log(kubectl: Kubectl, pod: Pod) -> Pod:
     """The last log lines of an NVIDIA pod that is not ready."""
     if pod.role == "workload" or pod.ready is True or pod.phase == "Succeeded":
         return pod
-    argv = ("logs", "-n", str(pod.namespace), str(pod.name), "--all-containers", f"--tail={_LOG_LINES}")
-    said = kubectl.get(*argv)
+    said = kubectl.run("logs", "-n", str(pod.namespace), str(pod.name), "--all-containers", f"--tail={_LOG_LINES}")
     return replace(pod, log=tuple(said.splitlines()) if isinstance(said, str) else UNKNOWN)
 
 

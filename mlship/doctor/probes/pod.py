@@ -31,16 +31,16 @@ def look_at_pod(name: str, seconds: float) -> Facts:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"`{name}` is not the name of a pod", hint="pass NAME or NAMESPACE/NAME, in lower case")
-    kubectl = kubernetes.kubectl_of(files.HERE, seconds, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
+    kubectl = kubernetes.kubectl_of(files.HERE, seconds)
     if kubectl is None:
         hint = "install it (https://kubernetes.io/docs/tasks/tools/), or run `mlship doctor` on the pod's node"
         raise EngineError("kubectl was not found", hint=hint)
     space, _, short = name.rpartition("/")
-    pod = kubectl.get("get", "pod", short, *(("-n", space) if space else ()), "-o", "json")
+    pod = kubectl.get("pod", short, *(("-n", space) if space else ()))
     if isinstance(pod, Unreadable):
         raise _failed(pod.unreadable)
     checked = pod_of(pod)
-    node = kubectl.get("get", *(("node", checked.node) if isinstance(checked.node, str) else ("nodes",)), "-o", "json")
+    node = kubectl.get(*(("node", checked.node) if isinstance(checked.node, str) else ("nodes",)))
     listed = [node] if checked.node else filter(kubernetes.has_gpu, plain.items(node, "items"))
     nodes = node if isinstance(node, Unreadable) else tuple(gpu_node(one, pod) for one in listed)
     checked = replace(_with_claims(kubectl, pod, checked), here=_is_here(checked, node), nodes=nodes)
@@ -163,8 +163,8 @@ def _with_claims(kubectl: Kubectl, pod: object, checked: CheckedPod) -> CheckedP
     asked = list(plain.items(pod, "spec", "resourceClaims"))
     if not asked:
         return replace(checked, claims={}, slices={})
-    found = kubectl.get("get", "resourceclaims", "-n", str(checked.namespace), "-o", "json")
-    slices = kubectl.get("get", "resourceslices", "-o", "json")
+    found = kubectl.get("resourceclaims", "-n", str(checked.namespace))
+    slices = kubectl.get("resourceslices")
     by_name = {plain.text(one, "metadata", "name"): one for one in plain.items(found, "items")}
     named = (*asked, *plain.items(pod, "status", "resourceClaimStatuses"))
     claims = {plain.text(one, "name") or "": by_name.get(plain.text(one, "resourceClaimName")) for one in named}
@@ -192,7 +192,7 @@ def slices_of(found: object) -> dict[str, int]:
 def _around(kubectl: Kubectl, pod: object, checked: CheckedPod, node: object) -> Kubernetes:
     """The node, as far as it matters to this pod: for one that runs, not what the node offers to others."""
     fields = f"involvedObject.name={checked.name},type=Warning"
-    found = kubectl.get("get", "events", "-n", str(checked.namespace), "--field-selector", fields, "-o", "json")
+    found = kubectl.get("events", "-n", str(checked.namespace), "--field-selector", fields)
     events = found if isinstance(found, Unreadable) else tuple(dict.fromkeys(current_events(found, pod)))
     around = Kubernetes(node=checked.node, events=events, pods=tuple(kubernetes.gpu_pods({"items": [pod]})))
     if checked.runs or not checked.node:

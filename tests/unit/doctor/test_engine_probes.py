@@ -520,7 +520,7 @@ def test_a_cluster_that_does_not_answer_is_unreadable_in_time(tmp_path: Path) ->
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     started = time.monotonic()
-    found = kubernetes._asked(tmp_path, kubernetes.Kubectl((str(slow),), started + 0.5))
+    found = kubernetes._asked(tmp_path, kubernetes.Kubectl((str(slow),), started + 0.5, 2))
     assert found == Unreadable("the cluster did not answer within 2 s")
     assert time.monotonic() - started < limit(5)
 
