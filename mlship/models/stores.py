@@ -5,7 +5,6 @@ with the tag COMMIT-TIME.
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from mlship.errors import CheckFailed, UsageError
 from mlship.files import sha256_file
 from mlship.models.registered import METADATA_FILE, ModelVersion
 from mlship.project.training import TrainedFile
-from mlship.registry.client import OCI_MANIFEST, JsonValue, StoredContent, content, opened
+from mlship.registry.client import OCI_MANIFEST, TITLE, JsonValue, content, json_content, manifest_of, opened, title_of
 from mlship.registry.reference import Reference
 from mlship.registry.s3 import opened_bucket
 from mlship.registry.s3_upload import put_file
@@ -223,7 +222,7 @@ class RegistryStore:
             manifest = registry.manifest(version.tag)
             if manifest is None:
                 return None
-            row = next((row for row in _layers(manifest) if _title(row) == METADATA_FILE), {})
+            row = next((row for row in manifest.rows("layers") if title_of(row) == METADATA_FILE), {})
             blob = registry.blob(str(row.get("digest")))
             if blob is None:
                 raise CheckFailed(f"`{reference}` has no {METADATA_FILE}", hint="register the model again")
@@ -244,15 +243,8 @@ class RegistryStore:
             for name, file in sorted(files.items())
         ]
         layers.append(_layer(_NOTE, METADATA_FILE, note.digest, len(metadata)))
-        config = content(_CONFIG, _config(version, layers))
-        document = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "artifactType": _ARTIFACT,
-            "config": config.descriptor,
-            "layers": layers,
-        }
-        manifest = content(OCI_MANIFEST, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+        config = json_content(_CONFIG, _config(version, layers))
+        manifest = manifest_of(OCI_MANIFEST, artifactType=_ARTIFACT, config=config.descriptor, layers=layers)
         with opened(self._reference(version.name, version.tag)) as registry:
             if registry.manifest(version.tag) is not None:
                 return False
@@ -271,29 +263,18 @@ class RegistryStore:
 
 
 def _layer(media_type: str, name: str, digest: str, count: int) -> dict[str, JsonValue]:
-    notes: dict[str, JsonValue] = {"org.opencontainers.image.title": name, "org.cncf.model.filepath": name}
+    notes: dict[str, JsonValue] = {TITLE: name, "org.cncf.model.filepath": name}
     return {"mediaType": media_type, "digest": digest, "size": count, "annotations": notes}
 
 
-def _config(version: ModelVersion, layers: Iterable[JsonValue]) -> bytes:
+def _config(version: ModelVersion, layers: Iterable[JsonValue]) -> JsonValue:
     """https://github.com/modelpack/model-spec/blob/main/docs/config.md."""
     digests = [row.get("digest") for row in layers if isinstance(row, dict)]
-    document = {
+    return {
         "descriptor": {"name": version.name, "version": version.tag, "revision": version.commit},
         "config": {},
         "modelfs": {"type": "layers", "diffIds": digests},
     }
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _layers(manifest: StoredContent) -> Iterator[Mapping[str, JsonValue]]:
-    layers = manifest.json().get("layers")
-    yield from (row for row in (layers if isinstance(layers, list) else ()) if isinstance(row, dict))
-
-
-def _title(row: Mapping[str, JsonValue]) -> str:
-    notes = row.get("annotations")
-    return str(notes.get("org.opencontainers.image.title")) if isinstance(notes, dict) else ""
 
 
 def check_stored(path: Path, name: str, described: TrainedFile) -> None:

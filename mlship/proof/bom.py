@@ -3,7 +3,6 @@
 https://cyclonedx.org/docs/1.6/json/
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -15,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from mlship import __version__
 from mlship.proof.statement import Resource
-from mlship.registry.client import JsonValue, StoredContent, content
+from mlship.registry.client import JsonValue, StoredContent, json_content
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
 _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
@@ -63,7 +62,7 @@ def make_bom(name: str, version: str, digest: str, installed: Inventory, weights
         },
         "components": [*_packages(installed), *map(_model, weights)],
     }
-    return content(MEDIA_TYPE, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+    return json_content(MEDIA_TYPE, document)
 
 
 def _packages(installed: Inventory) -> Iterator[Component]:

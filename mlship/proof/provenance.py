@@ -3,7 +3,6 @@
 https://slsa.dev/spec/v1.0/provenance. It is not signed, so it is evidence only for those who trust who can push.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +10,7 @@ from typing import Final
 from mlship import __version__
 from mlship.errors import CheckFailed
 from mlship.proof.statement import MEDIA_TYPE, STATEMENT, Resource
-from mlship.registry.client import JsonValue, StoredContent, content
+from mlship.registry.client import JsonValue, StoredContent, json_content
 
 SLSA: Final = "https://slsa.dev/provenance/v1"
 BUILDER = "mlship:build"  # a URI without a host: no service builds, and PyPI's mlship is another project
@@ -66,7 +65,7 @@ def make_provenance(name: str, digest: str, inputs: BuildInputs) -> StoredConten
             "runDetails": {"builder": {"id": BUILDER, "version": {"mlship": __version__}}},
         },
     }
-    return content(MEDIA_TYPE, json.dumps(statement, sort_keys=True, separators=(",", ":")).encode())
+    return json_content(MEDIA_TYPE, statement)
 
 
 def is_provenance(attached: StoredContent) -> bool:

@@ -6,7 +6,6 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 import base64
 import hashlib
 import json
-import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+TITLE = "org.opencontainers.image.title"  # https://github.com/opencontainers/image-spec/blob/main/annotations.md
 _DOCKER = "application/vnd.docker.distribution.manifest"
 _MANIFESTS = f"{OCI_MANIFEST}, {OCI_INDEX}, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
 _MOST_BYTES = 8_000_000  # of a manifest, an index or an attestation; registries refuse manifests above 4 MiB
@@ -64,9 +64,30 @@ class StoredContent:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def rows(self, key: str) -> list[dict[str, JsonValue]]:
+        """The objects in a list of the JSON object, such as `layers`; none if there is no such list."""
+        found = self.json().get(key)
+        return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
 
 def content(media_type: str, data: bytes) -> StoredContent:
     return StoredContent(media_type, digest_of(data), data)
+
+
+def json_content(media_type: str, document: JsonValue) -> StoredContent:
+    """A document as JSON with sorted keys: the same document gives the same bytes."""
+    return content(media_type, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+
+def manifest_of(media_type: str, **fields: JsonValue) -> StoredContent:
+    """A manifest or an index with these fields: https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md."""
+    return json_content(media_type, {"schemaVersion": 2, "mediaType": media_type, **fields})
+
+
+def title_of(layer: Mapping[str, JsonValue]) -> str:
+    """The name of the file that a layer of an artifact holds; empty without one."""
+    notes = layer.get("annotations")
+    return str(notes.get(TITLE, "")) if isinstance(notes, dict) else ""
 
 
 def digest_of(data: bytes) -> str:
@@ -161,7 +182,7 @@ class Registry:
             path = urljoin(answer.url, answer.links["next"]["url"]) if "next" in answer.links else ""
         return tuple(found)
 
-    def referrers(self, digest: str) -> list[JsonValue]:
+    def referrers(self, digest: str) -> list[dict[str, JsonValue]]:
         """Descriptors of the manifests whose subject has this digest.
 
         A registry without the referrers API has them in an index with the digest as its tag.
@@ -169,12 +190,9 @@ class Registry:
         """
         answer = self._ask("GET", f"referrers/{digest}", headers={"Accept": OCI_INDEX})
         if answer.status_code == 200 and "index" in answer.headers.get("Content-Type", ""):
-            found = content(OCI_INDEX, self._body(answer)).json()
-        else:
-            fallback = self.manifest(fallback_tag(digest))
-            found = fallback.json() if fallback else {}
-        manifests = found.get("manifests")
-        return manifests if isinstance(manifests, list) else []
+            return content(OCI_INDEX, self._body(answer)).rows("manifests")
+        fallback = self.manifest(fallback_tag(digest))
+        return fallback.rows("manifests") if fallback else []
 
     def _content(self, path: str, version: str, headers: Mapping[str, str]) -> StoredContent | None:
         answer = self._ask("GET", path, headers=headers)
@@ -336,14 +354,9 @@ def _insecure_registries() -> list[JsonValue]:
 
 
 def _certificates(host: str) -> str | bool:
-    """The CA file: Docker's for this registry, else the environment's (requests reads it), else the system's."""
+    """The CA file: the environment's (requests reads it), else Docker's for this registry, else the system's."""
     own = Path("/etc/docker/certs.d") / host / "ca.crt"
-    if own.is_file():
-        return str(own)
-    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
-        return True
-    system = ssl.get_default_verify_paths().cafile
-    return system or True
+    return str(own) if own.is_file() else ssl.get_default_verify_paths().cafile or True
 
 
 def _credentials(reference: Reference) -> tuple[str, str, str]:

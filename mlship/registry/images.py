@@ -1,13 +1,12 @@
 """Images in a registry: their configuration, read without pulling them, and indexes of several platforms."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mlship.engine.base import ImageInfo
 from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
-from mlship.registry.client import OCI_INDEX, JsonValue, Registry, StoredContent, content, opened
+from mlship.registry.client import OCI_INDEX, JsonValue, Registry, StoredContent, manifest_of, opened
 from mlship.registry.reference import Reference
 
 
@@ -21,9 +20,8 @@ def registry_layers(name: str) -> Iterator[Iterator[tuple[str, Iterator[bytes]]]
     reference = Reference.parse(name)
     with opened(reference) as registry:
         found = registry.manifest(reference.version)
-        layers = for_one_platform(registry, found, name).json().get("layers") if found else None
-        digests = [str(_object(layer).get("digest")) for layer in layers] if isinstance(layers, list) else []
-        yield ((digest, registry.layer(digest)) for digest in digests)
+        layers = for_one_platform(registry, found, name).rows("layers") if found else []
+        yield ((digest, registry.layer(digest)) for digest in (str(layer.get("digest")) for layer in layers))
 
 
 def image_in_registry(name: str) -> tuple[str, ImageInfo]:
@@ -66,9 +64,8 @@ def _found(name: str) -> tuple[str, StoredContent, StoredContent]:
 
 def platforms_in(found: StoredContent) -> dict[str, str]:
     """Digests of the images of an index, by platform; attestations are left out. Empty for an image."""
-    rows = found.json().get("manifests")
     images: dict[str, str] = {}
-    for row in map(_object, rows if isinstance(rows, list) else []):
+    for row in found.rows("manifests"):
         parts = [_object(row.get("platform")).get(key) for key in ("os", "architecture", "variant")]
         if parts[0] not in (None, "unknown"):
             images["/".join(str(part) for part in parts if part)] = str(row.get("digest"))
@@ -91,8 +88,7 @@ def put_index(name: str, images: Mapping[str, str]) -> str:
                 raise TransientError(f"{reference.host} has no {digest}, which was pushed", hint=phrase("try_again"))
             system, _, architecture = platform.partition("/")
             rows.append({**manifest.descriptor, "platform": {"architecture": architecture, "os": system}})
-        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}
-        index = content(OCI_INDEX, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+        index = manifest_of(OCI_INDEX, manifests=rows)
         registry.put_manifest(index, reference.version)
     return index.digest
 
@@ -119,8 +115,7 @@ def for_one_platform(registry: Registry, found: StoredContent, name: str) -> Sto
 
 def layer_sizes(manifest: StoredContent) -> tuple[int, ...]:
     """Compressed bytes of each layer of an image, lowest first."""
-    layers = manifest.json().get("layers")
-    sizes = [_object(layer).get("size") for layer in layers] if isinstance(layers, list) else []
+    sizes = [layer.get("size") for layer in manifest.rows("layers")]
     return tuple(size if isinstance(size, int) else 0 for size in sizes)
 
 

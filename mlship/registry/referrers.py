@@ -3,11 +3,19 @@
 https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidelines-for-artifact-usage
 """
 
-import json
 from collections.abc import Iterator, Mapping
 
 from mlship.errors import CheckFailed
-from mlship.registry.client import OCI_INDEX, OCI_MANIFEST, JsonValue, Registry, StoredContent, content, fallback_tag
+from mlship.registry.client import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    JsonValue,
+    Registry,
+    StoredContent,
+    content,
+    fallback_tag,
+    manifest_of,
+)
 
 _EMPTY = content("application/vnd.oci.empty.v1+json", b"{}")
 
@@ -29,7 +37,7 @@ def attach(
     artifact_type = artifact_type or artifact.media_type
     notes: dict[str, JsonValue] = dict(annotations)
     described: dict[str, JsonValue] = {**artifact.descriptor, "annotations": notes}
-    manifest = _document(
+    manifest = manifest_of(
         OCI_MANIFEST,
         artifactType=artifact_type,
         config=_EMPTY.descriptor,
@@ -40,11 +48,7 @@ def attach(
     for blob in (_EMPTY, artifact):
         registry.put_blob(blob)
     if not registry.put_manifest(manifest):
-        _list_by_tag(
-            registry,
-            image,
-            {**manifest.descriptor, "artifactType": artifact_type, "annotations": notes},
-        )
+        _list_by_tag(registry, image, {**manifest.descriptor, "artifactType": artifact_type, "annotations": notes})
     return manifest
 
 
@@ -55,18 +59,17 @@ def artifacts(registry: Registry, image: StoredContent, media_type: str) -> Iter
         CheckFailed: the registry lists one that it does not have, or that has another subject.
     """
     for row in registry.referrers(image.digest):
-        digest = row.get("digest") if isinstance(row, dict) and row.get("artifactType") == media_type else None
+        digest = row.get("digest") if row.get("artifactType") == media_type else None
         if not isinstance(digest, str):
             continue
         manifest = registry.manifest(digest)
-        found = manifest.json() if manifest else {}
-        subject, layers = found.get("subject"), found.get("layers")
-        if not isinstance(subject, dict) or subject.get("digest") != image.digest:
+        subject = manifest.json().get("subject") if manifest else None
+        if manifest is None or not isinstance(subject, dict) or subject.get("digest") != image.digest:
             raise CheckFailed(
                 f"{digest} is listed as a referrer of {image.digest} and is not", hint="push the image again"
             )
-        for layer in layers if isinstance(layers, list) else []:
-            if isinstance(layer, dict) and layer.get("mediaType") == media_type:
+        for layer in manifest.rows("layers"):
+            if layer.get("mediaType") == media_type:
                 yield _blob(registry, str(layer.get("digest")), media_type)
 
 
@@ -84,12 +87,6 @@ def _list_by_tag(registry: Registry, image: StoredContent, described: dict[str, 
     """
     tag = fallback_tag(image.digest)
     known = registry.manifest(tag)
-    listed = known.json().get("manifests") if known else []
-    kept = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    kept = known.rows("manifests") if known else []
     rows: list[JsonValue] = [*(row for row in kept if row.get("digest") != described["digest"]), described]
-    registry.put_manifest(_document(OCI_INDEX, manifests=rows), tag)
-
-
-def _document(media_type: str, **fields: JsonValue) -> StoredContent:
-    text = json.dumps({"schemaVersion": 2, "mediaType": media_type, **fields}, sort_keys=True, separators=(",", ":"))
-    return content(media_type, text.encode())
+    registry.put_manifest(manifest_of(OCI_INDEX, manifests=rows), tag)

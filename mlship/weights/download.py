@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.project.weight_addresses import HttpFile, ObjectFile, RegistryFile, located
 from mlship.redact import redact
-from mlship.registry.client import keep_authorization, opened
+from mlship.registry.client import keep_authorization, opened, title_of
 from mlship.registry.reference import Reference
 from mlship.registry.s3 import s3_refusal
 from mlship.registry.s3_settings import s3_bucket
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 _BLOCK = 1 << 20
 _AGAIN = "run the same command again: what has arrived is kept"
-_TITLE = "org.opencontainers.image.title"  # https://github.com/opencontainers/image-spec/blob/main/annotations.md
 
 
 @dataclass(frozen=True)
@@ -172,17 +171,11 @@ def _of_registry(file: RegistryFile) -> Iterator[Incoming]:
     reference = Reference.parse(file.image)
     with opened(reference) as registry:
         manifest = registry.manifest(reference.version)
-        layers = manifest.json().get("layers") if manifest else None
-        rows = [row for row in layers if isinstance(row, dict)] if isinstance(layers, list) else []
-        titles = {_title(row): row for row in rows}
+        rows = manifest.rows("layers") if manifest else []
+        titles = {title_of(row): row for row in rows}
         row = titles.get(file.file) if file.file else rows[0] if len(rows) == 1 else None
         if row is None:
             named = ", ".join(sorted(filter(None, titles))) or "no file with a title"
             raise UsageError(f"`{file.image}` has {named}", hint="add `#FILE` with one of its files to the address")
         size = row.get("size")
         yield Incoming(0, size if isinstance(size, int) else None, registry.layer(str(row.get("digest"))))
-
-
-def _title(row: Mapping[str, object]) -> str:
-    notes = row.get("annotations")
-    return str(notes.get(_TITLE, "")) if isinstance(notes, dict) else ""
