@@ -2,24 +2,15 @@
 
 import re
 
+from pydantic_core import from_json
+
 from mlship.project.structure.cursor import Buffer, Cursor, require
 
 _DEPTH = 64
 _JSON = 24 << 20  # bytes
-_VALUES = 2_000_000  # that Python visits; arrays of numbers count as one
+_VALUES = 2_000_000  # that Python visits; arrays of one type count as one
 _WIDTHS = {"i": 1, "U": 1, "I": 2, "l": 4, "L": 8, "d": 4, "D": 8}
 _SINGLE = frozenset("TFNZ")
-_STRING = rb'"(?:[^"\\\x00-\x1f]|\\.)*+"'
-_NUMBER = rb"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?"
-_SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null|-?Infinity|NaN)"
-_TOKEN = re.compile(
-    rb"[ \t\r\n]*+(?:(?P<list>\[[ \t\r\n]*+"
-    + _SCALAR
-    + rb"(?:[ \t\r\n]*+,[ \t\r\n]*+"
-    + _SCALAR
-    + rb")*+[ \t\r\n]*+\])"
-    rb"|(?P<scalar>" + _SCALAR + rb")|(?P<mark>[][{}:,]))[ \t\r\n]*+"
-)
 # sizeof of the parameters: https://github.com/dmlc/xgboost/blob/v2.0.3/src/learner.cc and src/gbm, src/tree
 _LEARNER, _GBTREE, _GBLINEAR, _TREE, _NODE, _STATISTICS = 136, 160, 136, 148, 20, 16
 _LIGHTGBM_HEAD = 32 << 20  # bytes
@@ -95,55 +86,22 @@ class _Ubj:
         self.cursor.skip(1)
 
 
-def json_is_whole(data: Buffer) -> bool:
-    """Whether this is one JSON value, in bounded memory and time. Arrays of plain values are one step.
-
-    Of a large file, the beginning and the last byte count. No unpickler runs one: its first byte is no opcode.
-    """
-    at, stack, expected = 0, list[bytes](), "value"
-    for _ in range(_VALUES):
-        if at > _JSON:
-            return stack[:1] == [b"{"] and data[len(data) - 64 :].rstrip().endswith(b"}")
-        match = _TOKEN.match(data, at, at + 2 * _JSON)
-        if match is None or (not stack and expected == "end"):
-            return not stack and expected == "end" and at == len(data)
-        at = match.end()
-        mark = match["mark"]
-        if mark is None:
-            expected = _after_value(match["scalar"], stack, expected)
-        elif mark in (b"{", b"["):
-            require(expected in ("value", "first"), "no value is expected")
-            stack.append(mark)
-            expected = "key" if mark == b"{" else "first"
-        else:
-            expected = _after_mark(mark, stack, expected)
-    return False
-
-
-def _after_value(scalar: bytes | None, stack: list[bytes], expected: str) -> str:
-    if expected in ("key", "next key"):
-        require(scalar is not None and scalar[:1] == b'"', "a key is a string")
-        return "colon"
-    require(expected in ("value", "first"), "no value is expected")
-    return "more" if stack else "end"
-
-
-def _after_mark(mark: bytes, stack: list[bytes], expected: str) -> str:
-    if mark == b":":
-        require(expected == "colon", "no colon is expected")
-        return "value"
-    if mark == b",":
-        require(expected == "more", "no comma is expected")
-        return "next key" if stack[-1] == b"{" else "value"
-    empty = {b"}": "key", b"]": "first"}[mark]
-    require(expected in ("more", empty) and stack.pop() == {b"}": b"{", b"]": b"["}[mark], "brackets do not match")
-    return "more" if stack else "end"
-
-
 def xgboost_json(data: Buffer) -> None:
-    """https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html."""
+    """One JSON value; of a large file, the beginning and the last byte count. No unpickler runs one: `{` is no opcode.
+
+    https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html
+    """
     require(b'"learner"' in data[:1024] or b'"learner"' in data[max(0, len(data) - (1 << 20)) :], "no learner")
-    require(json_is_whole(data), "not one JSON value")
+    if len(data) <= _JSON:
+        from_json(data[:])
+        return
+    require(data[len(data) - 64 :].rstrip().endswith(b"}"), "it ends too early")
+    try:  # a comma is no part of a number or a character
+        from_json(data[: data.rfind(b",", 0, _JSON)])
+    except ValueError as error:
+        require(str(error).startswith("EOF while parsing"), "not one JSON value")
+    else:
+        raise ValueError("not one JSON value")
 
 
 def xgboost_binary(data: Buffer) -> None:

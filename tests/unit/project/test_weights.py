@@ -441,6 +441,8 @@ def test_a_large_json_model_is_checked_in_part(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(boosters, "_JSON", 1 << 12)
     tree = {"split_conditions": [0.123456] * 20, "left": [1] * 20}
     text = json.dumps({"learner": {"trees": [tree] * 120}, "version": [3, 0, 0]}).encode()
-    for content, kind in ((text, "xgboost"), (text[:-1], "unknown"), (text + CALL, "unknown")):
+    two, inner = b'{"learner": {}}' + text, text.replace(b"[1, 1", b"[1,, 1", 1)
+    damaged = (text[:-1], text + CALL, two, inner)
+    for content, kind in ((text, "xgboost"), *((each, "unknown") for each in damaged)):
         (tmp_path / "m.json").write_bytes(content)
         assert identify(tmp_path / "m.json") == kind
