@@ -22,6 +22,7 @@ from mlship.project.values import (
     Section,
     Sha256,
     Size,
+    matching,
     printable,
 )
 from mlship.project.weight_addresses import WeightAddress
@@ -36,28 +37,19 @@ _MUSL = re.compile(r"(?i)alpine|musl")
 SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*", text) or len(text) > 100:
-        raise ValueError(f"{text!r} is not an image name: use lower-case letters, digits and single . _ -")
-    return text
-
-
-def _version(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]{0,100}", text):
-        raise ValueError(f"{text!r} is not an image tag: use letters, digits, . _ - only")
-    return text
-
-
-def _mirror(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?", text):
-        raise ValueError(f"{text!r} is not a registry such as registry.example.com or 127.0.0.1:5000/docker.io")
-    return text.rstrip("/")
-
-
-def _address(text: str) -> str:
-    if not re.fullmatch(r"(https?|file)://[^\s@?#]+", text):
-        raise ValueError(f"{text!r} is not an address such as https://mirror.example.com/whl (without a password)")
-    return text.rstrip("/")
+_NAME = matching(
+    r"(?=.{1,100}\Z)[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*",
+    "is not an image name: use lower-case letters, digits and single . _ -",
+)
+_TAG = matching(r"[A-Za-z0-9_][\w.-]{0,100}", "is not an image tag: use letters, digits, . _ - only")
+_MIRROR = matching(
+    r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?",
+    "is not a registry such as registry.example.com or 127.0.0.1:5000/docker.io",
+)
+_ADDRESS = matching(
+    r"(https?|file)://[^\s@?#]+", "is not an address such as https://mirror.example.com/whl (without a password)"
+)
+_WITHOUT_SLASH = AfterValidator(lambda text: text.rstrip("/"))
 
 
 def names_musl(value: object) -> bool:
@@ -173,7 +165,7 @@ class Base(Section):
     distro: Annotated[Literal["bookworm", "trixie"], BeforeValidator(_no_musl)] = Field(
         "bookworm", description="Debian release of the image. Alpine is not supported: there are no ML wheels for musl."
     )
-    mirror: Annotated[str, AfterValidator(_mirror)] | None = Field(
+    mirror: Annotated[str, _MIRROR, _WITHOUT_SLASH] | None = Field(
         None, description="Registry with library/python; MLSHIP_BASE_MIRROR overrides it. Default: Docker Hub."
     )
 
@@ -184,7 +176,7 @@ class Gpu(Section):
     hosts: RepoPath = Field(
         "hosts", description="Folder of host files (`mlship hosts record`), which CUDA is matched to."
     )
-    wheel_index: Annotated[str, AfterValidator(_address)] | None = Field(
+    wheel_index: Annotated[str, _ADDRESS, _WITHOUT_SLASH] | None = Field(
         None,
         description="Mirror of https://download.pytorch.org/whl, with a folder for each CUDA (cu126, ...); "
         "MLSHIP_WHEEL_INDEX overrides it.",
@@ -258,8 +250,8 @@ class Config(Section):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, title="mlship.yaml")
 
-    name: Annotated[str, AfterValidator(_name)] = Field(description="Name of the image.")
-    version: Annotated[str, AfterValidator(_version)] | None = Field(
+    name: Annotated[str, _NAME] = Field(description="Name of the image.")
+    version: Annotated[str, _TAG] | None = Field(
         None, description="Tag of the image. Default: the output of `git describe`."
     )
     python: Annotated[PythonVersion, BeforeValidator(_unquoted)] = Field(

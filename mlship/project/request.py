@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from mlship.json_path import parse_path
-from mlship.project.values import RepoPath, Route, Section, printable
+from mlship.project.values import RepoPath, Route, Section, matching, parsed_by, printable
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIAL = re.compile(r"(?i)(.*[_-])?(token|secret|passw(or)?d|api[_-]?key|authorization|cookie|credentials?)")
 _BY_CLIENT = {"content-length", "host", "connection", "transfer-encoding"}
 
@@ -25,8 +24,6 @@ def _text(value: object) -> object:
 
 
 def _header(name: str) -> str:
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of an HTTP header")
     if name.lower() in _BY_CLIENT:
         raise ValueError(f"{name} is set by the client itself")
     return name
@@ -38,21 +35,16 @@ def _latin(text: str) -> str:
     return text
 
 
-def _content_type(text: str) -> str:
-    if not re.fullmatch(r"[\w.+-]+/([\w.+-]+|\*)", text):
-        raise ValueError(f"{text!r} is not a content type such as text/html, application/json or image/*")
-    return text.lower()
-
-
-def _path(text: str) -> str:
-    parse_path(text)
-    return text
-
-
 Text = Annotated[str, BeforeValidator(_text)]
-Header = Annotated[str, AfterValidator(_header)]
-ContentType = Annotated[str, AfterValidator(_content_type)]
-JsonPath = Annotated[str, AfterValidator(_path)]
+Header = Annotated[
+    str, matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "is not the name of an HTTP header"), AfterValidator(_header)
+]
+ContentType = Annotated[
+    str,
+    matching(r"[\w.+-]+/([\w.+-]+|\*)", "is not a content type such as text/html, application/json or image/*"),
+    AfterValidator(str.lower),
+]
+JsonPath = Annotated[str, parsed_by(parse_path)]
 
 
 @dataclass(frozen=True)

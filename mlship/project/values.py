@@ -1,6 +1,7 @@
 """Types of the values in mlship.yaml: each validates one kind of text."""
 
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -30,33 +31,25 @@ def needs_no_quoting(path: str) -> bool:
     return bool(_PLAIN.fullmatch(path)) and path == path.strip() and not path.startswith("-")
 
 
-def _entry(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", text):
-        raise ValueError(f"{text!r} does not have the form package.module:function")
-    return text
+def matching(pattern: str, problem: str) -> AfterValidator:
+    """Validate that a whole text matches; "'x' PROBLEM" is the error of any other."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} {problem}")
+        return text
+
+    return AfterValidator(check)
 
 
-def _route(text: str) -> str:
-    if not re.fullmatch(r"/[\w./~%:-]*", text):
-        raise ValueError(f"{text!r} is not a URL path such as /health/ready")
-    return text
+def parsed_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Validate that a function, which raises ValueError for other texts, accepts a text."""
 
+    def check(text: str) -> str:
+        parse(text)
+        return text
 
-def _size(text: str) -> str:
-    bytes_of(text)
-    return text
-
-
-def _distribution(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", text):
-        raise ValueError(f"{text!r} is not a package name")
-    return str(canonicalize_name(text))
-
-
-def _package(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text):
-        raise ValueError(f"{text!r} is not a Debian package name")
-    return text
+    return AfterValidator(check)
 
 
 def printable(text: str) -> str:
@@ -68,11 +61,15 @@ def printable(text: str) -> str:
 
 RepoPath = Annotated[str, AfterValidator(_relative)]
 PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # used in a --mount option, where commas separate
-Entry = Annotated[str, AfterValidator(_entry)]
-Route = Annotated[str, AfterValidator(_route)]
-Size = Annotated[str, AfterValidator(_size)]
-Distribution = Annotated[str, AfterValidator(_distribution)]
-DebianPackage = Annotated[str, AfterValidator(_package)]
+Entry = Annotated[
+    str, matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "does not have the form package.module:function")
+]
+Route = Annotated[str, matching(r"/[\w./~%:-]*", "is not a URL path such as /health/ready")]
+Size = Annotated[str, parsed_by(bytes_of)]
+Distribution = Annotated[
+    str, matching(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", "is not a package name"), AfterValidator(canonicalize_name)
+]
+DebianPackage = Annotated[str, matching(r"[a-z0-9][a-z0-9+.-]+", "is not a Debian package name")]
 Argument = Annotated[str, AfterValidator(printable), Field(min_length=1)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(printable)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
