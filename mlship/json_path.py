@@ -1,7 +1,6 @@
 """JSON paths: the singular queries of RFC 9535, which name one value at most. Pure."""
 
 import re
-from collections.abc import Iterator
 
 from pydantic import JsonValue
 
@@ -14,27 +13,15 @@ def parse_path(text: str) -> tuple[str | int, ...]:
     Raises:
         ValueError: it is not such a path.
     """
-    steps = tuple(_steps(text)) if text.startswith("$") else None
-    if steps is None or None in steps:
-        raise ValueError(f"{text!r} is not a JSON path such as $.boxes[0].label or $['two words']")
-    return tuple(step for step in steps if step is not None)
-
-
-def _steps(text: str) -> Iterator[str | int | None]:
-    """Names and indices; None for what is neither."""
-    at = 1
-    while at < len(text):
-        found = _STEP.match(text, at)
-        if found is None:
-            yield None
-            return
-        name, index, single, double = found.groups()
-        quoted = next((part for part in (single, double) if part is not None), None)
-        if quoted is not None:
-            yield re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-        else:
-            yield int(index) if index else name
+    steps, at = list[str | int](), 1
+    while text.startswith("$") and (found := _STEP.match(text, at)):
+        name, index, *quoted = found.groups()
+        inner = next((part for part in quoted if part is not None), None)
+        steps.append(int(index) if index else name or re.sub(r"\\(.)", r"\1", inner or "", flags=re.DOTALL))
         at = found.end()
+    if not text.startswith("$") or at < len(text):
+        raise ValueError(f"{text!r} is not a JSON path such as $.boxes[0].label or $['two words']")
+    return tuple(steps)
 
 
 def values_at(value: JsonValue, path: str) -> tuple[JsonValue, ...]:

@@ -24,10 +24,12 @@ class ModelChange:
 
 def model_changes(before: RegisteredModel, after: RegisteredModel) -> tuple[ModelChange, ...]:
     """All differences, by kind and name."""
-    found: list[ModelChange] = []
-    for kind in ("training", "package", "file", "metric", "statistic"):
-        found += _changes(kind, _facts(before)[kind], _facts(after)[kind])
-    return tuple(found)
+    return tuple(
+        ModelChange(kind, name, old.get(name), new.get(name))
+        for (kind, old), new in zip(_facts(before).items(), _facts(after).values(), strict=True)
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    )
 
 
 def _facts(model: RegisteredModel) -> Mapping[str, Mapping[str, JsonValue]]:
@@ -53,9 +55,3 @@ def _leaves(value: Mapping[str, JsonValue], path: str = "") -> Iterable[tuple[st
             yield from _leaves(part, f"{path}{name}.")
         else:
             yield f"{path}{name}", part
-
-
-def _changes(kind: str, old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> Iterable[ModelChange]:
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            yield ModelChange(kind, name, old.get(name), new.get(name))

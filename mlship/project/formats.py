@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias, get_args
 from mlship.project.pickles import hides_pickle, is_pickle, is_text
 from mlship.project.structure import arrays, boosters, flatbuffers, gguf, keras, messages
 from mlship.project.structure.cursor import BROKEN, Buffer, require
+from mlship.project.structure.protobuf import walk
 from mlship.project.structure.zips import check_texts, zip_kind
 
 _Model: TypeAlias = Literal[
@@ -195,7 +196,7 @@ _FORMATS: tuple[tuple[Callable[[bytes, str], bool], Callable[[Buffer], ModelForm
         lambda head, name: head.startswith(b"\x08\x01\x12") and name == "saved_model.pb",
         _is("savedmodel", messages.savedmodel),
     ),
-    (lambda _, name: name == "fingerprint.pb", _is("savedmodel-data", messages.fingerprint)),
+    (lambda _, name: name == "fingerprint.pb", _is("savedmodel-data", lambda data: walk(data, "fingerprint"))),
     (
         lambda _, name: name == "keras_metadata.pb",
         lambda data: "keras-lambda" if messages.keras_metadata(data) else "savedmodel-data",

@@ -15,12 +15,12 @@ from fnmatch import translate
 from functools import cache
 from typing import IO, ClassVar, Self, cast
 
+from mlship.project.structure.arrays import element_width
 from mlship.resources import read_package_file
 
 _WRAPPERS = ("joblib.numpy_pickle.NumpyArrayWrapper", "sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper")
 _MOST = 30_000_000  # reads, of which an opcode needs one to three
 _LONGEST_LINE = 1 << 26  # bytes
-_WIDTH = re.compile(r"[|<>=]?([a-zA-Z?])(\d*)")
 _ERRORS = (
     *(ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RecursionError, MemoryError),
     *(AssertionError, pickle.UnpicklingError, struct.error),
@@ -183,8 +183,10 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  only this one lets us see eac
             return
         if state.get("numpy_array_alignment_bytes"):
             self.file.read(self.file.read(1)[0])
-        size = math.prod(int(n) for n in state["shape"]) * _width(str(dtype.arguments[0]))
-        self.file.seek(size, 1)
+        width = element_width(str(dtype.arguments[0]))
+        if width is None:
+            raise ValueError(f"unknown element type {dtype.arguments[0]}")
+        self.file.seek(math.prod(int(n) for n in state["shape"]) * width, 1)
 
 
 def _has_objects(dtype: _Placeholder) -> bool:
@@ -200,10 +202,3 @@ def _has_objects(dtype: _Placeholder) -> bool:
         elif isinstance(part, tuple):
             waiting += part
     return False
-
-
-def _width(name: str) -> int:
-    match = _WIDTH.fullmatch(name)
-    if match is None:
-        raise ValueError(f"unknown element type {name}")
-    return int(match[2] or 1) * (4 if match[1] == "U" else 1)

@@ -5,7 +5,6 @@ from itertools import islice
 from mlship.project.structure.cursor import Buffer, require
 from mlship.project.structure.keras import mentions_code
 from mlship.project.structure.protobuf import Span, Visit, fields, walk
-from mlship.project.structure.schemas import protobuf_schema
 
 _TOP = 100_000  # fields of the outermost message
 
@@ -15,7 +14,7 @@ def walk_onnx(data: Buffer, visit: Visit | None = None) -> None:
     present = [number for number, _, _ in islice(fields(data, (0, len(data))), _TOP)]
     require(len(present) < _TOP, "too many fields")
     require({1, 8} <= set(present) and present.count(7) == 1, "no version, no operators or not one graph")
-    walk(data, protobuf_schema("onnx"), "Model", visit)
+    walk(data, "onnx", visit)
 
 
 def sentencepiece(data: Buffer) -> None:
@@ -26,7 +25,7 @@ def sentencepiece(data: Buffer) -> None:
         if name == "Model":
             pieces.extend(extent for number, _, extent in fields(data, span) if number == 1)
 
-    walk(data, protobuf_schema("sentencepiece"), "Model", visit)
+    walk(data, "sentencepiece", visit)
     require(bool(pieces), "no pieces")
     for start, end in pieces:
         length = data[start + 1]
@@ -42,15 +41,10 @@ def savedmodel(data: Buffer) -> None:
     """Version 1 and the graphs of TensorFlow."""
     present = {number for number, _, _ in islice(fields(data, (0, len(data))), _TOP)}
     require(present == {1, 2} and data[:2] == b"\x08\x01", "no version, or no graph")
-    walk(data, protobuf_schema("savedmodel"), "Model")
-
-
-def fingerprint(data: Buffer) -> None:
-    """Hashes of a SavedModel."""
-    walk(data, protobuf_schema("fingerprint"), "Model")
+    walk(data, "savedmodel")
 
 
 def keras_metadata(data: Buffer) -> bool:
     """Layers of a SavedModel of Keras 2; whether one is code."""
-    walk(data, protobuf_schema("keras_metadata"), "Model")
+    walk(data, "keras_metadata")
     return mentions_code(data[:])

@@ -9,16 +9,16 @@ from functools import cache
 from typing import TypeAlias
 
 from mlship.project.structure.cursor import Buffer, require
+from mlship.project.structure.schemas import structure_table
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_WIRES = {"varint": VARINT, "fixed64": FIXED64, "bytes": BYTES, "fixed32": FIXED32, "any": -1}
 _MOST = 1_000_000  # fields that Python visits; runs of numbers count as one
 _DEPTH = 100  # protobuf's own limit
 _RUNS = 16  # bytes; in a shorter rest, there is no run
 _SHORT = b"(?:" + b"|".join(re.escape(bytes([n])) + b".{%d}" % n for n in range(24)) + b")"
 
 Span: TypeAlias = tuple[int, int]
-# Per message, the wire type of each field or the message that it holds. Number 0: fields of any other number.
-Schema: TypeAlias = Mapping[str, Mapping[int, int | str]]
 Visit: TypeAlias = Callable[[str, Span], None]
 
 
@@ -57,9 +57,21 @@ def fields(data: Buffer, span: Span) -> Iterator[tuple[int, int, Span]]:
         yield number, wire, (start, at)
 
 
-def walk(data: Buffer, schema: Schema, message: str, visit: Visit | None = None) -> None:
-    """Check all fields of a file; `visit` sees each message with its extent."""
-    waiting = [(message, (0, len(data)), 0)]
+@cache
+def _schema(name: str) -> Mapping[str, Mapping[int, int | str]]:
+    """Per message of a format, the wire type of each field by its number, or the message that it holds.
+
+    Number 0: fields of any other number.
+    """
+    return {
+        message: {number: _WIRES.get(kind, kind) for kind, numbers in row.items() for number in numbers}
+        for message, row in structure_table().protobuf[name].items()
+    }
+
+
+def walk(data: Buffer, name: str, visit: Visit | None = None) -> None:
+    """Check all fields of a file by the schema of a format; `visit` sees each message with its extent."""
+    schema, waiting = _schema(name), [("Model", (0, len(data)), 0)]
     count = 0
     while waiting:
         name, span, depth = waiting.pop()

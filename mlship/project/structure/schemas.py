@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from mlship.project.structure.protobuf import BYTES, FIXED32, FIXED64, VARINT, Schema
 from mlship.versioned import data_table
-
-_WIRES = {"varint": VARINT, "fixed64": FIXED64, "bytes": BYTES, "fixed32": FIXED32, "any": -1}
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,3 @@ class StructureTable:
 @cache
 def structure_table() -> StructureTable:
     return data_table(StructureTable, "structures")
-
-
-@cache
-def protobuf_schema(name: str) -> Schema:
-    """The messages of a format, with the type of each field by its number."""
-    return {
-        message: {number: _WIRES.get(kind, kind) for kind, numbers in row.items() for number in numbers}
-        for message, row in structure_table().protobuf[name].items()
-    }
