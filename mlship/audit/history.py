@@ -8,8 +8,6 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md (`created_by`
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import takewhile
 
 from mlship.dockerfile.lexer import INSTRUCTIONS
 from mlship.dockerfile.shell import SHELLS
@@ -71,13 +69,11 @@ def _without_data(script: str) -> str:
         kept.append(line)
         is_script = any(word.rpartition("/")[2] in SHELLS for word in re.split(r"[\s;&|]+", line))
         for _quote, name in _HERE_DOCUMENT.findall(line):
-            body = list(takewhile(partial(_is_not, name), lines))
-            kept += body if is_script else []
+            for each in lines:
+                if each.strip() == name:
+                    break
+                kept += [each] if is_script else []
     return "\n".join(kept)
-
-
-def _is_not(end: str, line: str) -> bool:
-    return line.strip() != end
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:

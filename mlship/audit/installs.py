@@ -33,6 +33,7 @@ def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
     if "--require-hashes" in arguments:
         return AuditSeen("pass", f"{shown} requires hashes")
     rest, files, wanted = list(arguments[arguments.index(action) + 1 :]), False, False
+    named = [word for word in rest if not word.startswith("-")]
     while rest:
         word = rest.pop(0)
         if word in pip_value_options():
@@ -44,17 +45,9 @@ def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
             wanted = True
     files = files or action == "sync"
     if wanted and not (files and action == "sync"):
-        alone = "--no-deps" in arguments and all(_is_local(word) for word in _packages(arguments, action))
+        alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
     return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
-
-
-def _packages(arguments: tuple[str, ...], action: str) -> list[str]:
-    return [word for word in arguments[arguments.index(action) + 1 :] if not word.startswith("-")]
-
-
-def _is_local(word: str) -> bool:
-    return word.startswith((".", "/"))
 
 
 def _conda(arguments: tuple[str, ...], action: str, shown: str) -> Iterator[AuditSeen]:
@@ -108,7 +101,7 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
     swept = any({"autoremove", "--auto-remove", "--autoremove"} & {*command.words} for command in run.commands)
     for command in run.commands:
         program, arguments = program_and_arguments(command)
-        names = {_package(word) for word in arguments}
+        names = {word.partition("=")[0].partition(":")[0] for word in arguments}
         if verb(arguments) in ("install", "add") and program in table.installers:
             installed |= {name for name in names if _is_compiler(name, table.packages)}
             unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
@@ -127,10 +120,6 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
 
 def _without_recommended(arguments: Sequence[str]) -> bool:
     return any("--no-install-recommends" in word or "apt::install-recommends=" in word.lower() for word in arguments)
-
-
-def _package(word: str) -> str:
-    return word.partition("=")[0].partition(":")[0]
 
 
 def _is_compiler(name: str, known: frozenset[str]) -> bool:

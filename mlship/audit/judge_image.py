@@ -4,7 +4,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mlship.audit.history import HistoryStep
 from mlship.audit.image import LOADER, AuditedImage, read_audited
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import (
@@ -143,7 +142,9 @@ def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
     lock = found.config.labels.get(f"{OWN}.lock")
     if lock:
         yield AuditSeen("pass", f"the label {OWN}.lock names the lock: {lock}")
-    judged = {step: tuple(_installs(step)) for step in found.steps}
+    judged = {
+        step: tuple(seen for command in commands_in(step.script) for seen in locked(command)) for step in found.steps
+    }
     yield from (seen for step in found.steps for seen in judged[step])
     with_layer = [step for step in found.steps if step.has_layer]
     unknown = set[str]()
@@ -156,10 +157,6 @@ def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
             unknown.add(posixpath.dirname(path))
     if unknown:
         yield AuditSeen("unknown", f"how these were installed is not in its history: {_few(unknown)}")
-
-
-def _installs(step: HistoryStep) -> Iterator[AuditSeen]:
-    return (seen for command in commands_in(step.script) for seen in locked(command))
 
 
 def _is_bundled(metadata: str) -> bool:

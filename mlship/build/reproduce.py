@@ -1,7 +1,6 @@
 """What `--reproducible` requires of a repository, and the metadata that `--metadata` records."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from mlship import __version__
 from mlship.build.prepare import Prepared
@@ -17,7 +16,6 @@ from mlship.project.base import record_name
 from mlship.project.checkout import outside_commit, read_checkout
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import link_targets
-from mlship.smoke.result import SmokeReport
 from mlship.units import first_rows
 
 _LEAVE = "or drop `--reproducible`"
@@ -97,7 +95,8 @@ def build_metadata(prepared: Prepared, report: BuildReport, options: BuildOption
     Raises:
         OSError: a weight file cannot be read.
     """
-    plan, record = prepared.plan, prepared.lock.record
+    plan, record, smoke = prepared.plan, prepared.lock.record, report.smoke
+    weights = ((path, prepared.repo / path) for path in _weight_paths(plan))
     return Metadata(
         tag=report.tag,
         platform=plan.platform,
@@ -109,9 +108,9 @@ def build_metadata(prepared: Prepared, report: BuildReport, options: BuildOption
         source=_source(prepared),
         base=BaseImage(plan.base.reference, plan.base.digest),
         lock=LockHashes(record.requirements, sha256_file(prepared.repo / record_name(prepared.config))),
-        weights=tuple(_weight(prepared.repo, path) for path in _weight_paths(plan)),
+        weights=tuple(Weight(path, sha256_file(file), file.stat().st_size) for path, file in weights),
         built=report.built,
-        proven=_proof(report.smoke),
+        proven=Proof(smoke.device, smoke.gpus, smoke.driver) if smoke else None,
         tools=Tools(__version__, engine.version, engine.buildx),
         host=_host(prepared.fleet),
     )
@@ -128,14 +127,6 @@ def _source(prepared: Prepared) -> SourceCommit:
         dirty=bool(checkout.changed) if checkout else None,
         epoch=prepared.plan.epoch,
     )
-
-
-def _weight(repo: Path, path: str) -> Weight:
-    return Weight(path, sha256_file(repo / path), (repo / path).stat().st_size)
-
-
-def _proof(smoke: SmokeReport | None) -> Proof | None:
-    return Proof(smoke.device, smoke.gpus, smoke.driver) if smoke else None
 
 
 def _host(fleet: Fleet | None) -> TargetHost | None:

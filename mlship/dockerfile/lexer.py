@@ -28,15 +28,6 @@ class DockerfileError(Exception):
 
 
 @dataclass(frozen=True)
-class Heredoc:
-    """A here-document; `expands` unless its name is quoted."""
-
-    name: str
-    body: str
-    expands: bool
-
-
-@dataclass(frozen=True)
 class Instruction:
     """One instruction.
 
@@ -46,6 +37,7 @@ class Instruction:
         flags: options such as `--mount=type=cache,target=/root/.cache`, in order.
         text: the arguments, without flags, on one line.
         exec_form: the arguments of the JSON form; None in the shell form.
+        heredocs: the text of each here-document.
         trigger: of ONBUILD, the instruction that runs in images built from this one.
     """
 
@@ -54,7 +46,7 @@ class Instruction:
     text: str
     flags: tuple[str, ...] = ()
     exec_form: tuple[str, ...] | None = None
-    heredocs: tuple[Heredoc, ...] = ()
+    heredocs: tuple[str, ...] = ()
     trigger: "Instruction | None" = None
 
     def values(self, flag: str) -> tuple[str, ...]:
@@ -176,7 +168,7 @@ def _json(text: str) -> tuple[str, ...] | None:
     return tuple(found) if is_exec else None
 
 
-def _heredocs(text: str, line: int, lines: _Lines) -> Iterator[Heredoc]:
+def _heredocs(text: str, line: int, lines: _Lines) -> Iterator[str]:
     if "<<" not in text:
         return
     for word in split_words(text, lines.escape):
@@ -184,15 +176,14 @@ def _heredocs(text: str, line: int, lines: _Lines) -> Iterator[Heredoc]:
         name = start.removeprefix("<<").removeprefix("-")
         if not start.startswith("<<") or not name or "<" in name:
             continue
-        plain = name.replace('"', "").replace("'", "")
-        yield _heredoc(plain, line, lines, strips=start.startswith("<<-"), expands=plain == name)
+        yield _heredoc(name.replace('"', "").replace("'", ""), line, lines, strips=start.startswith("<<-"))
 
 
-def _heredoc(name: str, line: int, lines: _Lines, *, strips: bool, expands: bool) -> Heredoc:
+def _heredoc(name: str, line: int, lines: _Lines, *, strips: bool) -> str:
     body: list[str] = []
     for each in lines:
         content = each.lstrip("\t") if strips else each
         if content == name:
-            return Heredoc(name, "\n".join(body), expands)
+            return "\n".join(body)
         body.append(content)
     raise DockerfileError(line, f"the here-document `{name[:40]}` has no end")

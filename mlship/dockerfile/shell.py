@@ -70,7 +70,6 @@ class Command:
 class _Reader:
     text: str
     lookup: VariableLookup
-    depth: int
     at: int = 0
     inner: list[str] = field(default_factory=list)  # scripts in $(...) and backticks
 
@@ -88,7 +87,7 @@ def commands(script: str, lookup: VariableLookup, depth: int = 0) -> tuple[Comma
     Args:
         lookup: the value of a variable of the environment; None if it is not set.
     """
-    reader = _Reader(script, lookup, depth)
+    reader = _Reader(script, lookup)
     found = [one for words, _ in _simple(reader) for one in _command(words, lookup, depth)]
     if depth < _DEEPEST:
         found += [one for inner in reader.inner for one in commands(inner, lookup, depth + 1)]
@@ -101,7 +100,7 @@ def replacement(script: str) -> tuple[str, ...] | None:
     A pipeline, a subshell and a list in the background are other processes, so `exec` there replaces only those. Before
     `&&` and `||`, it replaces the shell (measured with dash and bash).
     """
-    rows = [([], ""), *_joined(_simple(_Reader(script, lambda _: None, 0)))]
+    rows = [([], ""), *_joined(_simple(_Reader(script, lambda _: None)))]
     ends = [at for at, (_, after) in enumerate(rows) if after.strip("\n;") not in ("&&", "||", "|", "|&")]
     if len(ends) < 2 or rows[-1][1].strip("\n;"):
         return None
@@ -114,7 +113,7 @@ def replacement(script: str) -> tuple[str, ...] | None:
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of one command, without quotes."""
-    return tuple(word for words, _ in _simple(_Reader(text, lambda _: None, 0)) for word in words)
+    return tuple(word for words, _ in _simple(_Reader(text, lambda _: None)) for word in words)
 
 
 def _joined(found: Iterable[tuple[list[str], str]]) -> Iterator[tuple[list[str], str]]:

@@ -239,19 +239,19 @@ class _Reader:
 
     def _run(self, stage: BuildStage, one: Instruction) -> Run:
         mounts = tuple(_mounts(one))
-        bodies = [heredoc.body for heredoc in one.heredocs]
-        text = "\n".join((one.text, *bodies))
+        text = "\n".join((one.text, *one.heredocs))
         if one.exec_form is not None:
             return Run(one.line, text, tuple(_exec(one.exec_form, stage)), mounts)
         if stage.shell[0].rpartition("/")[2] not in SHELLS:
             return Run(one.line, text, (), mounts, known=False)
-        if not bodies:
+        if not one.heredocs:
             return Run(one.line, text, commands(one.text, stage.lookup), mounts)
         first = commands(one.text, stage.lookup)
         # Without a command, the shell runs the document; a program such as `python` reads it otherwise.
         alone = not first or (len(first) == 1 and first[0].program in SHELLS)
-        is_shell = alone and (not bodies[0].startswith("#!") or bodies[0].partition("\n")[0].endswith(("sh", "sh -e")))
-        inside = tuple(found for body in bodies for found in commands(body, stage.lookup)) if is_shell else ()
+        start = one.heredocs[0].partition("\n")[0]
+        is_shell = alone and (not start.startswith("#!") or start.endswith(("sh", "sh -e")))
+        inside = tuple(found for body in one.heredocs for found in commands(body, stage.lookup)) if is_shell else ()
         return Run(one.line, text, (*first, *inside), mounts, known=is_shell or bool(first))
 
 

@@ -178,10 +178,6 @@ class BuildRequest:
     reproducible: bool = False
 
 
-def _new_name() -> str:
-    return f"mlship-{uuid4().hex}"
-
-
 @dataclass(frozen=True)
 class RunRequest:
     """One confined container.
@@ -205,7 +201,7 @@ class RunRequest:
     gpu: bool = False
     shm: int | None = None
     user: str | None = None
-    name: str = field(default_factory=_new_name)
+    name: str = field(default_factory=lambda: f"mlship-{uuid4().hex}")
 
 
 @dataclass(frozen=True)

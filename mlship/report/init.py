@@ -19,7 +19,8 @@ def show_found(found: Detection) -> None:
     _row("weights", _fitting(found.weights.named, ", ") or None, found.weights.why)
     _fact("loader", found.loader)
     server = found.server
-    _row("server", " ".join(server.command) if server else None, server.why if server else _no_server(found))
+    no_server = f"another one beside {found.beside}" if found.beside else "no server that `init` can start"
+    _row("server", " ".join(server.command) if server else None, server.why if server else no_server)
     _fact("sample", found.sample)
     _fact("golden", found.golden)
     if found.training:
@@ -28,10 +29,6 @@ def show_found(found: Detection) -> None:
     for note in found.notes:
         say(f"  note: {note}", style="yellow")
     say()
-
-
-def _no_server(found: Detection) -> str:
-    return f"another one beside {found.beside}" if found.beside else "no server that `init` can start"
 
 
 def show_written(planned: Scaffold, *, dry_run: bool) -> None:

@@ -9,13 +9,15 @@ from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeRepo
 def compare(report: SizeReport, other: SizeReport) -> Comparison:
     """Compare `other`, the image on a host, with the newer image of `report`."""
     pulled = [number for number, layer in enumerate(report.layers, 1) if not _has(other, layer)]
-    changes = sorted(_changes(_by_name(other), _by_name(report)), key=_largest_first)
+    changes = sorted(_changes(_by_name(other), _by_name(report)), key=lambda change: (-abs(change.grown), change.name))
+    after, before = report.totals, other.totals
+    known = after.compressed is not None and before.compressed is not None
     return Comparison(
         other=other.image,
         pulled=tuple(pulled),
         pull=known_sum(report.layers[number - 1].compressed for number in pulled),
-        compressed=_difference(report.totals.compressed, other.totals.compressed),
-        unpacked=report.totals.unpacked - other.totals.unpacked,
+        compressed=(after.compressed or 0) - (before.compressed or 0) if known else None,
+        unpacked=after.unpacked - before.unpacked,
         changes=tuple(changes),
     )
 
@@ -55,11 +57,3 @@ def _changes(before: dict[str, Part], after: dict[str, Part]) -> Iterator[PartCh
                 version_before=old.version if old else None,
                 version_after=new.version if new else None,
             )
-
-
-def _largest_first(change: PartChange) -> tuple[int, str]:
-    return -abs(change.grown), change.name
-
-
-def _difference(after: int | None, before: int | None) -> int | None:
-    return None if after is None or before is None else after - before
