@@ -57,12 +57,7 @@ def _not_committed(prepared: Prepared) -> list[str]:
     sources = prepared.plan.source
     locks = (record_name(prepared.config), prepared.plan.lock)
     paths = (CONFIG, *locks, *inputs, *hosts, *sources, *link_targets(prepared.repo, sources))
-    weights = _weight_paths(prepared.plan)
-    return [path for path in outside_commit(prepared.repo, paths) if path not in weights]
-
-
-def _weight_paths(plan: BuildPlan) -> tuple[str, ...]:
-    return tuple(path for weights in plan.weights for path in weights.files)
+    return [path for path in outside_commit(prepared.repo, paths) if path not in prepared.plan.weight_paths]
 
 
 def _listed(paths: tuple[str, ...] | list[str]) -> str:
@@ -96,7 +91,7 @@ def build_metadata(prepared: Prepared, report: BuildReport, options: BuildOption
         OSError: a weight file cannot be read.
     """
     plan, record, smoke = prepared.plan, prepared.lock.record, report.smoke
-    weights = ((path, prepared.repo / path) for path in _weight_paths(plan))
+    weights = ((path, prepared.repo / path) for path in plan.weight_paths)
     return Metadata(
         tag=report.tag,
         platform=plan.platform,

@@ -7,7 +7,7 @@ after it has passed the smoke test, and its unproven name otherwise.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -37,7 +37,6 @@ from mlship.units import size
 # Imported when the engine builds: what a report consists of takes as long to import as a small layer to build.
 if TYPE_CHECKING:
     from mlship.build.report import BuildReport
-    from mlship.proof.statement import Resource
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.spec import Device
 
@@ -357,16 +356,20 @@ def _attest(
     """Attach the proof in every repository; returns the digest of the first attestation."""
     from mlship.build.story import attach_story
     from mlship.proof.attach import attach_proof
+    from mlship.proof.statement import resource
 
     reporter.step("attaching the proof")
-    materials, version = tuple(_materials(prepared)), engine.info().version
+    plan, version = prepared.plan, engine.info().version
+    weights = tuple(resource(path, sha256_file(prepared.repo / path)) for path in plan.weight_paths)
+    lock = resource(plan.lock, prepared.lock.record.requirements)
+    materials = (resource(plan.base.reference, plan.base.digest), lock, *weights)
     one_per_repository = {(split_tag(tag)[0], digest): tag for tag, digest in reversed(tuple(pushed.items()))}
     attached = {
         tag: attach_proof(tag, digest, report, materials, version) for (_, digest), tag in one_per_repository.items()
     }
     images = [(tag, digest) for (_, digest), tag in one_per_repository.items()]
     _attach_promise(prepared, images, reporter)
-    attach_story(prepared, engine, images, reporter.step)
+    attach_story(prepared, engine, images, weights, reporter.step)
     return attached[next(iter(pushed))]
 
 
@@ -381,14 +384,3 @@ def _attach_promise(prepared: Prepared, pushed: list[tuple[str, str]], reporter:
     if text:
         reporter.step("attaching the GPUs and drivers that run it")
         attach_promise(text, pushed)
-
-
-def _materials(prepared: Prepared) -> Iterator["Resource"]:
-    """What determines the image beside its code: base, lock and weights."""
-    from mlship.proof.statement import resource
-
-    plan = prepared.plan
-    yield resource(plan.base.reference, plan.base.digest)
-    yield resource(plan.lock, prepared.lock.record.requirements)
-    for path in (path for weights in plan.weights for path in weights.files):
-        yield resource(path, sha256_file(prepared.repo / path))

@@ -1,6 +1,6 @@
 """Attaches to a pushed image its bill of materials, its provenance, the record of the training, and where it runs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 from mlship.build.preflight import split_tag
 from mlship.build.prepare import Prepared
@@ -23,18 +23,23 @@ _SECONDS = 60.0
 
 
 def attach_story(
-    prepared: Prepared, engine: Engine, pushed: Iterable[tuple[str, str]], watch: Callable[[str], None]
+    prepared: Prepared,
+    engine: Engine,
+    pushed: Sequence[tuple[str, str]],
+    weights: tuple[Resource, ...],
+    watch: Callable[[str], None],
 ) -> None:
     """Attach them to every pushed image, given by its name and digest.
+
+    Args:
+        weights: the model's files.
 
     Raises:
         EngineError, TransientError: from the engine and the registries.
         UsageError: a registry refuses.
     """
-    pushed = tuple(pushed)
     watch("attaching the bill of materials")
     installed = installed_in(engine, pushed[0][0])
-    weights = tuple(_weights(prepared))
     inputs, record = build_inputs(prepared, weights), prepared.config.model.metadata
     for image, digest in pushed:
         reference, version = Reference.parse(image), split_tag(image)[1]
@@ -90,11 +95,6 @@ def installed_in(engine: Engine, image: str) -> Inventory:
                 hint="run the same command again",
             )
     return adapter(Inventory).validate_json(lines[-1])
-
-
-def _weights(prepared: Prepared) -> Iterator[Resource]:
-    for path in (path for weights in prepared.plan.weights for path in weights.files):
-        yield resource(path, sha256_file(prepared.repo / path))
 
 
 def promise_yaml(prepared: Prepared) -> str | None:

@@ -56,30 +56,19 @@ def registry_failure(reference: str, text: str, *, pushed: bool = False) -> Mlsh
     return kind(f"{where}: {known.message} ({last_line(text)})", hint=known.hint)
 
 
-def engine_failure(text: str) -> MlshipError:
-    """Why the engine did not answer a request."""
-    match = first_match(text, "engine")
-    if match is None:
-        return EngineError(f"the Docker Engine refused: {last_line(text)}", hint="run `docker version` to check it")
-    return match.as_error()
-
-
-def start_failure(image: str, text: str) -> MlshipError | None:
-    """Why a container could not start, if the image is the reason; else None."""
-    match = first_match(text, "start")
-    return match.as_error(image=image) if match else None
+def engine_failure(text: str, image: str = "", *, gpu: bool = False) -> MlshipError:
+    """Why the engine did not answer a request: to start a container from an image, or one with GPUs."""
+    of_gpus = first_match(text, "gpu") if gpu else None
+    match = of_gpus or (first_match(text, "start") if image else None) or first_match(text, "engine")
+    if match:
+        return match.as_error(image=image)
+    return EngineError(f"the Docker Engine refused: {last_line(text)}", hint="run `docker version` to check it")
 
 
 def unsupported_gpu_method(text: str) -> str | None:
     """Why an engine does not support a method of passing GPUs at all; None if `text` is about something else."""
     match = first_match(text, "gpu-method")
     return match.why() if match else None
-
-
-def gpu_failure(text: str) -> MlshipError | None:
-    """Why a supported method could not give a container a GPU; None if `text` is about something else."""
-    match = first_match(text, "gpu")
-    return match.as_error() if match else None
 
 
 def no_gpu(refused: Mapping[str, str]) -> EngineError:

@@ -13,10 +13,8 @@ from mlship.engine.base import LABEL, OWNER, ExitState, RunRequest
 from mlship.engine.client import context_host
 from mlship.engine.failures import (
     engine_failure,
-    gpu_failure,
     no_gpu,
     registry_failure,
-    start_failure,
     unsupported_gpu_method,
 )
 from mlship.errors import EngineError, UsageError
@@ -102,8 +100,7 @@ def save(reference: str) -> Generator[bytes]:
         try:
             yield from client.api.get_image(reference)
         except APIError as error:
-            text = _explanation(error)
-            raise start_failure(reference, text) or engine_failure(text) from error
+            raise engine_failure(_explanation(error), reference) from error
 
 
 def start(request: RunRequest) -> str:
@@ -286,8 +283,7 @@ def _start(client: "DockerClient", request: RunRequest) -> str:
                 container.remove(force=True, v=True)
             text = _explanation(error)
             if method is None or not unsupported_gpu_method(text):
-                gpu = gpu_failure(text) if request.gpu else None
-                raise gpu or start_failure(request.image, text) or engine_failure(text) from error
+                raise engine_failure(text, request.image, gpu=request.gpu) from error
             refused[method] = text
         else:
             return str(container.id)

@@ -30,7 +30,7 @@ def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | No
             command line of the build provides them.
     """
     groups = install_groups(plan)
-    weights = [f"./{path}" for folder in plan.weights for path in folder.files]
+    weights = [f"./{path}" for path in plan.weight_paths]
     return render(
         "Dockerfile.j2",
         plan=plan,
@@ -50,7 +50,7 @@ def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | No
 
 def copied_paths(plan: BuildPlan) -> tuple[str, ...]:
     """The repository paths that the Dockerfile copies or mounts."""
-    return tuple(dict.fromkeys((*plan.source, *(path for w in plan.weights for path in w.files))))
+    return tuple(dict.fromkeys((*plan.source, *plan.weight_paths)))
 
 
 def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:

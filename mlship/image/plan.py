@@ -184,6 +184,11 @@ class BuildPlan:
     workdir: str = WORKDIR
     schema: int = SCHEMA
 
+    @property
+    def weight_paths(self) -> tuple[str, ...]:
+        """The weight files, by path in the repository."""
+        return tuple(path for folder in self.weights for path in folder.files)
+
     def to_json(self) -> str:
         """The plan as JSON; the same plan gives the same bytes."""
         return dump(self)

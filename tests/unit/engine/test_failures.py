@@ -17,7 +17,6 @@ from mlship.engine.failures import (
     engine_failure,
     registry_failure,
     registry_of,
-    start_failure,
 )
 from mlship.engine.rawjson import Progress
 from mlship.errors import BuildError, EngineError, MlshipError, TransientError, UsageError
@@ -300,11 +299,10 @@ def test_start() -> None:
         "failed to create task for container: failed to create shim task: OCI runtime create failed: "
         'runc create failed: unable to start container process: exec: "nosuch": executable file not found in $PATH'
     )
-    error = start_failure("toy:1", missing)
-    assert error is not None
+    error = engine_failure(missing, "toy:1")
     assert "nosuch: executable file not found in $PATH" in error.message
-    assert start_failure("toy:1", "No such image: toy:1") is not None
-    assert start_failure("toy:1", "something else") is None
+    assert isinstance(engine_failure("No such image: toy:1", "toy:1"), UsageError)
+    assert "the Docker Engine refused" in engine_failure("something else", "toy:1").message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ shortened.
 
 import pytest
 
-from mlship.engine.failures import gpu_failure, no_gpu, unsupported_gpu_method
+from mlship.engine.failures import engine_failure, no_gpu, unsupported_gpu_method
 from mlship.engine.sdk import GPU_METHODS
 from mlship.errors import EngineError
 
@@ -104,7 +104,7 @@ def test_an_engine_that_does_not_know_a_way(text: str, why: str) -> None:
 )
 def test_the_toolkits_own_errors_keep_their_words(text: str, why: str, hint: str) -> None:
     assert unsupported_gpu_method(text) is None
-    known = gpu_failure(text)
+    known = engine_failure(text, gpu=True)
     assert isinstance(known, EngineError)
     assert why in known.message
     assert hint in known.hint
@@ -113,7 +113,7 @@ def test_the_toolkits_own_errors_keep_their_words(text: str, why: str, hint: str
 def test_what_is_no_matter_of_gpus() -> None:
     text = 'exec: "uvicorn": executable file not found in $PATH'
     assert unsupported_gpu_method(text) is None
-    assert gpu_failure(text) is None
+    assert "the Docker Engine refused" in engine_failure(text, gpu=True).message
 
 
 def test_an_engine_with_neither_way_gives_both_reasons_and_what_to_do() -> None:
