@@ -1,7 +1,7 @@
 """Durations, sizes, counts and lists as a person reads them. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 _FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LEAST, _MOST = 6 << 20, 16384 << 30
@@ -50,6 +50,21 @@ def first_rows(rows: Iterable[str], most: int, more: str = "and {} more") -> lis
 def count_of(count: int, word: str) -> str:
     """`1 file`, `1,024 files`."""
     return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` characters, with an ellipsis where its end is missing."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
+    """Lines of a table, indented by two columns; `right` are the numbers of columns that are aligned right."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        pairs = zip(row, widths, strict=True)
+        cells = [cell.rjust(width) if at in right else cell.ljust(width) for at, (cell, width) in enumerate(pairs)]
+        yield f"  {'  '.join(cells)}".rstrip()
 
 
 def _figures(value: float) -> str:

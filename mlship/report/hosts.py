@@ -10,7 +10,7 @@ from mlship.cuda.hosts.kubernetes import Nodes
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import support_of
 from mlship.cuda.versions import Driver
-from mlship.units import count_of, few, size
+from mlship.units import columns, count_of, few, size
 from mlship.versioned import to_json
 
 _NAMED = 5  # nodes or hosts in one line
@@ -42,7 +42,7 @@ def _lines(fleet: Fleet, cuda: FleetCuda) -> Iterator[str]:
         first, *more = [_gpu(gpu) for gpu in host.gpus]
         rows.append((clean(host.name), clean(host.driver), offered.cuda or "unknown", first))
         rows.extend(("", "", "", line) for line in more)
-    yield from _table(rows)
+    yield from columns(rows)
     yield ""
     yield from (f"  {line}" for host in fleet.hosts for line in _remarks(host))
     yield from (f"  {each.host}: {each.why}" for each in cuda.unknown)
@@ -109,7 +109,7 @@ def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -
         (str(each.path), each.state, str(len(pool.nodes)), pool.host.driver, _gpu(pool.host.gpus[0]))
         for each, pool in zip(planned, nodes.pools, strict=True)
     )
-    for line in _table(rows):
+    for line in columns(rows):
         out(line)
     for pool in nodes.pools:
         for note in pool.host.notes:
@@ -146,9 +146,3 @@ def _gpu(gpu: HostGpu) -> str:
     if gpu.mig:
         known.append("MIG")
     return clean(f"{gpu.count} x {gpu.name} ({', '.join(known)})")
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mlship.console import clean
 from mlship.engine.base import BuildEvent, BuildWatcher, StepBytes, StepFinished, StepOutput, StepStarted
+from mlship.units import cut
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -163,7 +164,7 @@ def shorten(name: str, width: int) -> str:
     name = name.removeprefix("[internal] ")
     text = re.sub(r"(?<=\s)--(?:mount|link|chown|chmod|network|security)(?:=\S+)?\s+", "", f"{clean(name)} ")
     text = re.sub(r"@sha256:([0-9a-f]{12})[0-9a-f]{52}", r"@\1", " ".join(text.split()))
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return cut(text, width)
 
 
 @contextmanager

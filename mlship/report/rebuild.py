@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mlship.build.rebuild import ComparedLayer, RebuildReport
 from mlship.report.build import show_build
+from mlship.units import cut
 
 _WIDTH = 40
 
@@ -45,8 +46,7 @@ def _tagged(recorded: str, rebuilt: str | None) -> str:
 
 
 def _row(layer: ComparedLayer) -> str:
-    what = layer.what if len(layer.what) <= _WIDTH else f"{layer.what[: _WIDTH - 1]}…"
-    start = f"  {'=' if layer.same else '≠'} {what:<{_WIDTH}}"
+    start = f"  {'=' if layer.same else '≠'} {cut(layer.what, _WIDTH):<{_WIDTH}}"
     if layer.same:
         return f"{start} {_short(layer.recorded)}"
     return f"{start} {_short(layer.recorded)} recorded, {_short(layer.rebuilt)} rebuilt"

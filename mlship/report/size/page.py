@@ -7,7 +7,7 @@ from mlship.render import render
 from mlship.report.size import words
 from mlship.report.size.treemap import Rect, squarify
 from mlship.size.report import SORTS, Part, SizeReport, Sort
-from mlship.units import count_of, size
+from mlship.units import count_of, cut, size
 
 FRAME = Rect(0, 0, 1200, 640)
 _LETTER = 6.9  # average letter width of labels, in map units
@@ -165,4 +165,4 @@ def _fit(title: str, letters: int) -> str:
         return title
     if letters < 4:
         return ""
-    return f"…{title[1 - letters :]}" if title.startswith("/") else f"{title[: letters - 1]}…"
+    return f"…{title[1 - letters :]}" if title.startswith("/") else cut(title, letters)

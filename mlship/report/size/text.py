@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from mlship.console import clean
 from mlship.report.size import words
 from mlship.size.report import Comparison, Part, SizeReport
-from mlship.units import count_of, size
+from mlship.units import columns, count_of, cut, size
 
 WIDTH = 100
 NARROWEST = 60
@@ -40,7 +40,7 @@ def size_text(report: SizeReport, width: int = WIDTH, *, verbose: bool = False) 
     Args:
         verbose: include small parts and changes.
     """
-    lines = [_cut(clean(line).replace("\n", " "), width) for line in _lines(report, width, verbose=verbose)]
+    lines = [cut(clean(line).replace("\n", " "), width) for line in _lines(report, width, verbose=verbose)]
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +88,7 @@ def _parts(report: SizeReport, *, verbose: bool) -> Iterator[str]:
     if rest:
         left = sum(part.bytes for part in rest)
         rows.append((count_of(len(rest), "smaller item"), size(left), words.share(left, total), "", "-v lists all"))
-    yield from _table(rows, right={1, 2})
+    yield from columns(rows, right={1, 2})
 
 
 def _folded(parts: Sequence[Part], total: int, *, verbose: bool) -> tuple[Sequence[Part], Sequence[Part]]:
@@ -113,7 +113,7 @@ def _layers(report: SizeReport) -> Iterator[str]:
         )
         for number, layer in enumerate(report.layers, 1)
     )
-    yield from _table(rows, right={0, 1, 2, 3})
+    yield from columns(rows, right={0, 1, 2, 3})
     yield from words.largest_layer(report)
 
 
@@ -151,7 +151,7 @@ def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> It
         rows.append((words.signed(sum(change.grown for change in more)), count_of(len(more), "smaller change"), "", ""))
     if not rows:
         yield "  no package or folder changed its size or version"
-    yield from _table(rows, right={0})
+    yield from columns(rows, right={0})
 
 
 def _pulled(report: SizeReport, comparison: Comparison) -> Iterator[str]:
@@ -162,19 +162,8 @@ def _pulled(report: SizeReport, comparison: Comparison) -> Iterator[str]:
     if len(rows) > _MOST_ROWS:
         rows[_MOST_ROWS:] = [("", f"{len(rows) - _MOST_ROWS} more", "")]
     if rows:
-        yield from _table(rows, right={0})
+        yield from columns(rows, right={0})
         yield "  changes (unpacked)"
-
-
-def _table(rows: Sequence[tuple[str, ...]], right: set[int]) -> Iterator[str]:
-    rows = [tuple(clean(cell) for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if at in right else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield f"  {'  '.join(cells)}".rstrip()
 
 
 def _wrapped(text: str, width: int, hang: int = 2) -> Iterator[str]:
@@ -183,7 +172,3 @@ def _wrapped(text: str, width: int, hang: int = 2) -> Iterator[str]:
         clean(text), width, initial_indent="  ", subsequent_indent="  " + " " * (hang - 2),
         break_on_hyphens=False, break_long_words=False,
     )  # fmt: skip
-
-
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else f"{line[: width - 1]}…"
