@@ -74,11 +74,7 @@ def _check(prepared: Sequence[Prepared], native: str, options: BuildOptions) -> 
 
 def _options_for(platform: str, native: str, options: BuildOptions, requested: tuple[str, ...]) -> BuildOptions:
     """An image that can be tested is pushed only if it is proven."""
-    tags = tuple(_tag_for(name, platform) for name in requested)
+    named = (split_tag(name) for name in requested)
+    tags = tuple(f"{repository}:{tag}-{platform_suffix(platform)}" for repository, tag in named)
     tested = options.smoke if platform == native else None
     return replace(options, tags=tags, smoke=tested, push=tested is not None, push_unproven=tested is None)
-
-
-def _tag_for(name: str, platform: str) -> str:
-    repository, tag = split_tag(name)
-    return f"{repository}:{tag}-{platform_suffix(platform)}"

@@ -96,7 +96,9 @@ def prepare(
     try:
         lock, matched = _checked_lock(repo, config, fleet)
     except LockError as error:
-        raise _with_remedy(error, None if config is written else target, fleet) from error
+        # The command that fixes the lock depends on the options of this one.
+        platform = f" --platform {target}" if target and config is not written else ""
+        raise error.for_options(f"{platform}{fleet.options if fleet else ''}") from error
     smoke = SmokeSpec.from_config(config, matched.plan.architectures if matched else ()).to_json()
     revision = revision or read_revision(repo)
     plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
@@ -108,11 +110,6 @@ def prepare(
     warnings = (*_left_out(repo, config), *trained, *(matched.warnings if matched else _unwanted_cuda(config, lock)))
     linked, unknown = link_targets(repo, copied_paths(plan)), matched.unknown if matched else ()
     return Prepared(repo, config, lock, plan, revision, linked, warnings, fleet, unknown)
-
-
-def _with_remedy(error: LockError, other: str | None, fleet: "Fleet | None") -> LockError:
-    """The command that fixes the lock depends on the options of this one."""
-    return error.for_options(f"{f' --platform {other}' if other else ''}{fleet.options if fleet else ''}")
 
 
 def _checked_lock(repo: Path, config: Config, fleet: "Fleet | None") -> tuple[Lock, "Matched | None"]:

@@ -111,11 +111,6 @@ def version_warning(metadata: Metadata) -> str | None:
     )
 
 
-def _default_tag(metadata: Metadata) -> str:
-    name, _ = split_tag(metadata.tag)
-    return f"{name}:rebuild-{(metadata.source.commit or '')[:12]}"
-
-
 def rebuild(
     metadata: Metadata,
     repo: Path,
@@ -233,7 +228,7 @@ def _place(current: Path, target: Path, tree: Path) -> None:
 
 def _options(metadata: Metadata, prepared: Prepared, asked: RebuildOptions) -> BuildOptions:
     return BuildOptions(
-        tags=(asked.tag or _default_tag(metadata),),
+        tags=(asked.tag or f"{split_tag(metadata.tag)[0]}:rebuild-{(metadata.source.commit or '')[:12]}",),
         smoke=smoke_device(prepared, asked.smoke) if asked.proves else None,
         builder=asked.builder,
         compression=metadata.compression,

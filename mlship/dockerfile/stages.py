@@ -1,5 +1,6 @@
 """The stages of a Dockerfile with what each of them does, as far as its text decides it. Pure."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -241,7 +242,7 @@ class _Reader:
         mounts = tuple(_mounts(one))
         text = "\n".join((one.text, *one.heredocs))
         if one.exec_form is not None:
-            return Run(one.line, text, tuple(_exec(one.exec_form, stage)), mounts)
+            return Run(one.line, text, commands(shlex.join(one.exec_form), stage.lookup), mounts)
         if stage.shell[0].rpartition("/")[2] not in SHELLS:
             return Run(one.line, text, (), mounts, known=False)
         if not one.heredocs:
@@ -253,12 +254,6 @@ class _Reader:
         is_shell = alone and (not start.startswith("#!") or start.endswith(("sh", "sh -e")))
         inside = tuple(found for body in one.heredocs for found in commands(body, stage.lookup)) if is_shell else ()
         return Run(one.line, text, (*first, *inside), mounts, known=is_shell or bool(first))
-
-
-def _exec(words: tuple[str, ...], stage: BuildStage) -> Iterator[Command]:
-    """The command of an exec form; a shell in it reads its script."""
-    quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
-    yield from commands(quoted, stage.lookup)
 
 
 def _mounts(one: Instruction) -> Iterator[Mapping[str, str]]:

@@ -91,7 +91,8 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
         *_each("--secret", [_csv(id=name, src=str(path)) for name, path in files.secrets.items()]),
         *_each("--build-context", [f"{name}={path}" for name, path in files.contexts.items()]),
         *_each("--cache-from", [_cache(text) for text in request.cache_from]),
-        *_each("--cache-to", [_cache(text, **_cache_options(request)) for text in request.cache_to]),
+        # Every stage is cached with the image's compression: a build from the cache then has identical layers.
+        *_each("--cache-to", [_cache(text, mode="max", **_compression(request)) for text in request.cache_to]),
         str(request.context),
     ]
 
@@ -102,7 +103,7 @@ def _output(request: BuildRequest, files: BuildFiles) -> list[str]:
     if request.tag is None:
         return ["--output", "type=cacheonly"]
     # Engines with the older image store keep layers uncompressed and ignore the compression.
-    compression = {"compression": request.compression, "oci-mediatypes": "true"}
+    compression = _compression(request)
     if request.compression == "gzip":  # otherwise layers cached as zstd stay zstd; the base's layers are gzip already
         compression["force-compression"] = "true"
     if files.archive is None:
@@ -117,9 +118,8 @@ def _each(option: str, values: list[str]) -> list[str]:
     return [part for value in values for part in (option, value)]
 
 
-def _cache_options(request: BuildRequest) -> dict[str, str]:
-    """Cache every stage with the image's compression: a build from the cache then has identical layers."""
-    return {"mode": "max", "compression": request.compression, "oci-mediatypes": "true"}
+def _compression(request: BuildRequest) -> dict[str, str]:
+    return {"compression": request.compression, "oci-mediatypes": "true"}
 
 
 def _cache(text: str, **options: str) -> str:

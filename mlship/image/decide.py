@@ -1,10 +1,8 @@
-"""Every choice of a plan: each function returns what it chooses together with the reasons. Pure."""
+"""Every choice of a plan: each function returns what it chooses together with the reason. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Generic, TypeVar
 
 from mlship.frameworks import telemetry_of
 from mlship.image.labels import labels
@@ -37,16 +35,6 @@ _FORKING = {"bentoml", "gunicorn", "uwsgi", "supervisord", "honcho"}
 _WORKER_FLAGS = ("--workers", "-w")
 _USER_REASON = PlanReason("user", USER, "numeric, so that Kubernetes can verify it is not root; only /tmp is writable")
 
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Decision(Generic[Value]):
-    """A choice, and why."""
-
-    value: Value
-    reasons: tuple[PlanReason, ...]
-
 
 def make_plan(
     config: Config,
@@ -63,34 +51,34 @@ def make_plan(
         smoke: the smoke test's specification as JSON, for the image's labels.
         gpu: result of matching the lock to the hosts; None for a CPU image.
     """
-    base = _base(config, lock)
-    layers = _layers(lock, gpu)
-    bytecode = _bytecode(lock.record.trace)
-    version = _version(config, revision)
-    folders = _weights(weights)
-    init = _init(config.serve.command)
-    telemetry = _telemetry(lock.pins)
-    packages = (*base.reasons, _lock_reason(config, lock), *layers.reasons, *bytecode.reasons, *_keep_reasons(config))
-    service = (*version.reasons, *folders.reasons, _USER_REASON, *init.reasons, *telemetry.reasons, *_pickles(config))
+    base, of_base = _base(config, lock)
+    layers, of_layers = _layers(lock, gpu)
+    bytecode, of_bytecode = _bytecode(lock.record.trace)
+    version, of_version = _version(config, revision)
+    folders, of_weights = _weights(weights)
+    init, of_init = _init(config.serve.command)
+    telemetry, of_telemetry = _telemetry(lock.pins)
+    packages = (of_base, _lock_reason(config, lock), of_layers, of_bytecode, *_keep_reasons(config))
+    service = (of_version, of_weights, _USER_REASON, of_init, *of_telemetry, *_pickles(config))
     return BuildPlan(
-        tag=f"{config.name}:{version.value}",
+        tag=f"{config.name}:{version}",
         platform=config.platform,
         python=config.python,
-        base=base.value,
+        base=base,
         lock=config.requirements.lock,
         pins=len(lock.pins),
-        weights=folders.value,
+        weights=folders,
         source=tuple(dict.fromkeys((*config.source, *config.test_files))),
-        packages=_packages(config.system, gpu, init=init.value),
-        layers=layers.value,
-        bytecode=bytecode.value,
+        packages=_packages(config.system, gpu, init=init),
+        layers=layers,
+        bytecode=bytecode,
         keep=config.keep,
-        env=dict(sorted({**telemetry.value, **(gpu.env if gpu else {}), **config.env}.items())),
+        env=dict(sorted({**telemetry, **(gpu.env if gpu else {}), **config.env}.items())),
         command=config.serve.command,
-        init=init.value,
+        init=init,
         port=config.serve.port,
         health=Health(f"http://127.0.0.1:{config.serve.port}{config.serve.ready}", round(config.serve.startup_seconds)),
-        labels=labels(config, version.value, lock, revision, smoke),
+        labels=labels(config, version, lock, revision, smoke),
         epoch=NO_COMMIT if revision.epoch is None else revision.epoch,
         reasons=(*packages, *service),
         gpu=gpu,
@@ -112,15 +100,11 @@ def _workers(command: Sequence[str]) -> int:
     return 1
 
 
-def _decided(value: Value, topic: str, choice: str, why: str) -> Decision[Value]:
-    return Decision(value, (PlanReason(topic, choice, why),))
-
-
-def _base(config: Config, lock: Lock) -> Decision[PlanBase]:
+def _base(config: Config, lock: Lock) -> tuple[PlanBase, PlanReason]:
     name = base_name(config)
     base = PlanBase(name, base_reference(config), lock.record.digest)
     why = "standard manylinux wheels install without compiling; pinned by digest in mlship.lock"
-    return _decided(base, "base", name, why)
+    return base, PlanReason("base", name, why)
 
 
 def _lock_reason(config: Config, lock: Lock) -> PlanReason:
@@ -140,33 +124,33 @@ def _pickles(config: Config) -> Iterator[PlanReason]:
         yield PlanReason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
 
 
-def _layers(lock: Lock, gpu: GpuPlan | None) -> Decision[tuple[PackageLayer, ...]]:
+def _layers(lock: Lock, gpu: GpuPlan | None) -> tuple[tuple[PackageLayer, ...], PlanReason]:
     layers = package_layers(lock.pins, lock.record.sizes, gpu.compiled if gpu else ())
     count = Counter(layer.group for layer in layers)
     listed = ", ".join(f"{count[group]} {group}" for group in GROUPS if count[group])
-    return _decided(layers, "layers", listed or "none", "a package update changes one layer and no other")
+    return layers, PlanReason("layers", listed or "none", "a package update changes one layer and no other")
 
 
-def _bytecode(trace: Trace | None) -> Decision[Bytecode]:
+def _bytecode(trace: Trace | None) -> tuple[Bytecode, PlanReason]:
     if trace is None:
-        return _decided(
-            "everything", "bytecode", "all modules", "imports have not been traced; run `mlship lock --trace`"
+        return "everything", PlanReason(
+            "bytecode", "all modules", "imports have not been traced; run `mlship lock --trace`"
         )
-    return _decided(
-        "traced", "bytecode", f"{trace.count} modules", "those that the server imported when `mlship lock` traced it"
+    return "traced", PlanReason(
+        "bytecode", f"{trace.count} modules", "those that the server imported when `mlship lock` traced it"
     )
 
 
-def _version(config: Config, revision: Revision) -> Decision[str]:
+def _version(config: Config, revision: Revision) -> tuple[str, PlanReason]:
     version = config.version or revision.image_tag or "dev"
     if config.version:
         why = "set in mlship.yaml"
     else:
         why = "from `git describe`" if revision.describe else "no git repository, and no `version` in mlship.yaml"
-    return _decided(version, "version", version, why)
+    return version, PlanReason("version", version, why)
 
 
-def _weights(weights: tuple[WeightFile, ...]) -> Decision[tuple[WeightFolder, ...]]:
+def _weights(weights: tuple[WeightFile, ...]) -> tuple[tuple[WeightFolder, ...], PlanReason]:
     folders: dict[str, list[WeightFile]] = {}
     for weight in sorted(weights, key=lambda w: w.path):
         folders.setdefault(str(PurePosixPath(weight.path).parent), []).append(weight)
@@ -176,24 +160,21 @@ def _weights(weights: tuple[WeightFile, ...]) -> Decision[tuple[WeightFolder, ..
     )
     count, size = len(weights), sum(weight.size for weight in weights)
     choice = f"{count_of(count, 'file')}, {size:,} bytes"
-    return _decided(found, "weights", choice, "in layers of their own, which a code change never touches")
+    return found, PlanReason("weights", choice, "in layers of their own, which a code change never touches")
 
 
-def _init(command: Sequence[str]) -> Decision[bool]:
+def _init(command: Sequence[str]) -> tuple[bool, PlanReason]:
     if forks(command):
-        return _decided(True, "init", "tini", f"{command[0]} forks, and PID 1 must reap orphaned processes")
-    return _decided(False, "init", "none", f"{command[0]} runs as PID 1 and receives SIGTERM itself")
+        return True, PlanReason("init", "tini", f"{command[0]} forks, and PID 1 must reap orphaned processes")
+    return False, PlanReason("init", "none", f"{command[0]} runs as PID 1 and receives SIGTERM itself")
 
 
-def _telemetry(pins: Iterable[Pin]) -> Decision[dict[str, str]]:
+def _telemetry(pins: Iterable[Pin]) -> tuple[dict[str, str], tuple[PlanReason, ...]]:
     """Variables that turn off the telemetry of locked libraries."""
     switches = tuple(telemetry_of(pin.name for pin in pins))
-    return Decision(
-        {switch.variable: switch.value for switch in switches},
-        tuple(
-            PlanReason("telemetry", f"{switch.variable}={switch.value}", f"turns telemetry off: {switch.source}")
-            for switch in switches
-        ),
+    return {switch.variable: switch.value for switch in switches}, tuple(
+        PlanReason("telemetry", f"{switch.variable}={switch.value}", f"turns telemetry off: {switch.source}")
+        for switch in switches
     )
 
 

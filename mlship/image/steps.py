@@ -139,7 +139,10 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"{group.name}-packages", (f"compile {bytecode}",)
     yield "python-modules", (f"compile {bytecode}, standard library",)
     yield "checked", ("check the installed packages against the lock",)
-    yield from _gpu_titles(plan)
+    if plan.gpu and plan.gpu.runtime:
+        yield "cuda-libraries", (f"copy CUDA {plan.gpu.cuda} from {plan.gpu.runtime.reference}",)
+    if plan.gpu and plan.gpu.compat:
+        yield "compat", ("copy CUDA forward-compatibility libraries",)
     copies = (f"copy {path}" for path in plan.source)
     yield "source", (f"create {plan.workdir}", *copies, "compile the code and make it read-only")
     yield "weights", tuple(step.title for step in weight_steps(plan))
@@ -153,13 +156,6 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _debian(packages: tuple[str, ...]) -> tuple[str, ...]:
     return (f"install Debian packages: {' '.join(packages)}",) if packages else ()
-
-
-def _gpu_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if plan.gpu and plan.gpu.runtime:
-        yield "cuda-libraries", (f"copy CUDA {plan.gpu.cuda} from {plan.gpu.runtime.reference}",)
-    if plan.gpu and plan.gpu.compat:
-        yield "compat", ("copy CUDA forward-compatibility libraries",)
 
 
 def _traced_titles(plan: BuildPlan, groups: tuple[InstallGroup, ...]) -> Iterator[str]:

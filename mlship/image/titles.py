@@ -28,16 +28,11 @@ def retitled(watch: BuildWatcher, titles: Titles) -> BuildWatcher:
 def in_words(name: str, titles: Titles) -> str:
     """The title of a step; `[internal]` marks what matters only if it is slow."""
     found = _STEP.match(name)
-    title = f"{found[1]}: {step}" if found and (step := _title(found[1], int(found[2]), titles)) else None
+    step = titles.get(found[1], ())[int(found[2]) - 1 : int(found[2])] if found else ()  # BuildKit counts from 1
+    title = f"{found[1]}: {step[0]}" if found and step else None
     if _BOOKKEEPING.match(name):
         return f"[internal] {title}, linked" if title and _LINK.match(name) else f"[internal] {name}"
     return title or name
-
-
-def _title(stage: str, number: int, titles: Titles) -> str | None:
-    """BuildKit counts the steps of a stage from 1."""
-    steps = titles.get(stage, ())
-    return steps[number - 1] if number <= len(steps) else None
 
 
 def named_layers(built: Manifest, titles: Titles) -> Manifest:

@@ -55,7 +55,7 @@ def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0)
     found = list(_hidden(hidden, base))
     left = [each for each in placed if each.file.size and each.file.regular]
     every = {each.path for each in placed}
-    by_path: list[WasteRule] = [partial(_by_path, row, every) for row in _path_rows()]
+    by_path: list[WasteRule] = [partial(row.found, every) for row in _path_rows()]
     for rule in (_identical, _twice_installed, _libraries, *by_path):
         for name, what, advice, files in rule(left):
             found.append(_waste(name, what, advice, {each.path: each.file.size for each in files}))
@@ -181,6 +181,9 @@ class _PathRow:
     installed: bool = False
     never_read: bool = False
 
+    def found(self, every: set[str], left: PlacedFiles) -> FoundWaste:
+        yield self.id, self.what, self.advice, [each for each in left if self.fits(each, every)]
+
     def fits(self, each: Placed, every: set[str]) -> bool:
         if self.never_read:
             return _is_never_read(each.path, every)
@@ -202,10 +205,6 @@ def _cache_path() -> re.Pattern[str]:
 def is_cache(path: str) -> bool:
     """Whether a file, by its path from the root, is in the cache of a package manager."""
     return _cache_path().search(path) is not None
-
-
-def _by_path(row: _PathRow, every: set[str], left: PlacedFiles) -> FoundWaste:
-    yield row.id, row.what, row.advice, [each for each in left if row.fits(each, every)]
 
 
 def _is_never_read(path: str, every: set[str]) -> bool:
