@@ -33,7 +33,7 @@ def init_command(  # noqa: PLR0913, PLR0917 -- each is an option
     from mlship.report.init import as_json, diff, show_found, show_written
 
     found = detect(directory, serving=serving)
-    if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
+    if found.weights.choices and not yes and _is_terminal() and not (directory / "mlship.yaml").exists():
         found = detect(directory, _ask(found.weights.choices, found.weights.named[0]), serving=serving)
     parts = frozenset(name for name, wanted in (("shadow", shadow), ("workers", workers)) if wanted)
     planned = keep_existing(scaffold(found, parts), directory)
@@ -49,9 +49,7 @@ def init_command(  # noqa: PLR0913, PLR0917 -- each is an option
 
 
 def _ask(choices: tuple[str, ...], default: str) -> str:
-    """Prompt for the model to serve; use the default without a terminal."""
-    if not _is_terminal():
-        return default
+    """Prompt for the model to serve."""
     for number, path in enumerate(choices, 1):
         typer.echo(f"  {number}  {path}", err=True)
     answer: int = typer.prompt("Which model should be served?", type=int, default=choices.index(default) + 1, err=True)

@@ -107,7 +107,8 @@ def _unnamed(found: Detection, source: Declared, every: tuple[str, ...]) -> Iter
     lacking = [one for one in found.imports.known if _family(one.line) not in families]
     modules = [f"`{module}`" for one in lacking for module in one.modules]
     if modules and (found.server or found.loader.value):
-        yield f"`{source.origin}` does not name what brings {few(modules)}; `mlship lock` warns if nothing else does"
+        them = "it" if len(modules) == 1 else "them"
+        yield f"`{source.origin}` does not name {few(modules)}; `mlship lock` warns if no other package brings {them}"
 
 
 def _family(line: str) -> str:

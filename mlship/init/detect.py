@@ -44,6 +44,7 @@ from mlship.init.tree import Tree, read_tree
 from mlship.project.metadata import METADATA, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
+from mlship.project.syntax import CANNOT_PARSE
 from mlship.project.training import is_training
 from mlship.units import few
 
@@ -378,7 +379,7 @@ def _notes(
     read = {module.path for module in modules.values()}
     rest = (path for path in tree.files if path.endswith(".py") and path not in read and is_served(path))
     if broken := [f"`{path}`" for path in islice(rest, _MODULES) if parse_module(path, tree.text(path) or "") is None]:
-        yield f"not read, because it is not valid Python 3: {few(broken)}"
+        yield f"not read, because {CANNOT_PARSE}: {few(broken)}"
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"

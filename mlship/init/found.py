@@ -30,6 +30,7 @@ class Routes:
     Attributes:
         handler: the function behind `predict`.
         posts: `predict` accepts POST.
+        posts_to: the paths of all POST routes.
     """
 
     live: str | None
@@ -37,6 +38,7 @@ class Routes:
     predict: str | None
     handler: Handler | None = None
     posts: bool = True
+    posts_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

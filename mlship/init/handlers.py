@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Literal, TypeAlias
 
@@ -30,6 +30,7 @@ class Handler:
         form, files, query, json: names of the fields that it reads.
         whole: parts that it reads without naming their fields.
         models: classes that describe the JSON body.
+        calls: names of the functions and methods that it calls, in lower case.
     """
 
     name: str = ""
@@ -39,6 +40,7 @@ class Handler:
     json: tuple[str, ...] = ()
     whole: frozenset[RequestPart] = frozenset()
     models: tuple[str, ...] = ()
+    calls: frozenset[str] = field(default=frozenset(), compare=False)
 
     def reads(self, part: RequestPart) -> bool:
         named = {"form": self.form, "files": self.files, "query": self.query, "json": self.json}[part]
@@ -71,9 +73,8 @@ def read_handler(function: FunctionNode, path: str) -> Handler:
         else:
             found.append((of, name))
     names = {part: tuple(dict.fromkeys(field for one, field in found if one == part)) for part in _FLASK.values()}
-    return Handler(
-        function.name, names["form"], names["files"], names["query"], names["json"], frozenset(whole), tuple(models)
-    )
+    called = frozenset(last_name(node.func).lower() for node in ast.walk(function) if isinstance(node, ast.Call))
+    return Handler(function.name, **names, whole=frozenset(whole), models=tuple(models), calls=called)
 
 
 def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:

@@ -8,11 +8,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlship.init.handlers import Handler, read_handler
-from mlship.project.syntax import FunctionNode, assigned, constant_text, dotted, keyword_value, last_name, parameters
+from mlship.project.syntax import (
+    FunctionNode,
+    argument,
+    assigned,
+    constant_text,
+    dotted,
+    keyword_value,
+    last_name,
+    parameters,
+)
 
 _APPS = {"FastAPI", "Flask", "Starlette", "Quart"}
 _ROUTERS = {"APIRouter": "prefix", "Blueprint": "url_prefix"}
-_INCLUDES = {"include_router": "prefix", "register_blueprint": "url_prefix"}
+# The child and its prefix, by keyword.
+_INCLUDES = {"include_router": ("router", "prefix"), "register_blueprint": ("blueprint", "url_prefix")}
+# Where the function of a route is: its place and its keyword.
+_ADDS = {"add_url_rule": (2, "view_func"), "add_api_route": (1, "endpoint"), "add_route": (1, "route")}
 _VERBS = {"get", "post", "put"}
 DOCS = "/docs"  # FastAPI's own page
 _NO_DOCS = {"docs_url", "openapi_url"}
@@ -110,8 +122,8 @@ def _add(values: dict[str, ast.expr], assigned: Iterable[tuple[str, ast.expr]]) 
 
 def _registered(decorator: ast.expr, function: FunctionNode) -> _Registered | None:
     match decorator:
-        case ast.Call(func=ast.Attribute(value=owner, attr=verb), args=arguments):
-            path = arguments[0] if arguments else keyword_value(decorator, "path", "rule")
+        case ast.Call(func=ast.Attribute(value=owner, attr=verb)):
+            path = argument(decorator, 0, "path", "rule")
             if path is None or (verb not in _VERBS and verb not in ("route", "api_route")):
                 return None
             return _Registered(owner, path, (verb.upper(),) if verb in _VERBS else _methods(decorator), function)
@@ -145,22 +157,28 @@ def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
             body = made.body if isinstance(made, ast.ClassDef) else []
             functions = [one for one in body if isinstance(one, FunctionNode) and one.name in _VERBS]
             yield from (_Registered(owner, path, (one.name.upper(),), one) for one in functions)
-        case ast.Call(func=ast.Attribute(value=owner, attr="add_url_rule" | "add_api_route"), args=[path, *rest]):
-            views = [*rest, *(one.value for one in call.keywords if one.arg in ("view_func", "endpoint"))]
-            function = next((own[dotted(view)] for view in views if dotted(view) in own), None)
-            if isinstance(function, FunctionNode):
-                yield _Registered(owner, path, _methods(call), function)
+        case ast.Call(func=ast.Attribute(value=owner, attr=verb)) if verb in _ADDS:
+            at, view = argument(call, 0, "path", "rule"), argument(call, *_ADDS[verb])
+            function = own.get(dotted(view)) if view is not None else None
+            if at is not None and isinstance(function, FunctionNode):
+                yield _Registered(owner, at, _methods(call), function)
         case _:
             pass
 
 
 def _included(call: ast.Call) -> Iterator[_Include]:
     match call.func:
-        case ast.Attribute(value=parent, attr=("include_router" | "register_blueprint") as verb) if call.args:
-            prefix = keyword_value(call, _INCLUDES[verb])
-            yield _Include(parent, call.args[0], prefix, verb == "register_blueprint" and prefix is not None)
-        case ast.Attribute(value=parent, attr="mount") if len(call.args) > 1:
-            yield _Include(parent, call.args[1], call.args[0], mounts=True)
+        case ast.Attribute(value=parent, attr=verb) if verb in _INCLUDES:
+            name, at = _INCLUDES[verb]
+            child, prefix = argument(call, 0, name), keyword_value(call, at)
+            if child is not None:
+                yield _Include(parent, child, prefix, verb == "register_blueprint" and prefix is not None)
+        case ast.Attribute(value=parent, attr="mount"):
+            path, child = argument(call, 0, "path"), argument(call, 1, "app")
+            if path is not None and child is not None:
+                yield _Include(parent, child, path, mounts=True)
+        case _:
+            pass
 
 
 def _named(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:

@@ -370,7 +370,9 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
         yield Todo("Set `serve.port` in mlship.yaml: the port that the server listens on.", ("serve.port",))
     for key, meaning in _MEANINGS.items() if found.server else ():
         if found.server and getattr(found.server.routes, key) is None:
-            yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}.", (f"serve.{key}",))
+            paths = few([f"`{path}`" for path in found.server.routes.posts_to]) if key == "predict" else ""
+            one_of = f", one of {paths}" if paths else ""
+            yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}{one_of}.", (f"serve.{key}",))
     yield from map(Todo, import_steps(found, plan.dependencies))
     yield from map(Todo, gpu_steps(found))
 

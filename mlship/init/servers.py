@@ -10,7 +10,7 @@ from mlship.dockerfile.stages import BuildStage
 from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes
 from mlship.init.page_folders import template_steps
-from mlship.init.routers import DOCS, Route
+from mlship.init.route_choice import PREDICT, find_routes
 from mlship.init.serving_starts import ServingStart, find_start, host_notes, library_routes, other_processes
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.start_scripts import StartScript, read_start_script, script_path
@@ -32,10 +32,6 @@ from mlship.project.commands import (
 from mlship.project.config import names_musl
 from mlship.units import few
 
-_HEALTH = ("/healthz", "/health", "/healthcheck", "/health_check", "/health-check", "/ping", "/heartbeat")
-LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
-READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
-PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
 _DJANGO_ROUTES = (
     "routes of Django are not read: the route that takes the sample must need no CSRF token and no login "
     "(`@csrf_exempt`), and `ALLOWED_HOSTS` must allow `localhost` and `127.0.0.1`"
@@ -198,31 +194,6 @@ def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
     return replace(found, handler=handler, posts="POST" in named[0].methods)
 
 
-def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:
-    """Choose the liveness, readiness and prediction routes.
-
-    Args:
-        at_once: the server starts no tasks that could load the model later, so a server that answers is ready.
-    """
-    get = [route.path for route in routes if "GET" in route.methods]
-    plain = [route for route in routes if route.path.startswith("/") and not {*"{<"} & {*route.path}]
-    post = [route.path for route in plain if "POST" in route.methods]
-    alike = [route.path for route in plain if any(word.strip("/") in route.path for word in PREDICT)]
-    exact = [path for name in PREDICT for path in post if path.rstrip("/") == name]
-    live = _first_named(LIVE, get) or next((path for path in ("/", DOCS) if path in get), None)
-    return Routes(
-        live=live,
-        ready=_first_named(READY, get) or (live if at_once else None),
-        predict=next(iter([*exact, *(path for path in alike if path in post), *post, *alike]), None),
-    )
-
-
-def _first_named(names: Sequence[str], paths: Sequence[str]) -> str | None:
-    """The first path that has one of the names, or ends with one: `/api/health`."""
-    below = (path for name in names for path in paths if path.endswith(name))
-    return next((name for name in names if name in paths), None) or next(below, None)
-
-
 def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
     """Ordered by depth and usual file names, then models before none, objects before factories."""
     found = [(module, app) for module in modules.values() if is_served(module.path) for app in module.apps]
@@ -356,7 +327,7 @@ def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
     if server.kind.startswith("django"):
         yield _DJANGO_ROUTES
         return
-    if routes.predict is None:
+    if routes.predict is None and not routes.posts_to:
         yield (
             "no POST route with a constant path found in the server; set `serve.predict` in mlship.yaml to the "
             "prediction route"

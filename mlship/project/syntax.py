@@ -1,15 +1,18 @@
 """Parts of the syntax trees of Python sources. Parsed, never run."""
 
 import ast
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import TypeAlias
 
+# Why `parse_source` has no tree: the parser knows the syntax of its own Python, not that of later ones.
+CANNOT_PARSE = f"Python {sys.version_info.major}.{sys.version_info.minor}, which runs mlship, cannot parse it"
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def parse_source(source: str | bytes) -> ast.Module | None:
-    """The tree of a file; None if it is not valid Python 3."""
+    """The tree of a file; None if the Python that runs mlship cannot parse it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escape sequences
@@ -46,6 +49,12 @@ def constant_text(node: ast.AST | None) -> str | None:
 def keyword_value(call: ast.Call, *names: str) -> ast.expr | None:
     """The argument with one of these names, the first in the call; None without one."""
     return next((one.value for one in call.keywords if one.arg in names), None)
+
+
+def argument(call: ast.Call, place: int, *names: str) -> ast.expr | None:
+    """The argument at a place, or with one of its names; None without it."""
+    given = call.args[place] if place < len(call.args) else keyword_value(call, *names)
+    return None if isinstance(given, ast.Starred) else given
 
 
 def parameters(function: FunctionNode | ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:

@@ -137,6 +137,7 @@ def test_it_never_asks_without_a_terminal(tmp_path: Path) -> None:
     write(tmp_path, {"a.onnx": onnx_bytes(), "b.onnx": onnx_bytes()})
     result = run("-C", str(tmp_path), answer="2\n")
     assert "Which model" not in result.output
+    assert "chosen by you" not in result.output
     assert "weights: [a.onnx]" in (tmp_path / "mlship.yaml").read_text()
 
 

@@ -8,7 +8,7 @@ from posixpath import normpath
 from mlship.init.declared.requirement_files import logical_lines
 from mlship.init.declared.result import Declared, Entry, entries_of, few_notes, not_understood, parse_requirement
 from mlship.init.tree import Tree
-from mlship.project.syntax import assigned, last_name, parse_source
+from mlship.project.syntax import CANNOT_PARSE, assigned, last_name, parse_source
 
 
 class _UnknownError(Exception):
@@ -19,7 +19,7 @@ def read_setup_py(tree: Tree, path: str) -> Declared | None:
     """Read the arguments of `setup()`; None if the file does not call it."""
     module = parse_source(tree.text(path) or "")
     if module is None:
-        return Declared(path, notes=(f"{path}: not valid Python 3",))
+        return Declared(path, notes=(f"{path}: {CANNOT_PARSE}",))
     calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and last_name(node.func) == "setup"]
     if not calls:
         return None

@@ -74,7 +74,9 @@ def test_a_lock_for_another_python_is_said(tmp_path: Path) -> None:
     found = planned(tmp_path, files)
     assert "requirements-constraints.txt" not in texts(found)
     assert found.notes[0] == "the versions in `Pipfile.lock` are for Python 3.8, so they are not used for Python 3.11"
-    assert found.notes[1].startswith("`Pipfile` does not name what brings `redis`; `mlship lock` warns")
+    assert found.notes[1].startswith(
+        "`Pipfile` does not name `redis`; `mlship lock` warns if no other package brings it"
+    )
 
 
 def test_development_packages_of_a_users_file_are_named(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_imports_that_no_file_names_are_said_unless_a_variant_is_named(tmp_path:
     required = "opencv-python\nonnxruntime-gpu\nredis[hiredis]>=5\n"
     found = planned(tmp_path, {"model.py": code, "requirements.txt": required})
     (note,) = (note for note in found.notes if "does not name" in note)
-    assert "`requirements.txt` does not name what brings `joblib`;" in note
+    assert "`requirements.txt` does not name `joblib`;" in note
 
 
 @pytest.mark.parametrize("input_", ["api/requirements.txt", "api/requirements.in", "api/setup.py"])

@@ -1,5 +1,7 @@
 """What `mlship init` finds: each fact from each place that can tell, by rule where several do, and never a crash."""
 
+import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from mlship.init.detect import detect
 from mlship.init.found import AbsentFile
 from mlship.init.handlers import Handler
 from mlship.init.requirements import distribution
+from mlship.init.route_choice import find_routes
 from mlship.init.routers import Route
-from mlship.init.servers import find_routes
+from mlship.init.scaffold import scaffold
 from mlship.init.sources import App, parse_module, with_routes
 from mlship.init.tree import read_tree
 from mlship.project.commands import listen_on, parse_command
@@ -537,6 +540,36 @@ def test_routes_are_recognized_by_name() -> None:
     assert (odd.live, odd.ready, odd.predict) == ("/health_check", "/health_check", "/score")
 
 
+def posted(path: str, *calls: str) -> Route:
+    return Route(path, ("POST",), Handler(calls=frozenset(calls)))
+
+
+@pytest.mark.parametrize(
+    ("routes", "predict"),
+    [
+        ([posted("/auth/login"), posted("/clip/search"), posted("/clip/search/{id}/feedback")], "/clip/search"),
+        ([posted("/login")], None),
+        ([posted("/a"), posted("/b")], None),
+        ([posted("/a", "append"), posted("/b", "predict_proba")], "/b"),
+        ([posted("/a", "transcribe"), posted("/b", "predict")], None),
+        ([posted("/upload", "save"), posted("/api/v1/predict")], "/api/v1/predict"),
+        ([posted("/segmentation")], "/segmentation"),
+    ],
+)
+def test_a_prediction_route_is_never_the_first_of_several(routes: list[Route], predict: str | None) -> None:
+    for order in permutations(routes):
+        assert find_routes(order).predict == predict
+
+
+def test_the_step_for_an_unclear_prediction_route_lists_the_routes(tmp_path: Path) -> None:
+    code = (
+        "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/a')\ndef a(): ...\n@app.post('/b')\ndef b(): ...\n"
+    )
+    found = detect(write(tmp_path, {"main.py": code}))
+    assert any("one of `/a`, `/b`" in step for step in scaffold(found).todo)
+    assert not any("no POST route" in note for note in found.notes)
+
+
 # --- The walk
 
 
@@ -640,9 +673,12 @@ def test_a_server_that_starts_no_tasks_is_ready_once_it_answers(
     assert (server.routes.live, server.routes.ready) == (live, ready)
 
 
-def test_a_file_that_is_no_python_3_is_named(tmp_path: Path) -> None:
-    write(tmp_path, {"app/server.py": "print 'x'\n", "app/other.py": "x = 1\n", "tests/old.py": "print 'x'\n"})
-    assert "not read, because it is not valid Python 3: `app/server.py`" in detect(tmp_path).notes
+@pytest.mark.parametrize("code", ["print 'x'\n", "type Later = this is syntax of a later Python\n"])
+def test_a_file_that_this_python_cannot_parse_is_named(tmp_path: Path, code: str) -> None:
+    write(tmp_path, {"app/server.py": code, "app/other.py": "x = 1\n", "tests/old.py": "print 'x'\n"})
+    ours = "{}.{}".format(*sys.version_info)
+    note = f"not read, because Python {ours}, which runs mlship, cannot parse it: `app/server.py`"
+    assert note in detect(tmp_path).notes
 
 
 def test_a_model_file_is_no_framework_of_a_server_that_does_not_import_it(tmp_path: Path) -> None:

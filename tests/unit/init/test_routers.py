@@ -51,15 +51,16 @@ def routes(files: dict[str, str]) -> dict[str, set[str]]:
     return {name: of for name, of in paths.items() if of}
 
 
-@given(st.lists(st.tuples(FORMS, FORMS), min_size=1, max_size=3), st.booleans())
+@given(st.lists(st.tuples(FORMS, FORMS, st.booleans()), min_size=1, max_size=3), st.booleans())
 @settings(max_examples=examples(60), deadline=None)
-def test_a_route_has_the_prefixes_of_all_routers_above_it(levels: list[tuple[str, str]], factory: bool) -> None:
+def test_a_route_has_the_prefixes_of_all_routers_above_it(levels: list[tuple[str, str, bool]], factory: bool) -> None:
     files = {"app/__init__.py": "", "app/config.py": CONFIG, "app/main.py": f"{HEAD}app = FastAPI()\n"}
     last, parent = "app/main.py", "app"
     expected: list[str | None] = []
-    for number, (own, include) in enumerate(levels):
+    for number, (own, include, named) in enumerate(levels):
         files[last] += f"from app.m{number} import router as r\n"
-        files[last] += f"{parent}.include_router(r{f', prefix={include}' if include else ''})\n"
+        given_ = [f"prefix={include}"] if include else []
+        files[last] += f"{parent}.include_router({', '.join([*given_, 'router=r'] if named else ['r', *given_])})\n"
         last, parent = f"app/m{number}.py", "router"
         files[last] = f"{HEAD}router = APIRouter({f'prefix={own}' if own else ''})\n"
         expected += [PREFIXES[include], PREFIXES[own]]
@@ -97,6 +98,11 @@ FASTAPI = "from fastapi import APIRouter\nrouter = APIRouter(prefix='/r')\n@rout
             },
             "/own/predict",
         ),
+        (
+            {"m.py": "import v\napp.register_blueprint(blueprint=v.bp)", "v.py": FLASK + ROUTE.format("bp")},
+            "/own/predict",
+        ),
+        ({"m.py": "sub = Flask()\napp.mount(app=sub, path='/s')\n@sub.get('/x')\ndef f(): ...\n"}, "/s/x"),
         ({"v.py": FLASK + ROUTE.format("bp")}, None),  # no server registers it
         ({"m.py": "for r in (a, b):\n    app.include_router(r, prefix='/v1')\n", "a.py": FASTAPI}, "/v1/r/x"),
         ({"m.py": "def add(r, p):\n    app.include_router(r, prefix=p)\n", "a.py": FASTAPI}, None),
@@ -158,6 +164,9 @@ def test_a_server_without_a_health_route_is_live_when_its_docs_answer(
         "class P(Resource):\n    def post(self): ...\n    def get(self): ...\nApi(app).add_resource(P, '/predict')\n",
         "def f(): ...\napp.add_url_rule('/predict', view_func=f, methods=['POST'])\n",
         "def f(): ...\napp.add_url_rule('/predict', 'name', f, methods=['POST'])\n",
+        "def f(): ...\napp.add_url_rule(view_func=f, rule='/predict', methods=['POST'])\n",
+        "def f(): ...\napp.add_api_route(endpoint=f, path='/predict', methods=['POST'])\n",
+        "def f(): ...\napp.add_route('/predict', f, methods=['POST'])\n",
     ],
 )
 def test_routes_without_decorators(tmp_path: Path, code: str) -> None:

@@ -1,0 +1,55 @@
+"""Which routes of a server say that it lives and is ready, and which one predicts; None if that is unclear."""
+
+import re
+from collections.abc import Sequence
+
+from mlship.init.found import Routes
+from mlship.init.routers import DOCS, Route
+
+_HEALTH = ("/healthz", "/health", "/healthcheck", "/health_check", "/health-check", "/ping", "/heartbeat")
+_LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
+_READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
+PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
+# Words for what models do, in the names of functions: `model.predict`, `transcribe_audio`.
+_PREDICTS = re.compile(
+    "predict|infer|invoke|embed|encode|classif|score|detect|segment|recogni|transcrib|translat|summari[sz]e|generat"
+    "|complet|recommend|forecast|rank|search|similar|extract|analy[sz]e"
+)
+# Parts of paths that belong to something else.
+_OTHER = re.compile(
+    r"(auth|login|logout|sign-?(in|up|out)|register|token|refresh|password|users?|accounts?|admin|feedback|webhooks?"
+    r"|callback|(re)?train\w*|(re)?load|shutdown|stop|start|restart|reset|clear|delete|health\w*|metrics|config|settings"
+    r"|logs?|contact|subscribe|payments?|orders?)"
+)
+
+
+def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:
+    """Choose the liveness, readiness and prediction routes.
+
+    Args:
+        at_once: the server starts no tasks that could load the model later, so a server that answers is ready.
+    """
+    get = [route.path for route in routes if "GET" in route.methods]
+    live = _first_named(_LIVE, get) or next((path for path in ("/", DOCS) if path in get), None)
+    ready = _first_named(_READY, get) or (live if at_once else None)
+    plain = [route for route in routes if route.path.startswith("/") and not {*"{<"} & {*route.path}]
+    posts = tuple(sorted({route.path for route in plain if "POST" in route.methods}))
+    return Routes(live=live, ready=ready, predict=_predict(plain), posts_to=posts)
+
+
+def _predict(routes: Sequence[Route]) -> str | None:
+    """The route named after predictions; without one, the only POST route that can be one."""
+    post = [route for route in routes if "POST" in route.methods]
+    exact = [route.path for name in PREDICT for route in post if route.path.rstrip("/") == name]
+    alike = [route.path for route in (*post, *routes) if any(word.strip("/") in route.path for word in PREDICT)]
+    if exact or alike:
+        return (*exact, *alike)[0]
+    able = [route for route in post if not any(map(_OTHER.fullmatch, route.path.lower().split("/")))]
+    acting = [route for route in able if any(map(_PREDICTS.search, route.handler.calls))]
+    return next((few[0].path for few in (able, acting) if len({route.path for route in few}) == 1), None)
+
+
+def _first_named(names: Sequence[str], paths: Sequence[str]) -> str | None:
+    """The first path that has one of the names, or ends with one: `/api/health`."""
+    below = (path for name in names for path in paths if path.endswith(name))
+    return next((name for name in names if name in paths), None) or next(below, None)
