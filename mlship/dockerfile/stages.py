@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from posixpath import join, normpath
 
 from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
 from mlship.dockerfile.shell import SHELLS, Command, commands
@@ -68,6 +69,7 @@ class BuildStage:
         base: the image or stage that it starts from; `parent` is the number of that stage.
         root: the image in a registry that it starts from, after all stages between; "scratch" for none.
         env: of the environment, what the file sets.
+        workdir: the folder of the last WORKDIR; "/" without one, though the base may have another.
         ports: those of EXPOSE, such as 8080/tcp.
         user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
     """
@@ -84,6 +86,7 @@ class BuildStage:
     healthcheck: Start | None = None
     shell: tuple[str, ...] = ("/bin/sh", "-c")
     ports: tuple[str, ...] = ()
+    workdir: str = "/"
     settings: list[Setting] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     taken: list[TakenImage] = field(default_factory=list)
@@ -192,7 +195,7 @@ class _Reader:
             self.stages.append(BuildStage(name, base, None, TakenImage(base or UNKNOWN, one.line)))
             return
         of = self.stages[parent]
-        start = (of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell, of.ports)
+        start = (of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell, of.ports, of.workdir)
         stage = BuildStage(name, base, parent, of.root, dict(of.env), {}, *start)
         self.stages.append(stage)
         for trigger in of.triggers:
@@ -207,6 +210,8 @@ class _Reader:
             self._set(stage, one)
         elif one.name == "USER":
             stage.user = (expand(one.text, self.escape, stage.lookup), one.line)
+        elif one.name == "WORKDIR":
+            stage.workdir = normpath(join(stage.workdir, expand(one.text, self.escape, stage.lookup)))
         elif one.name in ("CMD", "ENTRYPOINT", "HEALTHCHECK"):
             setattr(stage, one.name.lower(), Start(one.line, one.text, one.exec_form))
             if one.name == "ENTRYPOINT" and stage.parent is not None and stage.cmd is self.stages[stage.parent].cmd:

@@ -26,6 +26,7 @@ from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
 from mlship.init.image_installs import read_image_installs
+from mlship.init.image_variables import image_variables
 from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
@@ -33,7 +34,7 @@ from mlship.init.models import LoadClues, find_weights, linked_away, served_stri
 from mlship.init.page_apps import page_apps, page_notes
 from mlship.init.page_folders import shipped_folders
 from mlship.init.pickled import PickledModel, find_pickled
-from mlship.init.predictors import find_predictor
+from mlship.init.predictors import CogPredictor, find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
 from mlship.init.retired import retired_servers
@@ -70,8 +71,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     server, beside, notes = _server(find_server(tree, modules, build := find_build(tree)), serving=serving)
     loader = _loader(modules, server, bare=not serving)
     needs, collected, installs = _needs(tree, _entry(server, loader, modules), server, build)
-    cog = None if server else find_predictor(tree, modules, needs)
-    loader = Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
+    cog, loader = (None, loader) if server else _predictor(tree, modules, needs, loader)
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
     weights, served = _weights(tree, LoadClues(served, certain, model, _place(server)), collected.projects)
@@ -105,6 +105,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         python_path=_python_path(root, served, local, server),
         local=local,
         notes=(*build.notes, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
+        variables=image_variables(tree, build if server is None or server.written or not build.folder else Build()),
         gpus=find_gpus(tree, served, needs, build.stage),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
@@ -128,6 +129,14 @@ def _needs(
     collected = collect(tree, entry, {one.folder for one in installs.files})
     collected = replace(collected, notes=(*installs.packages.notes, *collected.notes))
     return installs.before(collected.declared), collected, installs
+
+
+def _predictor(
+    tree: Tree, modules: Mapping[str, Module], needs: tuple[Declared, ...], loader: Detected
+) -> tuple[CogPredictor | None, Detected]:
+    """The predictor of cog.yaml, which comes before any loader."""
+    cog = find_predictor(tree, modules, needs)
+    return cog, Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
 
 
 def _place(server: ExistingServer | None) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlship.init.declared.result import Declared, ImageInstalls
 from mlship.init.handlers import Handler
+from mlship.init.image_variables import ImageVariables
 from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
 from mlship.init.native import NativeModel
@@ -154,6 +155,7 @@ class Detection:
         imports: what the served code imports.
         source: files and folders of the served code.
         python_path: value of PYTHONPATH, if modules are not imported from the repository root only.
+        variables: those that the repository's own image sets.
         local: bare imports of modules in other folders of the repository, by the served code.
         pickles: what pickled model files need.
         at_root: the root's requirements.txt, whether or not it is among `declared`.
@@ -189,6 +191,7 @@ class Detection:
     training: str | None = None
     beside: str = ""
     installs: ImageInstalls = field(default_factory=ImageInstalls)
+    variables: ImageVariables = field(default_factory=ImageVariables)
 
     @property
     def tests_server_only(self) -> bool:

@@ -44,7 +44,8 @@ _MEANINGS = {
 }
 _WRITE_LOADER = (
     "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
-    "`mlship init` again, which completes mlship.yaml and writes the server."
+    "`mlship init` again, which completes mlship.yaml and writes the server. Or, for a server of your own that `init` "
+    "did not find, set `serve.command`, `serve.port` and its routes."
 )
 _CODE_INDENT = " " * 7
 _OWN_ROUTES = Routes("/health/live", "/health/ready", "/predict")
@@ -136,7 +137,7 @@ def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
         kept=tuple(_kept(found, plan)),
         steps=tuple(_todo(found, plan)),
         unfinished={} if other else {key: _yaml(found, plan, key) for key in _OPEN},
-        notes=plan.dependencies.notes,
+        notes=(*plan.dependencies.notes, *found.variables.notes),
     )
 
 
@@ -265,6 +266,7 @@ def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
         routes=[(k, None if k == left_open else getattr(routes, k), meaning) for k, meaning in _MEANINGS.items()],
         source=() if left_open == "source" else plan.source,
         python_path=found.python_path,
+        variables=found.variables.values,
         system=system_packages(plan.dependencies, Base().distro),
         gpus=_one_line("; ".join(found.gpus.evidence)),
     )
@@ -357,7 +359,7 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
             "and your requirements yourself."
         )
     if plan.load is None and not found.tests_server_only:
-        yield Todo(_WRITE_LOADER, ("model.load",), loader_example(found))
+        yield Todo(_WRITE_LOADER, ("model.load", "serve.command"), loader_example(found))
     if refused := _refused(found):
         files = ", ".join(f"`{file.path}`" for file in refused)
         yield Todo(

@@ -1,0 +1,72 @@
+"""The variables of the repository's image: carried over, translated, or named with the reason."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlship.init.builds import find_build
+from mlship.init.detect import detect
+from mlship.init.image_variables import ImageVariables, image_variables
+from mlship.init.scaffold import scaffold
+from mlship.init.tree import read_tree
+from mlship.project.load import parse_config
+from tests.helpers.repos import write
+from tests.helpers.sampling import examples
+
+HEAD = "FROM python:3.11-slim\nWORKDIR /srv/service\nCOPY . .\n"
+CODE = "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/predict')\ndef predict(): ...\n"
+
+
+def variables(repo: Path, lines: str) -> ImageVariables:
+    write(repo, {"Dockerfile": f"{HEAD}{lines}\nCMD uvicorn main:app\n", "models/a.json": "{}", "main.py": CODE})
+    tree = read_tree(repo)
+    return image_variables(tree, find_build(tree))
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("ENV MODEL_NAME=resnet THRESHOLD=0.5", {"MODEL_NAME": "resnet", "THRESHOLD": "0.5"}),
+        ("ENV MODELS=/srv/service/models", {"MODELS": "/app/models"}),
+        ("WORKDIR models\nENV M=/srv/service/models/a.json", {}),
+        ("ENV HERE=/srv/service", {"HERE": "/app"}),
+        ("ENV CACHE=/tmp/cache", {"CACHE": "/tmp/cache"}),
+        ("ARG V=2\nENV VERSION=v$V", {"VERSION": "v2"}),
+        ("ENV PATH=/x:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 NVIDIA_VISIBLE_DEVICES=all HOME=/root", {}),
+    ],
+)
+def test_a_variable_keeps_its_meaning_in_the_image(tmp_path: Path, lines: str, found: dict[str, str]) -> None:
+    assert variables(tmp_path, lines).values == found
+
+
+@pytest.mark.parametrize(
+    ("lines", "note"),
+    [
+        ("ENV API_KEY=x", "`API_KEY` may be secret"),
+        ("ARG TAG\nENV VERSION=$TAG", "the value of `VERSION` is known only when it is built"),
+        ("ENV HF_HOME=/root/.cache", "`HF_HOME` (/root/.cache) is a path that the image does not have"),
+        ("ENV CACHE=/srv/service/cache", "`CACHE` (/srv/service/cache) is a path that the image does not have"),
+    ],
+)
+def test_what_is_not_carried_over_is_named(tmp_path: Path, lines: str, note: str) -> None:
+    found = variables(tmp_path, lines)
+    assert found.values == {}
+    assert [note in text for text in found.notes] == [True]
+
+
+VALUES = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="$\\\"'"), max_size=20)
+
+
+@given(VALUES)
+@settings(max_examples=examples(40), deadline=None)
+def test_any_value_reaches_mlship_yaml_unchanged(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    repo = write(tmp_path_factory.mktemp("repo"), {"main.py": CODE})
+    write(repo, {"Dockerfile": f'{HEAD}ENV VALUE="{value}"\nCMD uvicorn main:app\n'})
+    found = detect(repo)
+    text = next(file.text for file in scaffold(found).files if file.path == "mlship.yaml")
+    outside = value.startswith("/") and value.split("/")[1] != "tmp"
+    assert (yaml.safe_load(text).get("env") or {}) == ({} if outside else {"VALUE": value})
+    assert parse_config(text.replace("# sample:", "sample:")).env == ({} if outside else {"VALUE": value})
