@@ -1,12 +1,13 @@
-"""Which locked packages may contain CUDA code, and for which CUDA, by their names and versions alone. Pure."""
+"""What a pin itself says of CUDA: by its name, its version, and the code that was measured in its wheel. Pure."""
 
 import re
 from fnmatch import fnmatchcase
 
 from packaging.version import InvalidVersion, Version
 
+from mlship.cuda.fit.judge import Kernels
 from mlship.cuda.tables.lookup import library_pin
-from mlship.cuda.versions import Cuda
+from mlship.cuda.versions import Capability, Cuda
 from mlship.frameworks import framework_table, is_cuda_library, is_gpu_only
 from mlship.lock.pins import Pin
 
@@ -38,6 +39,28 @@ def linked_cuda(pin: Pin) -> Cuda | None:
     """The oldest CUDA that its measured libraries are linked with; None where it is in the libraries themselves."""
     majors = [int(major) for part in pin.code for major in part.cuda.split()]
     return Cuda(min(majors), 0) if majors else None
+
+
+def kernels_of(pin: Pin, major: int, *, ptx: bool = True) -> tuple[Kernels, ...]:
+    """The measured code of a pin, without libraries for another CUDA: bitsandbytes has one for each.
+
+    Args:
+        ptx: PTX counts; not where a row leaves it out, because the code does not show whether it loads.
+    """
+    fitting = [part for part in pin.code if not part.cuda or str(major) in part.cuda.split()]
+    return tuple(
+        Kernels(
+            _capabilities(part.cubins),
+            _capabilities(part.specific),
+            _capabilities(part.ptx if ptx else ""),
+            part.compressed,
+        )
+        for part in fitting or pin.code
+    )
+
+
+def _capabilities(text: str) -> tuple[Capability, ...]:
+    return tuple(map(Capability.parse, text.split()))
 
 
 def built_for_torch(pin: Pin) -> str | None:

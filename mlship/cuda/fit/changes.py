@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from mlship.cuda.fit.carriers import local_version
 from mlship.cuda.fit.choose import PackageRequest, Pick, choose
+from mlship.cuda.fit.judge import newer_drivers
 from mlship.cuda.fit.match import Match
 from mlship.cuda.fit.requested import completed
 from mlship.cuda.hosts.profile import Fleet
@@ -17,9 +18,6 @@ from mlship.cuda.tables.rows import Release
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 from mlship.units import few
-
-if TYPE_CHECKING:
-    from mlship.cuda.versions import Driver
 
 Judge: TypeAlias = Callable[[ForeignLock, Fleet], Match]
 _Change: TypeAlias = tuple[str, str, ForeignLock, Fleet]  # the text, its end if it is enough, and what is changed
@@ -89,13 +87,7 @@ def _named(picks: list[Pick]) -> tuple[str, str]:
 
 def _drivers(lock: ForeignLock, match: Match, fleet: Fleet) -> Iterator[_Change]:
     """Newer drivers, where one is all that is missing on each host."""
-    newest: dict[str, Driver] = {}
-    for verdict in match.blocked:
-        for reason in verdict.reasons:
-            if reason.outcome == "refused" and reason.kind != "forward-compat-possible":
-                if reason.needs is None:
-                    return
-                newest[verdict.host] = max(newest.get(verdict.host, reason.needs), reason.needs)
+    newest = newer_drivers(match.blocked)
     if match.needs.problems or not newest:
         return
     hosts = tuple(replace(host, driver=str(newest.get(host.name, host.driver))) for host in fleet.hosts)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import Choice, PackageRequest, choose
-from mlship.cuda.fit.judge import Verdict
+from mlship.cuda.fit.judge import Verdict, newer_drivers
 from mlship.cuda.fit.needs import Needs
 from mlship.cuda.hosts.profile import Fleet, HostProfile
 from mlship.errors import MatchError
@@ -84,7 +84,8 @@ def _remedies(
         yield from _for_platform(foreign, fleet, platform)
         return
     yield from _other_release(requests, fleet, platform)
-    yield from _driver(blocked)
+    if needed := newer_drivers(blocked):  # enough on every host that blocks
+        yield "update the driver: " + few((f"{host} to >= {driver}" for host, driver in sorted(needed.items())), _SHOWN)
     if all(any(reason.kind == "forward-compat-possible" for reason in verdict.reasons) for verdict in blocked):
         yield "ship NVIDIA's forward-compatibility libraries: `gpu: {forward_compat: true}` in mlship.yaml"
     if len(fleet.hosts) > 1:
@@ -131,12 +132,3 @@ def _other_release(requests: tuple[PackageRequest, ...], fleet: Fleet, platform:
             f"allow `{pick.limit or pick.package}` in requirements.in and run `mlship lock{fleet.options}`, "
             f"which takes its build {build}"
         )
-
-
-def _driver(blocked: tuple[Verdict, ...]) -> Iterator[str]:
-    """Only where a newer driver is enough on every host that blocks."""
-    needed = {v.host: max((r.needs for r in v.reasons if r.needs), default=None) for v in blocked}
-    hopeless = any(reason.outcome == "refused" and not reason.needs and reason.kind != "forward-compat-possible"
-                   for verdict in blocked for reason in verdict.reasons)  # fmt: skip
-    if not hopeless and all(needed.values()):
-        yield "update the driver: " + few((f"{host} to >= {driver}" for host, driver in sorted(needed.items())), _SHOWN)

@@ -1,13 +1,14 @@
 """Faults that the pins of a lock have among each other, whatever the host. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from packaging.version import InvalidVersion, Version
 
 from mlship.cuda.fit.carriers import built_for_torch, local_version, variant_cuda
+from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import release_of, wheel_index
 from mlship.cuda.tables.rows import Release
 from mlship.frameworks import framework_table, other_vendor
@@ -110,3 +111,16 @@ def _unused_plugins(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
         if re.fullmatch(r"jax-cuda\d+-plugin", pin.name) and jax and not _is_release(pin, jax.version):
             text = f"{pin.name} {pin.version} is not for jaxlib {jax.version}, which leaves it unused"
             yield LockProblem("two-variants", text, "require `jax[cuda12]` or `jax[cuda13]` and run `mlship lock`")
+
+
+def differing(stacks: Iterable[Stack]) -> Iterator[LockProblem]:
+    """Where a wheel lacks code that the tables list, or has more."""
+    for stack in stacks:
+        cubins = {one for kernels in stack.measured for one in kernels.architectures}
+        found = cubins | {one for kernels in stack.measured for one in kernels.specific}
+        listed = {*(stack.architectures or ()), *stack.specific}
+        if stack.measured and stack.architectures is not None and not cubins <= listed <= found:
+            tables, wheel = (", ".join(map(str, sorted(each))) for each in (listed, found))
+            text = f"{stack.name}: the tables list code for {tables}, but its wheel has code for {wheel}"
+            hint = "the measurement decides; report the difference to mlship's project"
+            yield LockProblem("tables-differ", text, hint)

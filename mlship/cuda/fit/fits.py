@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mlship.cuda.fit.carriers import carries_cuda, named_cuda
 from mlship.cuda.fit.changes import changes
-from mlship.cuda.fit.judge import Outcome, Reason, Stack, worst
+from mlship.cuda.fit.judge import Outcome, Stack, Verdict, worst
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import Needs, read_needs
 from mlship.cuda.fit.requested import INCLUDES, completed, is_name, is_open, left_out
@@ -156,17 +156,13 @@ def _host(match: Match, name: str, driver: str) -> HostFit:
     verdicts = [verdict for verdict in match.verdicts if verdict.host == name]
     outcome = worst(verdict.outcome for verdict in verdicts) if verdicts else "unknown"
     limiting = [verdict for verdict in verdicts if verdict.outcome == outcome]
-    return HostFit(name, driver, outcome, tuple(_limit(each.stack, each.outcome, each.reasons) for each in limiting))
+    return HostFit(name, driver, outcome, tuple(map(_limit, limiting)))
 
 
-def _limit(package: str, outcome: Outcome, reasons: tuple[Reason, ...]) -> PackageFit:
-    deciding = [reason for reason in reasons if reason.outcome == outcome]
-    drivers = [reason.needs for reason in deciding if reason.kind != "forward-compat-possible"]
-    needs = max((driver for driver in drivers if driver), default=None) if all(drivers) else None
-    sources = tuple(dict.fromkeys(reason.source for reason in deciding if reason.source))
-    return PackageFit(
-        package, outcome, tuple(reason.text for reason in deciding), sources, str(needs) if needs else None
-    )
+def _limit(verdict: Verdict) -> PackageFit:
+    why = tuple(reason.text for reason in verdict.deciding)
+    sources = tuple(dict.fromkeys(reason.source for reason in verdict.deciding if reason.source))
+    return PackageFit(verdict.stack, verdict.outcome, why, sources, str(verdict.driver) if verdict.driver else None)
 
 
 def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:

@@ -132,6 +132,27 @@ class Verdict:
     def outcome(self) -> Outcome:
         return worst(reason.outcome for reason in self.reasons)
 
+    @property
+    def deciding(self) -> tuple[Reason, ...]:
+        """The reasons of the verdict's outcome."""
+        return tuple(reason for reason in self.reasons if reason.outcome == self.outcome)
+
+    @property
+    def driver(self) -> Driver | None:
+        """The oldest driver that would change what decides; None where no driver does."""
+        drivers = [reason.needs for reason in self.deciding if reason.kind != "forward-compat-possible"]
+        return max((driver for driver in drivers if driver), default=None) if all(drivers) else None
+
+
+def newer_drivers(blocked: Iterable[Verdict]) -> dict[str, Driver]:
+    """The oldest driver that runs what each host refuses; empty where a driver is not enough on every host."""
+    found: dict[str, Driver] = {}
+    for verdict in blocked:
+        if verdict.driver is None:
+            return {}
+        found[verdict.host] = max(found.get(verdict.host, verdict.driver), verdict.driver)
+    return found
+
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """The outcome of all together: one refusal refuses."""
@@ -220,7 +241,7 @@ def _newer_minor(stack: Stack, driver: Driver, offered: Cuda) -> Iterator[Reason
 
 def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool) -> Iterator[Reason]:
     """Whether the driver supports the GPU, and whether the stack has code for it."""
-    capability, architecture = _known(gpu)
+    capability, architecture = architecture_in(gpu)
     if capability is None or architecture is None:
         what = f"compute capability {gpu.capability} is unknown" if gpu.capability else "unknown compute capability"
         yield Reason("unknown-gpu", f"{gpu.name}: {what}", _HOST_FILE)
@@ -343,11 +364,12 @@ def _compat_possible(stack: Stack, host: HostProfile, driver: Driver) -> bool:
 
 
 def _is_board(gpu: HostGpu) -> bool:
-    capability, architecture = _known(gpu)
+    capability, architecture = architecture_in(gpu)
     return architecture is not None and capability in architecture.tegra
 
 
-def _known(gpu: HostGpu) -> tuple[Capability | None, Architecture | None]:
+def architecture_in(gpu: HostGpu) -> tuple[Capability | None, Architecture | None]:
+    """A GPU's compute capability and architecture; None where unknown."""
     try:
         capability = Capability.parse(gpu.capability or "")
     except ValueError:

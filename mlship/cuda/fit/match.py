@@ -80,21 +80,30 @@ def match_needs(needs: Needs, fleet: Fleet, distro: str, *, compat: bool = False
         distro: Debian release of the image: NVIDIA's libraries must not need a newer glibc.
         compat: the image contains NVIDIA's forward-compatibility libraries.
     """
-    runtime, devel, shipped, missing = None, None, None, ""
-    if needs.takes:
-        flavour = "cudnn-runtime" if needs.cudnn else "runtime"
-        found = _image(needs.takes, flavour, needs.cudnn, fleet, distro)
-        missing = "" if found else _no_image(needs, flavour, distro)
-        if found:
-            runtime, needs = found[1], needs.with_libraries(found[0])
+    missing: list[str] = []
+
+    def take(cudas: tuple[Cuda, Cuda], flavour: str, cudnn: int | None = None) -> tuple[Cuda, str] | None:
+        found = _image(cudas, flavour, cudnn, fleet, distro)
+        missing.extend([] if found else [_no_image(needs, flavour, distro)])
+        return found
+
+    runtime = take(needs.takes, "cudnn-runtime" if needs.cudnn else "runtime", needs.cudnn) if needs.takes else None
+    if runtime:
+        needs = needs.with_libraries(runtime[0])
     verdicts = tuple(verdict for host in fleet.hosts for verdict in _verdicts(needs, host, compat=compat))
-    if needs.compiled and needs.cuda:
-        devel = _exact_image(needs.cuda, "devel", distro)
-        missing = missing or ("" if devel else _no_image(needs, "devel", distro))
-    if needs.cuda and _by_compat(verdicts):
-        shipped = _exact_image(needs.cuda, "runtime", distro)
-        missing = missing or ("" if shipped else _no_image(needs, "runtime", distro))
-    return Match(needs, needs.cuda, runtime, devel, shipped, verdicts, missing, _require(needs, fleet, verdicts))
+    exact = (needs.cuda, Cuda(needs.cuda.major, needs.cuda.minor + 1)) if needs.cuda else None
+    devel = take(exact, "devel") if exact and needs.compiled else None
+    shipped = take(exact, "runtime") if exact and _by_compat(verdicts) else None
+    return Match(
+        needs=needs,
+        cuda=needs.cuda,
+        runtime=runtime and runtime[1],
+        devel=devel and devel[1],
+        compat=shipped and shipped[1],
+        verdicts=verdicts,
+        missing=next(iter(missing), ""),
+        require=_require(needs, fleet, verdicts),
+    )
 
 
 def _verdicts(needs: Needs, host: HostProfile, *, compat: bool) -> Iterator[Verdict]:
@@ -106,11 +115,6 @@ def _verdicts(needs: Needs, host: HostProfile, *, compat: bool) -> Iterator[Verd
 def _by_compat(verdicts: tuple[Verdict, ...]) -> set[str]:
     """The hosts that run it only through forward compatibility."""
     return {verdict.host for verdict in verdicts for reason in verdict.reasons if reason.kind == "forward-compat"}
-
-
-def _exact_image(cuda: Cuda, flavour: str, distro: str) -> str | None:
-    found = (nvidia_image(cuda, flavour, ubuntu) for ubuntu in _UBUNTUS[distro])
-    return next((f"nvidia/cuda:{image.tag(flavour)}" for image in found if image), None)
 
 
 def _image(

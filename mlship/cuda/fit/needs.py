@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mlship.cuda.fit.carriers import carries_cuda, linked_cuda, local_version, named_cuda, variant_cuda
-from mlship.cuda.fit.faults import LockProblem, faults_of
+from mlship.cuda.fit.carriers import carries_cuda, kernels_of, linked_cuda, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.faults import LockProblem, differing, faults_of
 from mlship.cuda.fit.judge import Stack
-from mlship.cuda.fit.kernels import differing, kernels_of
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, CudaSource
@@ -120,7 +119,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
         variant=_indexed(pins),
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
-        warnings=(*_warnings(idle, packages, useless=useless), *_differing(stacks))
+        warnings=(*_warnings(idle, packages, useless=useless), *differing(stacks))
         if gpu
         else tuple(_unwanted(pins, libraries, packages)),
     )
@@ -359,11 +358,6 @@ def _warnings(
         return ()
     text = "nothing in the lock is known to use CUDA, so there is nothing to match to the hosts"
     return (LockProblem("nothing-known", text, "remove `gpu` from mlship.yaml if the model runs on the CPU"),)
-
-
-def _differing(stacks: tuple[Stack, ...]) -> Iterator[LockProblem]:
-    for text in differing(stacks):
-        yield LockProblem("tables-differ", text, "the measurement decides; report the difference to mlship's project")
 
 
 def _unwanted(

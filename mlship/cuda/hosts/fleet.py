@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.cuda.fit.judge import Stack, Verdict, judge_stack
+from mlship.cuda.fit.judge import Stack, Verdict, architecture_in, judge_stack
 from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.tables.lookup import architecture_of, offer_of, tables
-from mlship.cuda.versions import Capability, Cuda, Driver
-from mlship.errors import UsageError
+from mlship.cuda.tables.lookup import CudaOffer, offer_of, tables
+from mlship.cuda.versions import Cuda, Driver
 
 Side: TypeAlias = Literal["most", "least"]
 
@@ -85,15 +84,11 @@ class FleetCuda:
 
 
 def fleet_cuda(fleet: Fleet) -> FleetCuda:
-    """What all hosts of a fleet can run.
-
-    Raises:
-        UsageError: a host's driver or compute capability is not a version.
-    """
-    found = [_host(host) for host in fleet.hosts]
-    bounds = tuple(bound for _, host_bounds, _ in found for bound in host_bounds)
-    hosts = tuple(host for host, _, _ in found)
-    known = all(host.cuda is not None for host in hosts)
+    """What all hosts of a fleet can run."""
+    found = dict.fromkeys(each for host in fleet.hosts for each in _limits(host))
+    bounds = tuple(each for each in found if isinstance(each, Bound))
+    offers = {bound.host: bound.cuda for bound in bounds if bound.by == "driver"}
+    known = all(host.name in offers for host in fleet.hosts)
     judged = {cuda: tuple(_judge(cuda, host) for host in fleet.hosts) for cuda in _toolkits()} if known else {}
     running = {cuda: verdicts for cuda, verdicts in judged.items() if all(v.outcome != "refused" for v in verdicts)}
     by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _rests_on_minor(verdicts)}
@@ -102,11 +97,11 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
         least=_edge(bounds, "least"),
         outright=tuple(str(cuda) for cuda in running if cuda not in by_minor),
         by_minor_version=tuple(map(str, by_minor)),
-        hosts=hosts,
+        hosts=tuple(HostCuda(host.name, offers.get(host.name)) for host in fleet.hosts),
         bounds=bounds,
         blocked=tuple(_blocked(judged.values())),
         doubtful=tuple(dict.fromkeys(remark for verdicts in by_minor.values() for remark in _doubts(verdicts))),
-        unknown=(*(each for _, _, unknowns in found for each in unknowns), *_boards(judged.values())),
+        unknown=(*(each for each in found if isinstance(each, Remark)), *_boards(judged.values())),
     )
 
 
@@ -148,49 +143,21 @@ def _edge(bounds: Iterable[Bound], side: Side) -> str | None:
     return str(values[0] if side == "most" else values[-1])
 
 
-def _host(host: HostProfile) -> tuple[HostCuda, list[Bound], list[Remark]]:
-    found = list(dict.fromkeys([*_of_driver(host), *_of_gpus(host)]))
-    bounds = [each for each in found if isinstance(each, Bound)]
-    unknown = [each for each in found if isinstance(each, Remark)]
-    return HostCuda(host.name, next((each.cuda for each in bounds if each.by == "driver"), None)), bounds, unknown
-
-
-def _of_driver(host: HostProfile) -> Iterator[Bound | Remark]:
+def _limits(host: HostProfile) -> Iterator[Bound | Remark]:
     driver = Driver.parse(host.driver)
-    if driver is None:
-        raise _bad(host, f"{host.driver!r} is not a driver version such as 550.54.15, as `nvidia-smi` prints it")
-    offered = offer_of(driver)
+    offered = offer_of(driver) if driver else CudaOffer(None, None, reason=f"driver {host.driver!r} is unknown")
     if offered.cuda is not None:
         yield Bound(host.name, "most", str(offered.cuda), "driver", f"driver {driver}")
     if offered.reason is not None:
         yield Remark(host.name, offered.reason)
-
-
-def _of_gpus(host: HostProfile) -> Iterator[Bound | Remark]:
     for gpu in host.gpus:
-        if gpu.capability is None:
+        capability, known = architecture_in(gpu)
+        because = f"compute capability {capability} ({known.name})" if known else ""
+        if capability is None:
             yield Remark(host.name, f"the compute capability of {gpu.name} is unknown")
-            continue
-        known = architecture_of(_capability(host, gpu.capability))
-        if known is None:
-            yield Remark(host.name, f"the tables do not list compute capability {gpu.capability} of {gpu.name}")
-            continue
-        because = f"compute capability {gpu.capability} ({known.name})"
-        if known.last is not None:
+        elif known is None:
+            yield Remark(host.name, f"the tables do not list compute capability {capability} of {gpu.name}")
+        if known and known.last is not None:
             yield Bound(host.name, "most", str(known.last), "gpu", because)
-        if known.first is not None:
+        if known and known.first is not None:
             yield Bound(host.name, "least", str(known.first), "gpu", because)
-
-
-def _capability(host: HostProfile, text: str) -> Capability:
-    try:
-        return Capability.parse(text)
-    except ValueError as error:
-        raise _bad(host, str(error)) from error
-
-
-def _bad(host: HostProfile, why: str) -> UsageError:
-    return UsageError(
-        f"host {host.name}: {why}",
-        hint="run `mlship hosts record FILE` on that host (docs/reference.md describes the format)",
-    )

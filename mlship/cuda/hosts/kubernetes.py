@@ -20,6 +20,11 @@ Labels: TypeAlias = Mapping[str, str]
 
 _GPU = "nvidia.com/gpu"
 _DRIVER = "nvidia.com/cuda.driver-version.full"
+_DRIVER_LABELS = (  # the newest form first
+    ("cuda.driver-version.full",),
+    ("cuda.driver-version.major", "cuda.driver-version.minor", "cuda.driver-version.revision"),
+    ("cuda.driver.major", "cuda.driver.minor", "cuda.driver.rev"),
+)
 _MIB = 1 << 20
 _MIXED = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb[A-Za-z0-9.]*)\.count")
 _VENDORS = {
@@ -250,18 +255,22 @@ def _describe(node: str, labels: Labels) -> Described:
         raise ValueError(
             "its MIG slices differ or are missing, so it offers no GPU (set `nvidia.com/mig.config` again)"
         )
-    version = _driver(labels)
+    version = next(filter(None, (_joined(labels, *names) for names in _DRIVER_LABELS)), None)
+    if version is None:
+        raise ValueError(f"label {_DRIVER} and its older forms are missing")
     driver, suffix = driver_in(version)
     if driver is None:
         raise ValueError(f"label {_DRIVER} is {version[:60]!r}, not a driver version such as 550.54.15")
     memory = _number(labels.get(f"{_GPU}.memory"))
-    kin = Kinship(product["name"], product["mig"] or "", driver, _capability(labels), _platform(labels))
+    capability = _two_numbers(_joined(labels, "gpu.compute.major", "gpu.compute.minor"))
+    kin = Kinship(product["name"], product["mig"] or "", driver, capability, _platform(labels))
+    runtime = _joined(labels, "cuda.runtime-version.full")
     return Described(
         node=node,
         kin=kin,
         count=_number(labels.get(f"{_GPU}.count")),
         memory=None if memory is None else memory * _MIB,
-        cuda=_runtime(labels),
+        cuda=_two_numbers(runtime or _joined(labels, "cuda.runtime.major", "cuda.runtime.minor")) or None,
         shared=product["shared"] is not None,
         suffix=suffix,
         notes=_mixed(labels),
@@ -276,30 +285,14 @@ def _mixed(labels: Labels) -> tuple[str, ...]:
     return (f"pods can get MIG slices of these GPUs ({', '.join(found)}), which have less memory than the whole GPU",)
 
 
-def _driver(labels: Labels) -> str:
-    if full := labels.get(_DRIVER):
-        return full
-    for parts in (
-        ("cuda.driver-version.major", "cuda.driver-version.minor", "cuda.driver-version.revision"),
-        ("cuda.driver.major", "cuda.driver.minor", "cuda.driver.rev"),
-    ):
-        values = [labels.get(f"nvidia.com/{part}", "") for part in parts]
-        if values[0] and values[1]:
-            return ".".join(value for value in values if value)
-    raise ValueError(f"label {_DRIVER} and its older forms are missing")
+def _joined(labels: Labels, *names: str) -> str:
+    """A version that is one label or several; empty where its label, or one of the first two, is missing."""
+    values = [labels.get(f"nvidia.com/{name}", "") for name in names]
+    return ".".join(filter(None, values)) if all(values[:2]) else ""
 
 
-def _capability(labels: Labels) -> str:
-    """Compute capability; empty where the labels do not have it."""
-    pair = (labels.get(f"{_GPU}.compute.major", ""), labels.get(f"{_GPU}.compute.minor", ""))
-    return ".".join(pair) if all(re.fullmatch(r"\d{1,2}", part) for part in pair) else ""
-
-
-def _runtime(labels: Labels) -> str | None:
-    full = labels.get("nvidia.com/cuda.runtime-version.full")
-    pair = (labels.get("nvidia.com/cuda.runtime.major", ""), labels.get("nvidia.com/cuda.runtime.minor", ""))
-    text = full or ".".join(pair)
-    return text if re.fullmatch(r"\d{1,2}\.\d{1,2}", text) else None
+def _two_numbers(text: str) -> str:
+    return text if re.fullmatch(r"\d{1,2}\.\d{1,2}", text) else ""
 
 
 def _platform_of(labels: Labels) -> str:

@@ -1,6 +1,7 @@
 """Nodes that are alike as one host profile. Pure."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
@@ -109,35 +110,23 @@ def _notes(kin: Kinship, family: list[Described]) -> list[str]:
 def _names(kinships: list[Kinship]) -> dict[Kinship, str]:
     """A file name for each: product and driver branch, and more only where two would be equal."""
     names: dict[Kinship, str] = {}
-    for parts in (_short, _with_driver, _with_all):
-        open_ = [kin for kin in kinships if kin not in names]
-        made = [parts(kin) for kin in open_]
-        taken = set(names.values())
-        names.update(
-            (kin, name) for kin, name in zip(open_, made, strict=True) if made.count(name) == 1 and name not in taken
-        )
+    for detail in (1, 2, 3):
+        made = {kin: _name(kin, detail) for kin in kinships if kin not in names}
+        counts = Counter([*names.values(), *made.values()])
+        names |= {kin: name for kin, name in made.items() if counts[name] == 1}
     for kin in kinships:
         if kin not in names:  # products that differ only in characters that file names leave out
             names[kin] = next(
                 name
                 for number in range(2, len(kinships) + 2)
-                if (name := f"{_with_all(kin)}-{number}") not in names.values()
+                if (name := f"{_name(kin, 3)}-{number}") not in names.values()
             )
     return names
 
 
-def _short(kin: Kinship) -> str:
+def _name(kin: Kinship, detail: int) -> str:
     mig = f"-mig-{kin.mig}" if kin.mig else ""
-    return f"{_slug(f'{kin.product}{mig}')}-r{kin.driver.branch}"
-
-
-def _with_driver(kin: Kinship) -> str:
-    return f"{_short(kin)}-{kin.driver}"
-
-
-def _with_all(kin: Kinship) -> str:
-    return f"{_with_driver(kin)}-{kin.platform.partition('/')[2]}{f'-sm{kin.capability}' if kin.capability else ''}"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:80] or "gpu"
+    product = re.sub(r"[^a-z0-9.]+", "-", f"{kin.product}{mig}".lower()).strip("-.")[:80] or "gpu"
+    capability = f"-sm{kin.capability}" if kin.capability else ""
+    parts = (f"{product}-r{kin.driver.branch}", str(kin.driver), f"{kin.platform.partition('/')[2]}{capability}")
+    return "-".join(parts[:detail])
