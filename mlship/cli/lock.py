@@ -237,7 +237,7 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     from mlship.engine import connect
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
-    from mlship.lock.trace import UntracedError, merge_traces, served_digest, write_trace, write_untraced
+    from mlship.lock.trace import UntracedError, merge_traces, served_digest
     from mlship.project.base import record_name
 
     code, record = served_digest(directory, config), read_record(directory, record_name(config))
@@ -260,9 +260,9 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         if isinstance(error, UntracedError):
-            write_untraced(directory, record_name(config), code)
+            replace(record, untraced=code).write(directory, record_name(config))
         return
     trace = replace(merge_traces(trace, known), code=code)
-    write_trace(directory, record_name(config), trace)
+    replace(record, trace=trace, untraced=None).write(directory, record_name(config))
     seconds = time.monotonic() - started
     say(f"{record_name(config)}: the server imports {trace.count} modules; traced in {seconds:.1f} s")

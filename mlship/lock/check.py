@@ -1,13 +1,13 @@
 """Check that the lock is as `mlship lock` wrote it and that its inputs did not change. Needs no network or engine."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.errors import LockError
 from mlship.files import read_regular, sha256_text
 from mlship.lock.inputs import collect_inputs
-from mlship.lock.pins import Pin, parse_lock
+from mlship.lock.pins import Pin, parse_lock, with_code
 from mlship.lock.record import LockRecord, read_record
 from mlship.project.base import record_name
 from mlship.project.config import Config
@@ -36,23 +36,19 @@ def check_lock(repo: Path, config: Config, cuda: str | None = None) -> Lock:
     collect_inputs(repo, config)  # problems in them are reported first
     text = read_lock_text(repo / name)
     beside = record_name(config)
-    _refuse_foreign(repo, name, text, beside)
+    if text is not None and not (repo / beside).exists():
+        hashed = "" if "--hash=" in text else " and has no hashes"
+        raise LockError(f"no `{beside}`: `{name}` was not written by `mlship lock`{hashed}")
     record = read_record(repo, beside)
-    inputs = collect_inputs(repo, config, _chosen(record, config, cuda))
+    chosen = cuda or record.inputs.get("cuda") or "to be chosen"
+    inputs = collect_inputs(repo, config, None if config.gpu is None else chosen)
     changes = [*_changed_inputs(record.inputs, inputs), *_changed_text(record, name, text)]
     if not changes and record.base != inputs["base"]:
         changes.append(f"`{beside}` was edited by hand: its digest belongs to {record.base}")
     if text is None or changes:
         listed = "".join(f"\n- {change}" for change in changes)
         raise LockError(f"the lock is stale:{listed}", changed=_changed_keys(record.inputs, inputs))
-    pins = tuple(replace(pin, code=record.code.get(pin.name, ())) for pin in parse_lock(text, name))
-    return Lock(record, pins, text)
-
-
-def _chosen(record: LockRecord, config: Config, cuda: str | None) -> str | None:
-    if config.gpu is None:
-        return None
-    return cuda or record.inputs.get("cuda") or "to be chosen"
+    return Lock(record, with_code(parse_lock(text, name), record.code), text)
 
 
 def read_lock_text(path: Path) -> str | None:
@@ -67,12 +63,6 @@ def read_lock_text(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise LockError(f"`{path.name}` cannot be read as UTF-8 text") from error
-
-
-def _refuse_foreign(repo: Path, name: str, text: str | None, record: str) -> None:
-    if text is not None and not (repo / record).exists():
-        hashed = "" if "--hash=" in text else " and has no hashes"
-        raise LockError(f"no `{record}`: `{name}` was not written by `mlship lock`{hashed}")
 
 
 def _changed_keys(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

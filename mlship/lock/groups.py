@@ -5,7 +5,7 @@ always give the same layers, and a pin that moves changes one of them.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -97,15 +97,9 @@ def requirements_of(pins: Iterable[Pin], names: Iterable[str]) -> str:
 
 def _with_own_layer(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> frozenset[str]:
     """The largest packages, and those of CUDA and the frameworks whose size is unknown."""
-    found = list(_large(groups, sizes))
-    return frozenset(sorted(found, key=lambda name: (-sizes.get(name, HEAVY), name))[:MOST_OWN_LAYERS])
-
-
-def _large(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> Iterator[str]:
-    for name, group in groups.items():
-        size = sizes.get(name)
-        if group != "light" if size is None else size >= OWN_LAYER:
-            yield name
+    assumed = {name: sizes.get(name, 0 if group == "light" else HEAVY) for name, group in groups.items()}
+    large = [name for name, size in assumed.items() if size >= OWN_LAYER]
+    return frozenset(sorted(large, key=lambda name: (-assumed[name], name))[:MOST_OWN_LAYERS])
 
 
 def _line(pin: Pin) -> str:

@@ -132,11 +132,6 @@ def write_known_code(repo: Path, name: str, cache: CodeCache) -> tuple[str, ...]
     return tuple(package for package in code if package not in record.code)
 
 
-def with_code(pins: Iterable[Pin], code: Mapping[str, Code]) -> tuple[Pin, ...]:
-    """The same pins with their measured code."""
-    return tuple(replace(pin, code=code.get(pin.name, ())) for pin in pins)
-
-
 def with_cached_code(pins: Iterable[Pin], cache: CodeCache) -> tuple[Pin, ...]:
     """The same pins with the code of one of their wheels, if all that were measured have the same."""
     found = (

@@ -1,8 +1,8 @@
 """The requirements lock as a value: exact versions with hashes, and no option that would bypass them."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -62,6 +62,11 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
     if problems:
         raise LockError("\n".join(first_rows(problems, 8)))
     return tuple(pins.values())
+
+
+def with_code(pins: Iterable[Pin], code: Mapping[str, Code]) -> tuple[Pin, ...]:
+    """The same pins with their measured code."""
+    return tuple(replace(pin, code=code.get(pin.name, ())) for pin in pins)
 
 
 class _RefusedError(Exception):

@@ -28,9 +28,9 @@ from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
-from mlship.lock.measured import CodeCache, known_code, locked_wheels, with_code
+from mlship.lock.measured import CodeCache, known_code, locked_wheels
 from mlship.lock.old_pins import left_behind
-from mlship.lock.pins import Pin, parse_lock
+from mlship.lock.pins import Pin, parse_lock, with_code
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.served_imports import unprovided_imports
 from mlship.lock.sources import built_from_source

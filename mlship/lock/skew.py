@@ -43,10 +43,8 @@ def skews(training: Training, pins: Iterable[tuple[str, str]], served: Served | 
         pins: name and version of each locked package.
         served: top-level modules that the server imports, by package; None if unknown, and then all locked ones count.
     """
-    if served is None:
-        found = (_skew(training, name, version, ()) for name, version in pins)
-    else:
-        found = (_skew(training, name, version, served[name]) for name, version in pins if name in served)
+    counted = [(name, version) for name, version in pins if served is None or name in served]
+    found = (_skew(training, name, version, served[name] if served else ()) for name, version in counted)
     return tuple(skew for skew in found if skew)
 
 

@@ -1,4 +1,4 @@
-"""The trace of imports that the build made, as mlship.lock keeps it. Reads the served code, and writes mlship.lock."""
+"""The trace of imports that the build made, as mlship.lock keeps it. Reads the served code."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mlship.errors import UsageError
 from mlship.files import sha256_file, sha256_text
 from mlship.lock.pins import Pin
-from mlship.lock.record import Trace, read_record
+from mlship.lock.record import Trace
 from mlship.project.config import Config
 from mlship.project.paths import LEFT_OUT
 from mlship.versioned import adapter
@@ -89,16 +89,6 @@ def merge_traces(new: Trace, old: Trace | None) -> Trace:
 def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
     folders = sorted({*one, *other})
     return {name: " ".join(sorted({*one.get(name, "").split(), *other.get(name, "").split()})) for name in folders}
-
-
-def write_trace(repo: Path, name: str, trace: Trace) -> None:
-    """Store the trace in the record of a lock."""
-    replace(read_record(repo, name), trace=trace, untraced=None).write(repo, name)
-
-
-def write_untraced(repo: Path, name: str, code: str) -> None:
-    """Remember that this code could not be traced, so that the next lock does not start the same server again."""
-    replace(read_record(repo, name), untraced=code).write(repo, name)
 
 
 def _reason(content: bytes) -> str:

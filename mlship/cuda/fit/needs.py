@@ -88,6 +88,11 @@ class _Package:
     def major(self) -> int | None:
         return self.variant.cuda.major if self.variant and self.variant.cuda else None
 
+    @property
+    def cudnn(self) -> Version | None:
+        """The oldest cuDNN that it works with."""
+        return Version(self.variant.cudnn) if self.variant and self.variant.cudnn else None
+
 
 def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tuple[str, ...] = ()) -> Needs:
     """Read the pins of a lock.
@@ -115,7 +120,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         way="image" if lacking else "wheels" if libraries or packages else None,
         lacking=tuple(package.named for package in lacking),
         takes=_takes(lacking),
-        cudnn=max((n for package in lacking if (n := _cudnn(package))), default=None),
+        cudnn=max((package.cudnn.major for package in lacking if package.cudnn), default=None),
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
         variant=_indexed(pins),
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
@@ -236,25 +241,20 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
 def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
     """Neither its own wheel nor another pin brings its CUDA libraries."""
     variant, locked = package.variant, {pin.library.name for pin in libraries if pin.major == package.major}
-    wanted = {"nvidia-cublas", "nvidia-cudnn"} if variant and variant.cudnn else {"nvidia-cublas"}
+    wanted = {"nvidia-cublas", "nvidia-cudnn"} if package.cudnn else {"nvidia-cublas"}
     return variant is not None and variant.libraries == "system" and not wanted <= locked
 
 
 def _wrong_cudnn(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
     """Where the locked cuDNN is of another major than a package needs, or older; torch pins the exact version."""
     for package in packages:
-        wanted = (package.variant and package.variant.cudnn) or ""
-        for pin in libraries if wanted else ():
-            if pin.library.name == "nvidia-cudnn" and pin.major == package.major and not _serves(pin, package, wanted):
-                text = f"{package.named} needs cuDNN {wanted}, but the lock has {pin.version}"
-                yield LockProblem(
-                    "wrong-library", text, "allow releases that need the same cuDNN and run `mlship lock`"
-                )
-
-
-def _serves(cudnn: LibraryPin, package: _Package, wanted: str) -> bool:
-    has, least = Version(cudnn.version), Version(wanted)
-    return has.major == least.major and (has >= least or package.pin.name == "torch")
+        found = (pin for pin in libraries if pin.library.name == "nvidia-cudnn" and pin.major == package.major)
+        for has in (Version(pin.version) for pin in found if package.cudnn):
+            least = package.cudnn or has
+            if has.major != least.major or (has < least and package.pin.name != "torch"):
+                text = f"{package.named} needs cuDNN {least}, but the lock has {has}"
+                hint = "allow releases that need the same cuDNN and run `mlship lock`"
+                yield LockProblem("wrong-library", text, hint)
 
 
 def _old_libraries(cuda: Cuda | None, packages: tuple[_Package, ...]) -> Iterator[tuple[str, str]]:
@@ -270,11 +270,6 @@ def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:
     least = max((v.cuda for v in variants if v.cuda), default=None)
     below = min((v.cuda_below for v in variants if v.cuda_below), default=None)
     return (least, below) if least and below else None
-
-
-def _cudnn(package: _Package) -> int | None:
-    text = package.variant.cudnn if package.variant else None
-    return int(text.partition(".")[0]) if text else None
 
 
 def _is_compiled(pin: Pin) -> bool:

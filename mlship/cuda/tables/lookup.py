@@ -163,7 +163,9 @@ def architecture_of(capability: Capability) -> Architecture | None:
 def gpu_class(name: str) -> GpuClass | None:
     """A GPU's product class, by its name in NVML or in a node's label; None where the name does not say."""
     spaced = re.sub(r"[-_\s]+", " ", name).strip()
-    return next((row.kind for row in tables().gpus.classes if row.pattern.search(spaced)), None)
+    return next(
+        (row.kind for row in tables().gpus.classes if re.search(row.pattern.pattern, spaced, re.IGNORECASE)), None
+    )
 
 
 def nvidia_image(cuda: Cuda, flavour: str, distro: str) -> NvidiaImage | None:

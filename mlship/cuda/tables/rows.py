@@ -21,7 +21,6 @@ from mlship.cuda.tables.read import (
     TableFile,
     Text,
     ascending,
-    from_text,
     once,
 )
 from mlship.cuda.versions import Cuda
@@ -118,13 +117,6 @@ class DriversFile(TableFile):
 # gpus.toml
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text, re.IGNORECASE)
-    except re.error as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}") from error
-
-
 class Architecture(Row):
     """A generation of GPUs, or the part of it that toolkits and drivers treat alike.
 
@@ -156,9 +148,9 @@ class Architecture(Row):
 
 
 class ClassPattern(Row):
-    """The product class of GPUs whose name matches the pattern."""
+    """The product class of GPUs whose name matches the pattern, in any case."""
 
-    pattern: Annotated[re.Pattern[str], from_text(_pattern)]
+    pattern: re.Pattern[str]
     kind: GpuClass
 
 

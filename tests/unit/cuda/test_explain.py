@@ -5,8 +5,10 @@ from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import PackageRequest, choose, limits_without_index
 from mlship.cuda.fit.explain import choice_error
+from mlship.cuda.fit.judge import Reason, Verdict, newer_drivers
 from mlship.cuda.fit.target import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, named_fleet
+from mlship.cuda.versions import Driver
 from mlship.errors import MatchError
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
@@ -101,3 +103,11 @@ def test_the_limits_that_need_no_wheel_index(driver: str, capability: str, limit
     requests = (PackageRequest("torch", SpecifierSet()),)
     choice = choose(requests, hosts, "linux/amd64")
     assert limits_without_index(choice, requests, hosts, "linux/amd64") == limits
+
+
+def test_the_driver_that_helps_is_the_newest_that_a_package_needs() -> None:
+    old, new = Driver(525, 60, 13), Driver(580, 65, 6)
+    blocked = [Verdict("a", name, (Reason("driver-floor", "", "", needs),)) for name, needs in (("x", new), ("y", old))]
+    assert newer_drivers(blocked) == {"a": new}
+    dropped = Verdict("b", "x", (Reason("arch-dropped", "", ""), Reason("driver-floor", "", "", new)))
+    assert newer_drivers([*blocked, dropped]) == {}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlship.cuda.hosts import nvml as probe
+from mlship.cuda.hosts.nvml import check_answer
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.hosts.refusal import check_answer
 from mlship.driver import ask, child, codes
 from mlship.driver.answer import (
     DEVICE_COUNT,

@@ -136,7 +136,7 @@ BAD_ROWS = [
         "open_modules: Input should be 'required', 'po",
     ),
     ("gpus.toml", 'kind = "jetson"', 'kind = "toy"', "kind: Input should be 'data-center', 'geforce'"),
-    ("gpus.toml", r"\btesla\b", r"\btesla\b(", "is not a regular expression"),
+    ("gpus.toml", r"\btesla\b", r"\btesla\b(", "pattern: Input should be a valid regular expression"),
     ("images.toml", '"12.6.3"', '"12.6"', "images row {row} (12.6), version: String should match pattern"),
     ("images.toml", '"12.0.0"', '"11.8.0"', "images: row {row}: 11.8.0 is listed twice"),
     (

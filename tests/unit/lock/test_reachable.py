@@ -3,8 +3,8 @@
 import pytest
 
 from mlship.errors import MlshipError, TransientError, UsageError
+from mlship.lock.index import index_fault
 from mlship.lock.indexes import PipSettings
-from mlship.lock.reachable import index_fault
 from tests.helpers.failing_index import closed_port
 from tests.helpers.pages import served_pages
 
