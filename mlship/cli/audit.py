@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import Json, show_result
+from mlship.cli.options import Json, only_one, show_result
 
 if TYPE_CHECKING:
     from mlship.audit.rules import AuditReport
@@ -34,12 +34,10 @@ def audit_command(
     Exit code 1: a rule failed; with `--strict` also if one is unknown.
     """
     from mlship.console import emit
-    from mlship.errors import UsageError
     from mlship.report.audit import sarif as as_sarif
     from mlship.report.audit import show_audit
 
-    if sarif and json:
-        raise UsageError("`--sarif` cannot be used with `--json`", hint="remove one of them")
+    only_one({"--sarif": sarif, "--json": json})
     report = _report(target)
     if sarif:
         emit(as_sarif(report))

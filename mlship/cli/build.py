@@ -19,8 +19,8 @@ from mlship.cli.options import (
     Smoke,
     Tags,
     Verbose,
-    check_smoke,
     fleet_finder,
+    only_one,
     platforms_of,
     show_result,
 )
@@ -92,7 +92,7 @@ def build_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
 
     reporter = ConsoleReporter(verbose=verbose, shown=progress)
     reporter.step("checking mlship.yaml and the lock")
-    check_smoke(smoke, no_smoke=no_smoke)
+    only_one({f"--smoke {smoke}": smoke, "--no-smoke": no_smoke})
     preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)
     names = preflight.check_tags(tag or ())
     fleet = fleet_finder(directory, driver, compute_capability)

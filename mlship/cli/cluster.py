@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlship.cli.options import only_one
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,8 +64,7 @@ class ClusterOptions:
         if not self.kubernetes and first != "kubernetes":
             flag = f"--{first.replace('_', '-')}"
             raise UsageError(f"`{flag}` needs `--kubernetes`", hint=f"add `--kubernetes`, or remove `{flag}`")
-        if self.apply and self.log:
-            raise UsageError("`--apply` cannot be used with `--log`", hint="remove one of them")
+        only_one({"--apply": self.apply, "--log": self.log})
         if self.kubernetes and record_golden:
             raise UsageError(
                 "`--record-golden` cannot be used with `--kubernetes`", hint="record it with an engine, without it"

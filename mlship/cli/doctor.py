@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from mlship.cli.options import Json, show_result
+from mlship.cli.options import Json, only_one, show_result
 from mlship.console import say
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def _check(sources: _Sources, *new: Path | None) -> None:
     if (sources.replay, sources.image, sources.container, sources.pod).count(None) < 3:
         options = "`--replay`, `--image`, `--container` and `--pod`"
         raise UsageError(f"{options} cannot be combined", hint="use one of them at a time")
-    if sources.pod is not None and sources.root != Path("/"):
-        raise UsageError("`--pod` cannot be used with `--root`", hint="remove one of them")
+    only_one({"--pod": sources.pod, "--root": sources.root != Path("/")})
     for path in new:
         if path is not None:
             check_new(path)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.fetch import lock_sources
-from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platforms, fleet_finder, platforms_of
+from mlship.cli.options import (
+    HERE,
+    Capabilities,
+    Directory,
+    Driver,
+    Json,
+    Platforms,
+    fleet_finder,
+    only_one,
+    platforms_of,
+)
 
 if TYPE_CHECKING:
     from mlship.build.prepare import FindFleet
@@ -52,9 +62,8 @@ def lock_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     from mlship.project.load import load_unfinished
 
     written, missing = load_unfinished(directory)
-    if check and (upgrade or upgrade_package or trace):
-        other = "--trace" if trace else "--upgrade" if upgrade else "--upgrade-package"
-        raise UsageError(f"`--check` cannot be used with `{other}`", hint="remove one of them")
+    if check:
+        only_one({"--check": True, "--trace": trace, "--upgrade": upgrade, "--upgrade-package": upgrade_package})
     targets = platforms_of(platform)
     if json and len(targets) > 1:
         raise UsageError("`--json` reports one platform", hint="run `mlship lock` once for each")
@@ -165,7 +174,6 @@ def _target(directory: Path, config: "Config", fleet: "Fleet") -> "LockTarget":
 
 
 def _stale(directory: Path, config: "Config", cuda: str | None) -> bool:
-    """Whether the lock has to be resolved again."""
     from mlship.errors import LockError
     from mlship.lock.check import check_lock
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mlship.build.prepare import FindFleet
     from mlship.cuda.hosts.profile import Fleet
@@ -66,16 +66,17 @@ def platforms_of(text: str | None) -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(text.split(","))) if text is not None else (None,)
 
 
-def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:
-    """Refuse --smoke together with --no-smoke.
+def only_one(given: "Mapping[str, object]") -> None:
+    """Refuse options that exclude each other, by their names and values.
 
     Raises:
-        UsageError: both are given.
+        UsageError: two are given.
     """
     from mlship.errors import UsageError
 
-    if smoke and no_smoke:
-        raise UsageError(f"`--smoke {smoke}` cannot be used with `--no-smoke`", hint="remove one of them")
+    flags = [flag for flag, value in given.items() if value]
+    if len(flags) > 1:
+        raise UsageError(f"`{flags[0]}` cannot be used with `{flags[1]}`", hint="remove one of them")
 
 
 def check_host(driver: str | None, capabilities: list[str] | None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, check_smoke, show_result
+from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, only_one, show_result
 
 Repository = Annotated[
     Path,
@@ -49,7 +49,7 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
     from mlship.errors import CheckFailed
     from mlship.report.rebuild import show_rebuild
 
-    check_smoke(smoke, no_smoke=no_smoke)
+    only_one({f"--smoke {smoke}": smoke, "--no-smoke": no_smoke})
     name = check_tag(tag) if tag is not None else None
     metadata = read_metadata(file)
     check_rebuildable(metadata, str(file))

@@ -176,7 +176,6 @@ def _values(spec: "SmokeSpec", directory: Path) -> "Mapping[str, str]":
 
 
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":
-    """The spec with the limits of the command line."""
     from mlship.errors import UsageError
     from mlship.units import bytes_of
 

@@ -151,7 +151,6 @@ def _request(url: str, values: Mapping[str, str]) -> "Request":
 
 
 def _read(request: "Request") -> tuple[int, bytes]:
-    """Status and body."""
     from urllib.error import HTTPError
     from urllib.request import urlopen
 

@@ -135,12 +135,9 @@ def _mismatch(value: JsonValue, golden: JsonValue, path: str) -> str:
     elif _is_number(value) and _is_number(golden):
         return ""
     else:
-        return "" if _same(value, golden) else f"{at} is {_short(value)}, recorded was {_short(golden)}"
+        same = type(value) is type(golden) and value == golden
+        return "" if same else f"{at} is {short(value)}, recorded was {short(golden)}"
     return next((found for where, a, b in parts if (found := _mismatch(a, b, where))), "")
-
-
-def _same(value: JsonValue, golden: JsonValue) -> bool:
-    return type(value) is type(golden) and value == golden
 
 
 def _is_number(value: JsonValue) -> bool:
@@ -152,9 +149,10 @@ def _key(path: str, key: str) -> str:
 
 
 def _names(value: dict[str, JsonValue]) -> str:
-    return _short(", ".join(sorted(value)) or "(none)")
+    return short(", ".join(sorted(value)) or "(none)")
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value in at most 60 characters."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -118,7 +118,6 @@ class Deadline:
 
 
 def put(connection: http.client.HTTPConnection, request: HttpRequest, pause: Callable[[], None] | None) -> None:
-    """Send a request."""
     body = request.body
     connection.putrequest(request.method, request.target)
     given = {"User-Agent": "mlship-smoke", **dict(request.headers), "Connection": "close"}

@@ -164,7 +164,6 @@ def _dimensions(shape: tuple[int | None, ...] | None) -> str:
 
 
 def _golden(observed: Observed) -> Check:
-    """Whether the answer equals the recorded one."""
     answer, spec = observed.model.output, observed.spec
     if spec.golden is None or answer is None:
         return skipped("model.golden", "mlship.yaml has no `model.golden`" if spec.golden is None else "not reached")

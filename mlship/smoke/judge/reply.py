@@ -10,6 +10,7 @@ from mlship.smoke.result import fix
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
 
+_IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 Wrong = tuple[str, str]
 
 
@@ -65,17 +66,12 @@ def _content(answer: ServerResponse, asked: SampleRequest, spec: SmokeSpec) -> W
         if not found:
             return f"the answer has nothing at {path}", remedy
         if wanted is not None and not _equal(found[0], wanted, spec):
-            return f"the answer has {_short(found[0])} at {path}, not {_short(wanted)}", remedy
+            return f"the answer has {output.short(repr(found[0]))} at {path}, not {output.short(repr(wanted))}", remedy
     return None
 
 
 def _equal(found: JsonValue, wanted: JsonValue, spec: SmokeSpec) -> bool:
     return output.deviation_from(found, wanted, spec.rtol, spec.atol).equal
-
-
-def _short(value: JsonValue) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def proves_more_than_status(answer: ServerResponse, spec: SmokeSpec) -> bool:
@@ -100,6 +96,3 @@ def describe_reply(answer: ServerResponse) -> str:
 
 def status_text(status: int) -> str:
     return str(status) if status else "nothing"
-
-
-_IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}

@@ -169,7 +169,6 @@ def _malformed(run: ServeRun, observed: Observed) -> Check:
 
 
 def _mildly(answers: list[tuple[str, ServerResponse]], wrong: str) -> Check:
-    """The check of a server that survives."""
     if wrong:
         return warned("serve.malformed", wrong, fix("serve.malformed", "accepted"))
     mild = [name for name, a in answers if _mild(a)]
