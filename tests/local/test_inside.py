@@ -272,8 +272,24 @@ def test_steady(latencies: list[float], expected: bool) -> None:
     assert inside.steady(latencies) is expected
 
 
-def test_percentiles_of_one_value() -> None:
-    assert inside.percentiles([2.0]) == {"p50": 2.0, "p99": 2.0, "runs": 1}
+class Sent(inside.Events):
+    """Keeps what it would print."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, dict[str, object]]] = []
+
+    def send(self, event: str, **fields: object) -> None:
+        self.found.append((event, fields))
+
+
+def test_percentiles_of_few_runs() -> None:
+    sent, seconds = Sent(), iter([2.0, 3.0, 1.0, 4.0])
+    sent.measure(lambda: next(seconds), 1)
+    sent.measure(lambda: next(seconds), 3)
+    assert sent.found == [
+        ("latency", {"p50": 2.0, "p99": 2.0, "runs": 1}),
+        ("latency", {"p50": 3.0, "p99": 4.0, "runs": 3}),
+    ]
 
 
 def test_folders_of_weights_are_counted(repo: Path) -> None:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 RUNS = 20
-STEADY_SECONDS = 2.0
 POLL_SECONDS = 0.02
 PROBE_SECONDS = 1.0
 SETTLE_SECONDS = 0.1
@@ -154,20 +153,17 @@ def ask_server(events: Events, options: dict[str, object], requests: ModuleType,
     seconds = float(str(options["startup_seconds"]))
     server = Server(int(str(options["port"])), seconds, requests)
     events.send("hello")
-    if not wait_until_ready(server, events, options, seconds):
-        events.send("stop", inflight=False)
-        return
     answers, description = Answers(events, options, images), options["request"]
-    try:
-        request: HttpRequest = requests.build(description, os.environ)
-    except OSError as error:
-        answers.report("first", Reply(0, "", b"", 0.0, f"the request cannot be built: {error}"))
+    request = None
+    if wait_until_ready(server, events, options, seconds):
+        try:
+            request = requests.build(description, os.environ)
+        except OSError as error:
+            answers.report("first", Reply(0, "", b"", 0.0, f"the request cannot be built: {error}"))
+    if request is None or not answers.report("first", server.send(request)):
         events.send("stop", inflight=False)
         return
-    if not answers.report("first", server.send(request)):
-        events.send("stop", inflight=False)
-        return
-    events.send("latency", **repeated(server, request))
+    events.measure(lambda: server.send(request).seconds, RUNS)
     for what, bad in requests.malformed(description, os.environ):
         answers.report(what, server.send(bad))
     answers.report("after", server.send(request))
@@ -222,17 +218,6 @@ class Answers:
             lacks=[text for text in self._contains if text not in whole] if right else [],
         )
         return right
-
-
-def repeated(server: Server, request: HttpRequest) -> dict[str, object]:
-    """Latency of the request sent again."""
-    until = time.monotonic() + STEADY_SECONDS
-    found: list[float] = []
-    while len(found) < RUNS and (not found or time.monotonic() < until):
-        found.append(server.send(request).seconds)
-    found.sort()
-    count = len(found)
-    return {"p50": found[count // 2], "p99": found[min(count - 1, count * 99 // 100)], "runs": count}
 
 
 def stop(server: Server, events: Events, answers: Answers, request: HttpRequest, grace: float) -> None:

@@ -67,6 +67,15 @@ class Events:
         self.send("done", stage=name, seconds=time.perf_counter() - started)
         return result
 
+    def measure(self, run: Callable[[], float], runs: int) -> None:
+        """Report the latency of many runs, or as many as fit in two seconds; each run returns its own."""
+        until = time.perf_counter() + STEADY_SECONDS
+        found = [run()]
+        while len(found) < runs and time.perf_counter() < until:
+            found.append(run())
+        ordered, count = sorted(found), len(found)
+        self.send("latency", p50=ordered[count // 2], p99=ordered[min(count - 1, count * 99 // 100)], runs=count)
+
 
 def leave(code: int) -> NoReturn:
     """End at once: threads left behind by user code must not keep the container running."""
@@ -150,8 +159,7 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     faulthandler.dump_traceback_later(limit, exit=True)
     sys.path.insert(0, str(Path.cwd()))
     events.send("begin", uid=os.getuid(), python=sys.version.split()[0])
-    device_code = further_modules(1)[0]
-    gpu, driver = further_modules(3)[1:]
+    device_code, gpu, driver = further_modules()
     if gpu:
         events.send("gpu_before", **gpu.before(driver))
     module_name, _, function = str(options["load"]).partition(":")
@@ -164,7 +172,7 @@ def try_model(events: Events, options: dict[str, object]) -> None:
         events.send("gpu_after", **gpu.after(driver, options["silent"]))
     faulthandler.dump_traceback_later(limit, exit=True)
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
-    events.stage("measure", lambda: measure(run, events))
+    events.stage("measure", lambda: events.measure(lambda: timed(run), STEADY_RUNS))
     events.send("modules", **modules())
     if device_code:
         events.send("device_code", **device_code.installed_code())
@@ -177,15 +185,15 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     )
 
 
-def further_modules(count: int) -> list[types.ModuleType | None]:
-    """The modules whose texts are further arguments; None for each if there are none."""
-    if len(sys.argv) < 3 + count:
-        return [None] * count
-    found = [types.ModuleType(f"mlship_{index}") for index in range(count)]
-    for module, text in zip(found, sys.argv[3:]):  # noqa: B905  Python 3.8 has no strict
+def further_modules() -> list[types.ModuleType | None]:
+    """The three modules whose texts can be further arguments; None for each that is not given."""
+    found: list[types.ModuleType | None] = []
+    for text in sys.argv[3:]:
+        module = types.ModuleType(f"mlship_{len(found)}")
         sys.modules[module.__name__] = module  # where dataclasses look for it
         exec(text, vars(module))  # noqa: S102  `python -c` takes one program, and these are parts of it
-    return [*found]
+        found.append(module)
+    return [*found, None, None, None][:3]
 
 
 def callable_of(model: object) -> Callable[[object], object]:
@@ -221,20 +229,6 @@ def timed(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def measure(run: Callable[[], object], events: Events) -> None:
-    """Steady latency over 200 runs, or as many as fit in two seconds."""
-    until = time.perf_counter() + STEADY_SECONDS
-    latencies = [timed(run)]
-    while len(latencies) < STEADY_RUNS and time.perf_counter() < until:
-        latencies.append(timed(run))
-    events.send("latency", **percentiles(latencies))
-
-
-def percentiles(latencies: list[float]) -> dict[str, object]:
-    ordered, count = sorted(latencies), len(latencies)
-    return {"p50": ordered[count // 2], "p99": ordered[min(count - 1, count * 99 // 100)], "runs": count}
 
 
 def plain(value: object, depth: int = 0) -> object:
@@ -311,7 +305,7 @@ def size_of(paths: object) -> int:
 
 
 def ask_server(events: Events, options: dict[str, object]) -> None:
-    client, request, images = further_modules(3)
+    client, request, images = further_modules()
     if client is None:
         raise TypeError("the client's modules are missing")
     client.ask_server(events, options, request, images)
