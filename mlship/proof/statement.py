@@ -101,10 +101,6 @@ def make_statement(
         materials: what the image was built from.
         engine: version of the engine that ran the test.
     """
-    by_status = {
-        status: tuple(check.id for check in report.checks if check.status == status)
-        for status in ("pass", "warn", "fail")
-    }
     details = Details(
         version=__version__,
         engine=engine,
@@ -116,11 +112,7 @@ def make_statement(
         checks=tuple(CheckResult(check.id, check.status, check.seen.partition("\n")[0]) for check in report.checks),
         figures=report.figures,
     )
-    result: Literal["PASSED", "WARNED", "FAILED"] = (
-        "FAILED" if not report.passed else "WARNED" if by_status["warn"] else "PASSED"
-    )
-    predicate = Predicate(result, tuple(materials), by_status["pass"], by_status["warn"], by_status["fail"], details)
-    statement = Statement(STATEMENT, (resource(name, digest),), TEST_RESULT, predicate)
+    statement = Statement(STATEMENT, (resource(name, digest),), TEST_RESULT, _predicate(tuple(materials), details))
     return content(MEDIA_TYPE, adapter(Statement).dump_json(statement, by_alias=True))
 
 
@@ -156,20 +148,25 @@ def read_statement(attached: StoredContent, digest: str) -> Predicate:
     return statement.predicate
 
 
+def _predicate(materials: tuple[Resource, ...], details: Details) -> Predicate:
+    """What the checks say."""
+    passed, warned, failed = (
+        tuple(check.id for check in details.checks if check.status == status) for status in ("pass", "warn", "fail")
+    )
+    result: Literal["PASSED", "WARNED", "FAILED"] = "FAILED" if failed else "WARNED" if warned else "PASSED"
+    return Predicate(result, materials, passed, warned, failed, details)
+
+
 def _contradiction(found: Predicate) -> str | None:
     """Why the fields of a predicate cannot all be true."""
-    for name, listed, status in (
-        ("passedTests", found.passedTests, "pass"),
-        ("warnedTests", found.warnedTests, "warn"),
-        ("failedTests", found.failedTests, "fail"),
-    ):
-        if listed != tuple(check.id for check in found.mlship.checks if check.status == status):
+    said = _predicate(found.configuration, found.mlship)
+    for name in ("passedTests", "warnedTests", "failedTests"):
+        if getattr(found, name) != getattr(said, name):
             return f"`{name}` is not what `checks` says"
     if not found.passedTests:
         return "no test passed"
-    expected = "FAILED" if found.failedTests else "WARNED" if found.warnedTests else "PASSED"
-    if found.result != expected:
-        return f"`result` is {found.result}, and the tests say {expected}"
+    if found.result != said.result:
+        return f"`result` is {found.result}, and the tests say {said.result}"
     if (found.mlship.device == "cpu") != (not found.mlship.gpus):
         return f"`device` is {found.mlship.device}, and `gpus` lists {len(found.mlship.gpus)}"
     return None
