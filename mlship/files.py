@@ -117,6 +117,11 @@ def sha256_text(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def has_content(path: Path, sha256: str, size: int) -> bool:
+    """Whether a file has this hash, in hex, and this size in bytes."""
+    return path.stat().st_size == size and sha256_file(path) == f"sha256:{sha256}"
+
+
 def sha256_file(path: Path) -> str:
     """`sha256:<hex>` of a file's bytes, read in blocks."""
     with path.open("rb") as file:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlship.errors import CheckFailed, UsageError
-from mlship.files import sha256_file
+from mlship.files import has_content
 from mlship.models.registered import METADATA_FILE, ModelVersion
 from mlship.project.training import TrainedFile
 from mlship.registry.client import OCI_MANIFEST, TITLE, JsonValue, content, json_content, manifest_of, opened, title_of
@@ -283,5 +283,5 @@ def check_stored(path: Path, name: str, described: TrainedFile) -> None:
     Raises:
         CheckFailed: its content differs.
     """
-    if path.stat().st_size != described.size or sha256_file(path) != f"sha256:{described.sha256}":
+    if not has_content(path, described.sha256, described.size):
         raise CheckFailed(f"`{name}` is not the file that its {METADATA_FILE} describes", hint=_CHANGED)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from mlship.errors import UsageError
 from mlship.project.contents import is_binary, parts_of, searchable_text
-from mlship.project.paths import LEFT_OUT, is_private
+from mlship.project.paths import is_private, shipped_paths
 from mlship.versioned import data_table
 
 _SHOWN = 50
@@ -164,8 +163,6 @@ def _files(repo: Path, shipped: Iterable[str]) -> Iterator[str]:
     for path in dict.fromkeys(shipped):
         if not (repo / path).is_dir():
             yield path
-        for root, folders, files in os.walk(repo / path):
-            folders[:] = sorted(name for name in folders if name not in LEFT_OUT and not is_private(name))
-            for name in sorted(files):
-                if not is_private(name):
-                    yield Path(root, name).relative_to(repo).as_posix()
+        for place in shipped_paths(repo / path):
+            if not place.is_dir() and not any(map(is_private, place.relative_to(repo / path).parts)):
+                yield place.relative_to(repo).as_posix()

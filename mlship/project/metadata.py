@@ -90,39 +90,22 @@ class _Metadata(BaseModel):
 
 
 def statistics_of(repo: Path) -> TrainingStatistics | str | None:
-    """The statistics in a repository's metadata.json, or what is wrong with them."""
-    return read_statistics(_text(repo))
-
-
-def read_statistics(text: str) -> TrainingStatistics | str | None:
-    """The statistics; None if the file has none, or what is wrong with them."""
-    found = _part(text, "statistics")
-    return found if found is None or isinstance(found, str) else found.statistics
+    """The statistics in a repository's metadata.json; None if it has none, or what is wrong with them."""
+    found = _part(repo, "statistics")
+    return found.statistics if isinstance(found, _Metadata) else found
 
 
 def features_of(repo: Path) -> dict[str, FeatureLimits] | str | None:
-    """The limits of features in a repository's metadata.json, or what is wrong with them."""
-    return read_features(_text(repo))
+    """The limits of features in a repository's metadata.json; None if it has none, or what is wrong with them."""
+    found = _part(repo, "features")
+    return found.features if isinstance(found, _Metadata) else found
 
 
-def read_features(text: str) -> dict[str, FeatureLimits] | str | None:
-    """The limits of features by name; None if the file has none, or what is wrong with them."""
-    found = _part(text, "features")
-    return found if found is None or isinstance(found, str) else found.features
-
-
-def _text(repo: Path) -> str:
-    try:
-        return read_regular(repo / METADATA)
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _part(text: str, key: str) -> _Metadata | str | None:
+def _part(repo: Path, key: str) -> _Metadata | str | None:
     """The file with one of its keys only; None if it is another program's."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = json.loads(read_regular(repo / METADATA))
+    except (OSError, ValueError, RecursionError):
         return None
     part = found.get(key) if isinstance(found, dict) else None
     if not isinstance(part, dict):

@@ -36,6 +36,13 @@ def is_private(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in PRIVATE)
 
 
+def shipped_paths(folder: Path) -> Iterator[Path]:
+    """Files, and links to folders, below a folder in a fixed order, without what the image leaves out."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
+        yield from (Path(root, name) for name in sorted([*files, *(n for n in folders if Path(root, n).is_symlink())]))
+
+
 def private_files(repo: Path, sources: Iterable[str]) -> tuple[str, ...]:
     """Files that look like credentials in shipped folders, without those that `source` names themselves."""
     found = []
@@ -56,7 +63,7 @@ def check_paths(repo: Path, config: Config) -> None:
     """
     for index, path in enumerate(config.source):
         existing_path(repo, path, f"source[{index}]")
-        for link in _links(repo / path):
+        for link in filter(Path.is_symlink, shipped_paths(repo / path)):
             _inside(repo, link, f"source[{index}]")
     if config.model.metadata:
         _json(repo, config.model.metadata, "model.metadata")
@@ -171,9 +178,3 @@ def _inside(repo: Path, path: Path, key: str) -> None:
             f"mlship.yaml, {key}: `{path.relative_to(repo)}` is a symbolic link out of the repository, to `{target}`",
             hint="copy the file into the repository; the image build cannot see anything outside it",
         )
-
-
-def _links(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
-        yield from (path for name in sorted([*folders, *files]) if (path := Path(root, name)).is_symlink())

@@ -14,7 +14,7 @@ from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import CODE, ModelFormat, identify
 from mlship.project.model_code import loaded_names
 from mlship.project.onnx_header import read_onnx
-from mlship.project.paths import LEFT_OUT, existing_path
+from mlship.project.paths import existing_path, shipped_paths
 from mlship.project.pickle_globals import unlisted
 from mlship.project.structure.bundles import shard_sizes
 from mlship.project.structure.cursor import BROKEN
@@ -122,13 +122,11 @@ def _files(repo: Path, named: str, index: int) -> Iterator[str]:
         yield named
         return
     found = 0
-    for root, folders, names in os.walk(full):
-        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
-        for name in sorted([*names, *(f for f in folders if Path(root, f).is_symlink())]):
-            path = Path(root, name).relative_to(repo).as_posix()
-            if not _is_linked_blob(Path(root, name)) and _is_weight(existing_path(repo, path, key), path, key):
-                found += 1
-                yield path
+    for place in shipped_paths(full):
+        path = place.relative_to(repo).as_posix()
+        if not _is_linked_blob(place) and _is_weight(existing_path(repo, path, key), path, key):
+            found += 1
+            yield path
     if not found:
         raise UsageError(f"mlship.yaml, {key}: no files in `{named}`", hint=f"download the model to `{named}`")
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from mlship.errors import CheckFailed, MlshipError, TransientError, UsageError
@@ -242,12 +242,14 @@ class Registry:
         )
 
     def _authorize(self, challenge: str) -> bool:
-        """Answer a challenge with the stored credentials, or with none; False if there is no way to answer it.
+        """Answer a challenge with Docker's credentials, or with none; False if there is no way to answer it.
 
         https://distribution.github.io/distribution/spec/auth/token/
         """
+        from mlship.engine.sdk import registry_credentials
+
         kind, _, rest = challenge.partition(" ")
-        user, password, refresh = _credentials(self._reference)
+        user, password, refresh = registry_credentials(self._reference.host)
         if kind.lower() == "basic" and user:
             encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
             self._authorization = {"Authorization": f"Basic {encoded}"}
@@ -275,11 +277,9 @@ class Registry:
         return token if isinstance(token, str) else ""
 
     def _expect(self, answer: "Response", status: int) -> None:
-        if answer.status_code != status:
-            self._refuse(answer)
-
-    def _refuse(self, answer: "Response") -> NoReturn:
         code = answer.status_code
+        if code == status:
+            return
         where = f"`{self._reference}`: {self._reference.host}"
         if code in (401, 403):
             host = "" if self._reference.host == DOCKER_HUB else f" {self._reference.host}"
@@ -357,10 +357,3 @@ def _certificates(host: str) -> str | bool:
     """The CA file: the environment's (requests reads it), else Docker's for this registry, else the system's."""
     own = Path("/etc/docker/certs.d") / host / "ca.crt"
     return str(own) if own.is_file() else ssl.get_default_verify_paths().cafile or True
-
-
-def _credentials(reference: Reference) -> tuple[str, str, str]:
-    """User, password and refresh token from Docker's configuration or credential helper; empty if there are none."""
-    from mlship.engine.sdk import registry_credentials
-
-    return registry_credentials(reference.host)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlship.errors import LockError, UsageError
-from mlship.files import read_regular, sha256_file, write_atomic
+from mlship.files import has_content, read_regular, write_atomic
 from mlship.project.config import Config
 from mlship.project.values import RepoPath, Sha256
 from mlship.versioned import dump, parse_versioned
@@ -59,8 +59,8 @@ def check_weights_lock(repo: Path, config: Config) -> Mapping[str, LockedFile]:
         LockError: a source is not locked, or the lock has others.
     """
     files, sources = read_weights_lock(repo).files, config.model.sources
-    changed = sorted(path for path in files.keys() | sources.keys() if not _agrees(files.get(path), sources.get(path)))
-    if changed:
+    locked = {path: file.source for path, file in files.items()}
+    if changed := sorted({path for path, _ in locked.items() ^ sources.items()}):
         raise LockError(f"`{FILE_NAME}` is stale: `model.sources` has changed for {', '.join(changed)}")
     return files
 
@@ -84,8 +84,4 @@ def check_fetched(repo: Path, config: Config) -> None:
 
 def is_locked(path: Path, locked: LockedFile) -> bool:
     """Whether a file has the locked content."""
-    return path.stat().st_size == locked.size and sha256_file(path) == f"sha256:{locked.sha256}"
-
-
-def _agrees(locked: LockedFile | None, source: str | None) -> bool:
-    return locked is not None and locked.source == source
+    return has_content(path, locked.sha256, locked.size)

@@ -1,14 +1,33 @@
 """The statistics and the limits of features in metadata.json: valid, absent, or named as wrong."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.project.metadata import TrainingStatistics, read_features, read_statistics
+from mlship.project.metadata import METADATA, FeatureLimits, TrainingStatistics, features_of, statistics_of
 
 FEATURE = {"deciles": [1.0, 2, 3], "mean": 2, "variance": 0.5}
+T = TypeVar("T")
+
+
+def of_file(text: str, part: Callable[[Path], T]) -> T:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / METADATA).write_text(text, encoding="utf-8")
+        return part(Path(folder))
+
+
+def read_statistics(text: str) -> TrainingStatistics | str | None:
+    return of_file(text, statistics_of)
+
+
+def read_features(text: str) -> dict[str, FeatureLimits] | str | None:
+    return of_file(text, features_of)
 
 
 def read(**changes: object) -> TrainingStatistics | str | None:
