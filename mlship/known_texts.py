@@ -26,6 +26,7 @@ TextContext: TypeAlias = Literal[
     "smoke-gpu",
     "kubernetes",
     "kubernetes-pod",
+    "s3",
 ]
 ErrorName: TypeAlias = Literal[
     "CheckFailed", "UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"

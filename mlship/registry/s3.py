@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
-from mlship.errors import TransientError, UsageError
-from mlship.known_texts import phrase
+from mlship.errors import MlshipError, TransientError, UsageError
+from mlship.known_texts import first_match, phrase
 from mlship.registry.client import keep_authorization
 from mlship.registry.s3_settings import EMPTY_SHA256, s3_bucket
 
@@ -26,24 +26,7 @@ _TIMEOUT = (10, 60)  # seconds to connect or to send a block, and between bytes 
 _PATIENCE = 90.0  # seconds after its first failure in which a write is tried again
 _PAUSE = 0.5  # seconds before the second try; then twice as long each time, up to the longest
 _LONGEST_PAUSE = 20.0
-_EXPORT = 'run `eval "$(aws configure export-credentials --format env)"`, or set AWS_ACCESS_KEY_ID and its secret'
-_VIRTUAL = (
-    "the store wants the bucket in the host name",
-    "add `s3 =` and below it, indented, `addressing_style = virtual` to the profile in ~/.aws/config",
-)
-_REASONS = {
-    "ExpiredToken": ("the credentials have expired", _EXPORT),
-    "InvalidToken": ("the credentials are not valid", _EXPORT),
-    "TokenRefreshRequired": ("the credentials have expired", _EXPORT),
-    "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it: `sudo timedatectl set-ntp true`"),
-    "InvalidObjectState": ("the object is archived", "restore it: `aws s3api restore-object`"),
-    "SecondLevelDomainForbidden": _VIRTUAL,  # of Alibaba Cloud
-    "PathStyleDomainForbidden": _VIRTUAL,  # of Tencent Cloud
-}
 _EXPIRED = "<Code>ExpiredToken</Code>"
-# Of HTTP 400: the request did not arrive as it was sent.
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList
-_DAMAGED = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
 
 
 class S3Objects:
@@ -188,7 +171,7 @@ class S3Objects:
         with self._connection():
             yield from answer.iter_content(1 << 20)
 
-    def _refusal(self, answer: "Response") -> TransientError | UsageError:
+    def _refusal(self, answer: "Response") -> MlshipError:
         return s3_refusal(f"`s3://{self.name}`", answer.status_code, answer.text, answer.headers)
 
     @contextmanager
@@ -210,28 +193,15 @@ def _is_error(answer: "Response") -> bool:
     return answer.status_code == 200 and re.search(rb"<Error[\s>]", answer.content) is not None
 
 
-def s3_refusal(where: str, status: int, text: str, headers: Mapping[str, str]) -> TransientError | UsageError:
+def s3_refusal(where: str, status: int, text: str, headers: Mapping[str, str]) -> MlshipError:
     """What an answer of S3 that is no success means."""
     code, message = _element(text, "Code"), _element(text, "Message")
-    why = ": ".join(filter(None, (f"HTTP {status}{f', {code}' if code else ''}", message)))
-    if status != 501 and (status in {200, 408, 409, 425, 429} or status >= 500 or code in _DAMAGED):
-        return TransientError(f"{where}: S3 answered {why}", hint=phrase("try_again"))
+    reply = ": ".join(filter(None, (f"HTTP {status}{f', {code}' if code else ''}", message)))
     region = headers.get("x-amz-bucket-region") or _element(text, "Region")
     target = urlsplit(headers.get("Location", "")).netloc
-    reason, hint = "S3 refused the request", "check the bucket's name and AWS_REGION"
-    if status == 501:
-        reason = "the store does not support the request"
-        hint = "use a store with this part of the S3 API, a registry (`oci://`) or a folder"
-    elif code in _REASONS:
-        reason, hint = _REASONS[code]
-    elif status in {301, 307, 400} and re.fullmatch(r"[\w-]+", region):
-        reason, hint = "the bucket is in another region", f"set `AWS_REGION={region}`"
-    elif status in {301, 302, 307, 308} and target:
-        reason = f"S3 redirects to `{target}`"
-        hint = "set AWS_REGION to the region of the bucket, or AWS_ENDPOINT_URL to its server"
-    elif status in {401, 403}:
-        reason, hint = "access is denied", _EXPORT
-    return UsageError(f"{where}: {reason} ({why})", hint=hint)
+    if known := first_match(f"{reply}\nregion: {region}\nlocation: {target}", "s3"):
+        return known.as_error(where=where, reply=reply)
+    return UsageError(f"{where}: S3 refused the request ({reply})", hint="check the bucket's name and AWS_REGION")
 
 
 def _element(text: str, name: str) -> str:
