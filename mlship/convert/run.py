@@ -4,8 +4,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +85,8 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
     training = read_training(record, str(record)) if record else None
     document = _new_record(source, record, training) if record and training else None
     tensors, outputs = None, None
-    with _beside(files) as temporary:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:  # on the same disk
+        temporary = tuple(Path(folder, path.name) for path in files)
         if options.sample:
             outputs = in_container(
                 ContainerConversion(source, kind, temporary[0], options.sample, training, options.key or "")
@@ -94,11 +94,15 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
         elif kind == "torch":
             tensors = _torch(source, temporary[0], options.key)
         else:
-            tensors = _onnx(source, temporary, files[1].name)
+            tensors = write_external(source, str(source), temporary[0], temporary[1], files[1].name)
+            compare_external(source, temporary[0], temporary[1])
         for one, path in zip(temporary[::-1], files[::-1], strict=True):
             _place(one, path)
     if new_record and document is not None:
-        described = {path.name: {"sha256": _sha256(path), "size": path.stat().st_size} for path in files}
+        described = {
+            path.name: {"sha256": sha256_file(path).removeprefix("sha256:"), "size": path.stat().st_size}
+            for path in files
+        }
         save_new(new_record, json.dumps({**document, "files": described}, indent=2) + "\n")
     return Conversion(str(source), tuple(map(str, files)), tensors, outputs, str(new_record) if new_record else None)
 
@@ -151,12 +155,6 @@ def _torch(source: Path, target: Path, key: str | None) -> int:
     return compare_safetensors(state, target)
 
 
-def _onnx(source: Path, files: tuple[Path, ...], name: str) -> int:
-    moved = write_external(source, str(source), files[0], files[1], name)
-    compare_external(source, files[0], files[1])
-    return moved
-
-
 def _impossible(source: Path, target: Path, kind: ModelFormat) -> UsageError:
     suffixes = _targets(source, kind)
     if suffixes:
@@ -177,7 +175,7 @@ def _new_record(source: Path, record: Path, training: Training) -> dict[str, obj
     Raises:
         UsageError: it does not describe the source.
     """
-    digest = _sha256(source)
+    digest = sha256_file(source).removeprefix("sha256:")
     names = [name for name, file in training.files.items() if file.sha256 == digest]
     if not names or len(training.files) != 1:
         raise UsageError(
@@ -190,17 +188,6 @@ def _new_record(source: Path, record: Path, training: Training) -> dict[str, obj
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "converted": {"from": names[0], "sha256": digest, "trained": document.get("created"), "mlship": __version__},
     }
-
-
-def _sha256(path: Path) -> str:
-    return sha256_file(path).removeprefix("sha256:")
-
-
-@contextmanager
-def _beside(files: tuple[Path, ...]) -> Iterator[tuple[Path, ...]]:
-    """Paths on the same disk that are removed at the end."""
-    with tempfile.TemporaryDirectory(dir=files[0].parent, prefix=".convert-") as folder:
-        yield tuple(Path(folder, path.name) for path in files)
 
 
 def _place(file: Path, target: Path) -> None:

@@ -179,7 +179,7 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  the one in C allocates what t
         rebuilds: dict[str, object] = {
             "_rebuild_tensor_v2": _tensor,
             "_rebuild_tensor_v3": _typed_tensor,
-            "_rebuild_parameter": _parameter,
+            "_rebuild_parameter": lambda tensor, *_: tensor,
         }
         if module == "torch._utils" and name in rebuilds:
             return rebuilds[name]
@@ -208,20 +208,10 @@ def _tensor(
     return StoredTensor(dtype, key, offset, tuple(shape), tuple(strides))
 
 
-def _parameter(tensor: StoredTensor, *_: object) -> StoredTensor:
-    return tensor
-
-
 def _typed_tensor(
-    storage: tuple[TorchType, str],
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    _grad: bool,
-    _hooks: object,
-    dtype: TorchType,
-    *_: object,
+    storage: tuple[TorchType, str], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: object
 ) -> StoredTensor:
+    _grad, _hooks, dtype, *_ = rest
     if not isinstance(dtype, TorchType):
         raise TypeError("not an element type")
     return _tensor((dtype, storage[1]), offset, shape, strides)
