@@ -10,7 +10,7 @@ from mlship.errors import MlshipError
 from mlship.image.labels import LAYERS, PACKAGES
 from mlship.lock.foreign import ForeignLock, read_names
 from mlship.registry.images import image_configuration, image_in_registry, registry_layers
-from mlship.size.configuration import ImageConfig, image_config
+from mlship.size.configuration import ImageConfig
 from mlship.size.layers import Budget, FileReader, LayerTree, read_layer, stacked_files
 from mlship.size.layout import image_errors, read_saved
 from mlship.size.stream import ByteStream
@@ -73,7 +73,7 @@ def read_image(
         return saved.config, [layer.content for layer in saved.layers]
     budget = Budget()
     with image_errors(image, hint or f"run `docker pull {image}`, then the same command"):
-        config = image_config(image_configuration(image))
+        config = image_configuration(image)
         with registry_layers(image) as layers:
             return config, [read_layer(ByteStream(chunks), read, budget) for _, chunks in layers]
 

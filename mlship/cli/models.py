@@ -110,7 +110,7 @@ def diff_models(
 
     Lists what differs in training, packages, files, metrics and statistics.
     """
-    from mlship.models.compare import model_changes
+    from mlship.models.registered import model_changes
     from mlship.report.models import show_changes
 
     show_result(model_changes(_found(store, before), _found(store, after)), show_changes, json=json)

@@ -196,9 +196,10 @@ class System(Section):
     run: tuple[DebianPackage, ...] = Field((), description="In the final image, such as shared libraries.")
 
 
-def _test_environment(env: dict[str, str | None]) -> dict[str, str | None]:
+def _environment(env: dict[str, str | None]) -> dict[str, str | None]:
     for key, value in env.items():
-        _variable(key)
+        if not re.fullmatch(r"[A-Za-z_]\w*", key):
+            raise ValueError(f"{key!r} is not a name for an environment variable")
         printable(value or "")
     return env
 
@@ -209,7 +210,7 @@ class Smoke(Section):
     request: Request | None = Field(
         None, description="The request that proves the server. Default: the sample, sent to `serve.predict`."
     )
-    env: Annotated[dict[str, Text | None], AfterValidator(_test_environment)] = Field(
+    env: Annotated[dict[str, Text | None], AfterValidator(_environment)] = Field(
         default_factory=dict,
         description="Environment variables for the test only, such as test credentials: never in the image. `null` "
         "takes the value from the environment of `mlship`.",
@@ -228,21 +229,14 @@ def _given(value: object) -> object:
     return {} if value is None else value
 
 
-def _environment(env: dict[str, str]) -> dict[str, str]:
-    for key, value in env.items():
-        _variable(key)
+def _no_secrets(env: dict[str, str]) -> dict[str, str]:
+    for key in env:
         if SECRET.search(key):
             raise ValueError(
                 f"{key} looks like a secret; everyone who pulls the image could read it "
                 "(a value for the smoke test only belongs in `smoke.env`)"
             )
-        printable(value)
     return env
-
-
-def _variable(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise ValueError(f"{name!r} is not a name for an environment variable")
 
 
 class Config(Section):
@@ -276,7 +270,7 @@ class Config(Section):
         description="Patterns below site-packages of files to keep. By default the image leaves out test folders that "
         'nothing imports, C headers and static archives; "*" keeps everything.',
     )
-    env: Annotated[dict[str, str], AfterValidator(_environment)] = Field(
+    env: Annotated[dict[str, str], AfterValidator(_environment), AfterValidator(_no_secrets)] = Field(
         default_factory=dict, description="Environment variables of the image. Never put secrets here."
     )
     base: Annotated[Base, BeforeValidator(_no_musl)] = Field(default_factory=Base)

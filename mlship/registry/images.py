@@ -8,6 +8,8 @@ from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
 from mlship.registry.client import OCI_INDEX, JsonValue, Registry, StoredContent, manifest_of, opened
 from mlship.registry.reference import Reference
+from mlship.size.configuration import ImageConfig, image_config
+from mlship.size.layout import image_errors
 
 
 @contextmanager
@@ -31,20 +33,20 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
         UsageError: the registry has no such image, it is for several platforms, or the registry refuses.
         TransientError: the registry does not answer.
     """
-    full, manifest, document = _found(name)
-    return full, _info(full.partition("@")[2], manifest, document.json())
+    full, manifest, config = _found(name)
+    return full, _info(full.partition("@")[2], manifest, config)
 
 
-def image_configuration(name: str) -> bytes:
-    """The configuration of an image as the registry has it, in JSON.
+def image_configuration(name: str) -> ImageConfig:
+    """The configuration of an image as the registry has it.
 
     Raises:
         UsageError, TransientError: see `image_in_registry`.
     """
-    return _found(name)[2].data
+    return _found(name)[2]
 
 
-def _found(name: str) -> tuple[str, StoredContent, StoredContent]:
+def _found(name: str) -> tuple[str, StoredContent, ImageConfig]:
     """The name with its digest, the manifest and the configuration."""
     reference = Reference.parse(name)
     with opened(reference) as registry:
@@ -59,7 +61,8 @@ def _found(name: str) -> tuple[str, StoredContent, StoredContent]:
         blob = registry.blob(str(config))
         if blob is None:
             raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
-    return f"{reference.host}/{reference.repository}@{found.digest}", manifest, blob
+    with image_errors(name, "push the image again"):
+        return f"{reference.host}/{reference.repository}@{found.digest}", manifest, image_config(blob.data)
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:
@@ -119,19 +122,17 @@ def layer_sizes(manifest: StoredContent) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else 0 for size in sizes)
 
 
-def _info(digest: str, manifest: StoredContent, document: Mapping[str, JsonValue]) -> ImageInfo:
-    config = _object(document.get("config"))
+def _info(digest: str, manifest: StoredContent, config: ImageConfig) -> ImageInfo:
     sizes = layer_sizes(manifest)
-    env = (entry.partition("=") for entry in _strings(config.get("Env")))
     return ImageInfo(
         id=digest,
         size=sum(sizes),
-        platform=f"{document.get('os')}/{document.get('architecture')}",
-        user=str(config.get("User") or ""),
-        working_dir=str(config.get("WorkingDir") or ""),
-        command=(*_strings(config.get("Entrypoint")), *_strings(config.get("Cmd"))),
-        labels={key: str(value) for key, value in _object(config.get("Labels")).items()},
-        env={name: value for name, _, value in env},
+        platform=config.platform,
+        user=config.running.user or "",
+        working_dir=config.running.working_dir or "",
+        command=config.running.command,
+        labels=config.labels,
+        env=config.running.variables,
         digest=digest,
         layers=len(sizes),
     )
@@ -139,7 +140,3 @@ def _info(digest: str, manifest: StoredContent, document: Mapping[str, JsonValue
 
 def _object(value: JsonValue) -> Mapping[str, JsonValue]:
     return value if isinstance(value, dict) else {}
-
-
-def _strings(value: JsonValue) -> tuple[str, ...]:
-    return tuple(str(item) for item in value) if isinstance(value, list) else ()

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from pydantic import JsonValue
 
 from mlship.console import out
-from mlship.models.compare import ModelChange
-from mlship.models.registered import RegisteredModel
+from mlship.models.registered import ModelChange, RegisteredModel
 from mlship.report.story import UNKNOWN
 from mlship.units import size
 

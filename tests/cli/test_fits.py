@@ -62,6 +62,19 @@ def test_what_is_unknown_is_not_printed_for_a_cluster(tmp_path: Path) -> None:
     assert mlship("fits", "lock.txt", "--as", "nfd", "--json", cwd=tmp_path).code == 2
 
 
+@pytest.mark.parametrize(("config", "code", "said"), [(b"[]", 5, "cannot read image"), (b"{}", 2, "no `rootfs`")])
+def test_what_a_registry_has_as_configuration_is_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: bytes, code: int, said: str
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no docker
+    state = RegistryState(blobs={digest_of(config): config})
+    manifest = {"config": {"digest": digest_of(config)}, "layers": []}
+    state.put("application/vnd.oci.image.manifest.v1+json", json.dumps(manifest).encode(), "1")
+    with registry_server(state) as host:
+        done = mlship("fits", f"{host}/model:1", "--driver", "580.95.05", *A100, cwd=tmp_path)
+    assert (done.code, said in done.stderr) == (code, True)
+
+
 def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +85,7 @@ def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
         {
             "os": "linux",
             "architecture": "amd64",
+            "rootfs": {"diff_ids": []},
             "config": {"Labels": labels, "Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"]},
         }
     ).encode()

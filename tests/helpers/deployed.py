@@ -63,7 +63,7 @@ def proven_image(
     """The name of an image with the proofs of these reports."""
     own = {LABEL: spec.to_json(), "org.opencontainers.image.version": "1.2"} | dict(labels or {})
     config = {"User": user, "Entrypoint": [*command], "Labels": own, "Env": ["NVIDIA_REQUIRE_CUDA="]}
-    blob = json.dumps({"os": "linux", "architecture": "amd64", "config": config}).encode()
+    blob = json.dumps({"os": "linux", "architecture": "amd64", "config": config, "rootfs": {"diff_ids": []}}).encode()
     state = RegistryState()
     state.blobs[digest_of(blob)] = blob
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [{"size": 1}]}

@@ -27,7 +27,7 @@ INPUTS = BuildInputs(
     images=(resource("python:3.12-slim", HASH),),
     files=(resource("requirements.txt", HASH), resource("model.onnx", HASH)),
 )
-CONFIG = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
+CONFIG = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}}).encode()
 IMAGE = json.dumps(
     {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "config": {"digest": digest_of(CONFIG)}}
 ).encode()
