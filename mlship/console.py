@@ -1,7 +1,7 @@
 """Terminal output: data on stdout, messages on stderr. External values are stripped of control characters."""
 
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from mlship.errors import MlshipError
@@ -24,27 +24,16 @@ def clean(text: str) -> str:
     return redact(text).translate(_SHOWN).replace("\r", "\n")
 
 
-@cache
-def talk() -> "Console":
-    """The console for messages on stderr. Honours NO_COLOR; no hard wraps, so that CI logs stay greppable."""
+def _console(*, stderr: bool) -> "Console":
+    """Honours NO_COLOR; no hard wraps, so that CI logs stay greppable."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
 
 
-@cache
-def _data() -> "Console":
-    from rich.console import Console
-
-    return Console(soft_wrap=True, highlight=False, emoji=False)
-
-
-@cache
-def _problems() -> "Console":
-    """Errors and warnings use their own console, so that --quiet cannot silence them."""
-    from rich.console import Console
-
-    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+talk = cache(partial(_console, stderr=True))  # the console for messages
+_data = cache(partial(_console, stderr=False))
+_problems = cache(partial(_console, stderr=True))  # so that --quiet cannot silence errors and warnings
 
 
 def say(text: str = "", *, style: str | None = None) -> None:

@@ -17,6 +17,7 @@ TextContext: TypeAlias = Literal[
     "build",
     "registry",
     "push",
+    "registry-api",
     "engine",
     "start",
     "gpu-method",

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mlship.errors import CheckFailed, UsageError
 from mlship.files import sha256_text
 from mlship.project.training import Printable, TrainedFile, Training
-from mlship.project.values import RepoPath
+from mlship.project.values import RepoPath, matching
 from mlship.versioned import adapter, first_error
 
 SCHEMA: Literal[1] = 1
@@ -45,13 +45,8 @@ class ModelVersion:
         return f"{self.name}/{self.commit}/{self.time}"
 
 
+_Version = Annotated[str, matching(_VERSION.pattern, "is not a version such as NAME/COMMIT/TIME")]
 StoredPath = Annotated[RepoPath, Field(pattern=r"^[\w@%+=:,./-]+$")]  # part of an address, which has no spaces
-
-
-def _version(text: str) -> str:
-    if ModelVersion.parse(text) is None:
-        raise ValueError(f"{text!r} is not a version such as NAME/COMMIT/TIME")
-    return text
 
 
 class _Part(BaseModel):
@@ -61,7 +56,7 @@ class _Part(BaseModel):
 class ModelParent(_Part):
     """A registered model that this one was made from."""
 
-    version: Annotated[str, AfterValidator(_version)]
+    version: _Version
     checksum: str
 
 
@@ -69,7 +64,7 @@ class Registration(_Part):
     """`registration` of metadata.json, which `mlship register` adds."""
 
     format: Annotated[Literal[1], Field(alias="schema", description="1.")]
-    version: Annotated[str, AfterValidator(_version)] = Field(description="NAME/COMMIT/TIME; its place in the store.")
+    version: _Version = Field(description="NAME/COMMIT/TIME; its place in the store.")
     parents: tuple[ModelParent, ...] = Field((), description="Registered models that this one was made from.")
     sample: RepoPath | None = Field(None, description="The file in `files` with one valid input.")
     golden: RepoPath | None = Field(None, description="The file in `files` with the output for it.")

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from mlship.errors import UsageError
 from mlship.project.contents import is_binary, parts_of, searchable_text
 from mlship.project.paths import is_private, shipped_paths
+from mlship.units import few
 from mlship.versioned import data_table
 
 _SHOWN = 50
@@ -122,7 +123,15 @@ def check_credentials(repo: Path, shipped: Iterable[str], meant: Iterable[str]) 
         for credential in islice(_credentials_of(repo / path), 1)
     }
     if found:
-        raise UsageError(_message(found), hint=_hint(next(iter(found))))
+        shown = (f"`{path}` {f'line {each.line} ' if each.line else ''}({each.what})" for path, each in found.items())
+        raise UsageError(
+            "credentials would be in the image, where everyone who pulls it can read them: "
+            + few(shown, _SHOWN)
+            + " files" * (len(found) > _SHOWN),
+            hint="read them from the environment instead, or keep the file out of `source`, and revoke those that were "
+            "published; if one is meant, such as test data, add "
+            f"`allow_credentials: [{next(iter(found))}]` to mlship.yaml",
+        )
 
 
 def _credentials_of(path: Path) -> Iterator[Credential]:
@@ -143,20 +152,6 @@ def check_values(name: str, text: str) -> None:
             f"{name} would put {found.what} into the image, where everyone who pulls it can read it",
             hint="set it when the container starts; values that only the smoke test needs belong in `smoke.env`",
         )
-
-
-def _message(found: dict[str, Credential]) -> str:
-    rows = islice(found.items(), _SHOWN)
-    shown = [f"`{path}` {f'line {each.line} ' if each.line else ''}({each.what})" for path, each in rows]
-    more = f" and {len(found) - _SHOWN} more files" if len(found) > _SHOWN else ""
-    return f"credentials would be in the image, where everyone who pulls it can read them: {', '.join(shown)}{more}"
-
-
-def _hint(path: str) -> str:
-    return (
-        "read them from the environment instead, or keep the file out of `source`, and revoke those that were "
-        f"published; if one is meant, such as test data, add `allow_credentials: [{path}]` to mlship.yaml"
-    )
 
 
 def _files(repo: Path, shipped: Iterable[str]) -> Iterator[str]:

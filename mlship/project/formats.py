@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, get_args
 
 from mlship.project.pickles import hides_pickle, is_pickle, is_text
 from mlship.project.structure import arrays, boosters, flatbuffers, gguf, keras, messages
-from mlship.project.structure.cursor import BROKEN, Buffer, require
+from mlship.project.structure.cursor import BROKEN, Buffer, MappedFile, require
 from mlship.project.structure.protobuf import walk
 from mlship.project.structure.zips import check_texts, zip_kind
 
@@ -56,7 +56,7 @@ def identify(path: Path) -> ModelFormat:
             return "empty"
         if head.startswith(_TORCH):
             return "torch"
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             kind = _structure(data, head, path.name)
         file.seek(0)
         return "pickle" if kind not in CODE and is_pickle(file) else kind

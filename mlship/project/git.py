@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -96,13 +97,16 @@ def run_git(folder: Path, *arguments: str, seconds: float | None = None) -> proc
 
 
 def _git(repo: Path, *arguments: str) -> str | None:
-    if _has_no_git(repo):
-        return None
-    try:
-        done = run_git(repo, *arguments, seconds=10)
-    except process.ProcessError:
-        return None
-    return done.stdout.strip() or None if done.ok else None
+    done = _asked(repo, *arguments)
+    return done.stdout.strip() or None if done and done.ok else None
+
+
+def _asked(repo: Path, *arguments: str) -> process.Completed | None:
+    """What git answers; None without a repository, or if git is missing or hangs."""
+    if not _has_no_git(repo):
+        with suppress(process.ProcessError):
+            return run_git(repo, *arguments, seconds=10)
+    return None
 
 
 def _has_no_git(repo: Path) -> bool:
@@ -112,13 +116,8 @@ def _has_no_git(repo: Path) -> bool:
 
 
 def _check_owner(repo: Path) -> None:
-    if _has_no_git(repo):
-        return
-    try:
-        done = run_git(repo, "rev-parse", "--git-dir", seconds=10)
-    except process.ProcessError:
-        return
-    if "dubious ownership" in done.stderr:
+    done = _asked(repo, "rev-parse", "--git-dir")
+    if done and "dubious ownership" in done.stderr:
         raise UsageError(
             f"git does not read `{repo.resolve()}`: it belongs to another user",
             hint=f"run `git config --global --add safe.directory {shlex.quote(str(repo.resolve()))}` if you trust it",

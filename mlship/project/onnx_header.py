@@ -120,8 +120,9 @@ def _tensor(data: Buffer, value: Span) -> Tensor:
         for tensor in _messages(data, kind, 1):
             element = structure_table().elements.get(next(_numbers(data, tensor, 1), 0))
             shape = next(_messages(data, tensor, 2), None)
-            axis = None if shape is None else _first_axis(data, shape)
-            return Tensor(name, element, None if shape is None else _shape(data, shape), axis)
+            if shape is None:
+                return Tensor(name, element, None)
+            return Tensor(name, element, _shape(data, shape), _first_axis(data, shape))
     return Tensor(name, None, None)
 
 

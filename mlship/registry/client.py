@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from mlship.errors import CheckFailed, MlshipError, TransientError, UsageError
-from mlship.known_texts import phrase
+from mlship.known_texts import first_match, phrase
 from mlship.registry.reference import DOCKER_HUB, Reference
 
 if TYPE_CHECKING:
@@ -280,42 +280,30 @@ class Registry:
         code = answer.status_code
         if code == status:
             return
+        body = self._body(answer).decode(errors="replace") if code == 400 else ""
         where = f"`{self._reference}`: {self._reference.host}"
-        if code in (401, 403):
-            host = "" if self._reference.host == DOCKER_HUB else f" {self._reference.host}"
-            raise UsageError(f"{where} denied access (HTTP {code})", hint=f"run `docker login{host}`")
-        if code == 429 or code >= 500:
-            raise TransientError(f"{where} answered HTTP {code}", hint=phrase("try_again"))
-        if code == 400 and b"HTTPS server" in self._body(answer):
-            raise UsageError(
-                f"{where} uses TLS, and `insecure-registries` in {_DAEMON} lists it",
-                hint=f"add its CA to /etc/docker/certs.d/{self._reference.host}/ca.crt, and remove it from the list",
-            )
-        raise UsageError(f"{where} refused the request (HTTP {code})", hint="check the name of the image")
+        raise self._known(f"HTTP {code}\n{body}", where) or UsageError(
+            f"{where} refused the request (HTTP {code})", hint="check the name of the image"
+        )
+
+    def _known(self, text: str, where: str) -> MlshipError | None:
+        host = self._reference.host
+        found = first_match(text, "registry-api")
+        login = "docker login" if host == DOCKER_HUB else f"docker login {host}"
+        return found.as_error(where=where, host=host, login=login) if found else None
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
         from requests import RequestException
-        from requests.exceptions import SSLError
 
-        where = f"`{self._reference}`: {self._reference.api}"
         try:
             yield
         except MlshipError:
             raise
-        except SSLError as error:
-            if "CERTIFICATE" not in str(error).upper():
-                raise UsageError(
-                    f"{where} answers without TLS",
-                    hint=f"give it a certificate, or add it to `insecure-registries` in {_DAEMON}, as for Docker",
-                ) from error
-            raise UsageError(
-                f"{where} has no certificate that this machine trusts",
-                hint=f"add its CA to /etc/docker/certs.d/{self._reference.host}/ca.crt or to the system's certificates",
-            ) from error
         except (RequestException, OSError) as error:
-            raise TransientError(
-                f"{where} does not answer ({type(error).__name__})", hint=phrase("try_again")
+            problem, where = type(error).__name__, f"`{self._reference}`: {self._reference.api}"
+            raise self._known(f"{problem}: {error}", where) or TransientError(
+                f"{where} does not answer ({problem})", hint=phrase("try_again")
             ) from error
 
 

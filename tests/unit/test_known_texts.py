@@ -13,6 +13,7 @@ VALUES: dict[TextContext, set[str]] = {
     "smoke": {"platform", "user", "port", "function", "memory"},
     "start": {"image"},
     "kubernetes": {"image"},
+    "registry-api": {"where", "host", "login"},
     "s3": {"where", "reply"},
     "lock": {"input", "python", "platform", "ignored", "indexes", "instead", "conflict", "raised", "package"},
 }

@@ -9,6 +9,13 @@ Buffer: TypeAlias = mmap.mmap | bytes
 BROKEN = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error)
 
 
+class MappedFile(mmap.mmap):
+    """A mapped file that `zipfile` takes for an open one: mmap itself has this method since Python 3.13."""
+
+    def seekable(self) -> bool:
+        return True
+
+
 def require(condition: bool, problem: str) -> None:
     """Raise ValueError with the problem if the condition is false."""
     if not condition:

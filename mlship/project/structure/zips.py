@@ -4,7 +4,7 @@ import io
 import json
 import struct
 import zipfile
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias, cast
 
 from mlship.project.pickles import is_pickle, is_text
 from mlship.project.structure.arrays import numpy_is_whole
@@ -22,32 +22,6 @@ _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _DESCRIPTORS = (0, 12, 16, 20, 24)
 _END = 22
 _PICKLES = ("data.pkl", "constants.pkl")
-
-
-class _File(io.RawIOBase):
-    """A buffer as a file that `zipfile` reads without copying all of it."""
-
-    def __init__(self, data: Buffer) -> None:
-        self.data, self.at = data, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.at = max(0, (0, self.at, len(self.data))[whence] + offset)
-        return self.at
-
-    def read(self, size: int | None = -1) -> bytes:
-        stop = len(self.data) if size is None or size < 0 else self.at + size
-        found = self.data[self.at : stop]
-        self.at += len(found)
-        return found
 
 
 def zip_kind(data: Buffer) -> ZipKind:
@@ -108,7 +82,7 @@ def _opened(data: Buffer) -> zipfile.ZipFile:
         require(
             int.from_bytes(data[len(data) - 58 : len(data) - 50], "little") < _DIRECTORY, "its directory is too large"
         )
-    return zipfile.ZipFile(_File(data))
+    return zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else cast("IO[bytes]", data))
 
 
 def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int = _HEAD) -> bytes:
