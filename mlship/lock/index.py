@@ -7,9 +7,10 @@ downloaded but the indexes' pages.
 import io
 import time
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+h
 _MOST_BYTES = 64_000_000  # the largest page of PyPI has about 20 MB
 _AT_ONCE = 8
 _SECONDS = 15.0  # for an answer, and for a page
-_BLOCK = 1 << 16  # bytes of one read of a remote file
+_ENDS = (1 << 16, 1 << 20, 1 << 24)  # bytes of the end of a wheel; more if its directory begins before
 _AGAIN = "then run `mlship lock` again"
 _NETWORK = f"check the network and `pip config list`, {_AGAIN}"
 _LOGIN = "correct the user name and password in `~/.netrc` or in the address of the index (`pip config list`)"
@@ -244,53 +245,26 @@ def _without_answer(error: SilentIndexError, index: str) -> MlshipError:
     return TransientError(f"cannot reach the package index {index}: {error.reason}", hint=_NETWORK)
 
 
-@contextmanager
-def remote_file(settings: PipSettings, file: IndexFile) -> Iterator[io.BufferedReader]:
-    """A file of an index, of which only what is read is downloaded; reading fails without range requests.
+def remote_names(settings: PipSettings, file: IndexFile) -> tuple[str, ...]:
+    """The names of the files in a wheel of an index; they are at its end, so only that is downloaded.
 
     Raises:
         OSError: the server does not answer, or not with a part of the file.
+        BadZipFile: it is no wheel.
     """
+    seconds = float(settings.timeout or _SECONDS)
     with _session(settings) as session:
-        yield io.BufferedReader(_Remote(session, file, float(settings.timeout or 15)), _BLOCK)
-
-
-class _Remote(io.RawIOBase):
-    """A file on a server that answers range requests."""
-
-    def __init__(self, session: "Session", file: IndexFile, timeout: float) -> None:
-        self.session, self.url, self.timeout, self.place = session, file.url, timeout, 0
-        self.size = file.size or self._size()
-
-    def _size(self) -> int:
-        answer = self.session.head(self.url, allow_redirects=True, timeout=self.timeout)
-        return int(answer.headers.get("Content-Length", 0))
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = offset + (0, self.place, self.size)[whence]
-        return self.place
-
-    def tell(self) -> int:
-        return self.place
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # zipfile passes memory only
-        end = min(self.place + len(buffer), self.size)
-        if end <= self.place:
-            return 0
-        wanted = {"Range": f"bytes={self.place}-{end - 1}", "Accept-Encoding": "identity"}
-        with self.session.get(self.url, headers=wanted, stream=True, timeout=self.timeout) as answer:
-            if answer.status_code != 206:
-                raise OSError("the server does not answer range requests")
-            data = answer.content
-        buffer[: len(data)] = data
-        self.place += len(data)
-        return len(data)
+        head = None if file.size else session.head(file.url, allow_redirects=True, timeout=seconds)
+        size = file.size or int(head.headers.get("Content-Length", 0) if head is not None else 0)
+        for part in _ENDS:
+            wanted = {"Range": f"bytes={max(0, size - part)}-{size - 1}", "Accept-Encoding": "identity"}
+            with session.get(file.url, headers=wanted, stream=True, timeout=seconds) as answer:
+                if answer.status_code != 206:
+                    raise OSError("the server does not answer range requests")
+                end = answer.content
+            with suppress(zipfile.BadZipFile, ValueError), zipfile.ZipFile(io.BytesIO(end)) as archive:
+                return tuple(archive.namelist())
+    raise zipfile.BadZipFile(f"{file.filename} has no directory at its end")
 
 
 @contextmanager

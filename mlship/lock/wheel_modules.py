@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from packaging.utils import canonicalize_name
 
 from mlship.lock.hashes import HashedPin
-from mlship.lock.index import remote_file
+from mlship.lock.index import remote_names
 from mlship.lock.indexes import PipSettings, local_path
 from mlship.lock.inputs import InputFile
 from mlship.lock.pages import IndexFile
@@ -83,7 +83,9 @@ def wheel_files(settings: PipSettings, file: IndexFile) -> tuple[str, ...] | Non
         return None
     path = local_path(file.url)
     try:
-        with path.open("rb") if path else remote_file(settings, file) as wheel, zipfile.ZipFile(wheel) as archive:
+        if path is None:
+            return remote_names(settings, file)
+        with zipfile.ZipFile(path) as archive:
             return tuple(archive.namelist())
     except (OSError, zipfile.BadZipFile, ValueError):  # errors of requests are OSErrors
         return None
