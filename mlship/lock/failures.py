@@ -7,11 +7,11 @@ from packaging.utils import canonicalize_name
 
 from mlship.errors import MlshipError, UsageError
 from mlship.known_texts import bounded, first_match
+from mlship.lock.doubts import instead_of
 from mlship.lock.index import index_fault
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.old_pins import OldPins, find_old_pins
-from mlship.lock.sources import instead_of
 from mlship.project.config import Config
 from mlship.redact import redact
 from mlship.units import few

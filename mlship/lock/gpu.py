@@ -1,13 +1,12 @@
 """What a lock is made for: pages of wheels, limits of versions, images to pin. `mlship.cuda` chooses it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mlship.errors import TransientError
 from mlship.frameworks import is_cuda_library
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
-from mlship.redact import redact
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,3 @@ def can_reach(settings: PipSettings, pages: tuple[str, ...]) -> bool:
     except TransientError:
         return False
     return True
-
-
-def without_cpu_builds(pins: Iterable[Pin], unreachable: tuple[str, ...]) -> Iterator[str]:
-    """What it means that the pages of CPU builds could not be reached, if torch is locked."""
-    torch = next((pin for pin in pins if pin.name == "torch" and "+" not in pin.version), None)
-    if torch and unreachable:
-        yield (
-            f"PyPI's torch {torch.version} is locked, which requires CUDA (gigabytes), because "
-            f"{redact(unreachable[0])} cannot be reached: set MLSHIP_WHEEL_INDEX to a mirror of "
-            "https://download.pytorch.org/whl, then run `mlship lock --upgrade-package torch`"
-        )

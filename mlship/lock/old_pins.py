@@ -1,10 +1,9 @@
-"""Pins that are too old: without a wheel for the image's Python, or locked far behind what the requirements allow."""
+"""Pins without a wheel for the image's Python: all at once, because pip stops at the first that it cannot install."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -13,10 +12,7 @@ from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.installable import wheel_versions
 from mlship.lock.pages import IndexFile
-from mlship.lock.pins import Pin
 from mlship.project.config import PYTHONS, Config
-
-_FAR = 50  # releases
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,7 @@ class OldPins:
 
 
 def find_old_pins(files: Sequence[InputFile], config: Config, settings: PipSettings) -> OldPins | None:
-    """Pins of versions that no index has, or for other Pythons only; None where nothing can be changed about them.
-
-    All at once, because pip stops at the first that it cannot install.
-    """
+    """Pins of versions that no index has, or for other Pythons only; None where nothing can be changed about them."""
     listed = [(one, file.path, line) for file in files for line, one in file.requirements()]
     pins = [pin for pin in listed if [clause.operator for clause in pin[0].specifier] == ["=="]]
     pages = project_files(settings, [requirement.name for requirement, *_ in pins])
@@ -71,27 +64,3 @@ def _old(requirement: Requirement, path: str, line: int, files: Sequence[IndexFi
     absent = bool(files) and not any(file.is_of(pinned) for file in files)
     old = absent or wheels.get(pinned) is False
     return OldPin(requirement, path, line, min(newer, default=None)) if old else None
-
-
-def left_behind(
-    files: Sequence[InputFile], pins: Iterable[Pin], config: Config, offered: Mapping[str, Sequence[IndexFile]]
-) -> Iterator[str]:
-    """A sentence for each requirement that is locked far behind: pip goes back as far as other pins force it.
-
-    Args:
-        offered: what the indexes have, by canonical name.
-    """
-    allowed: dict[str, SpecifierSet] = {}
-    for one in (one for file in files for _, one in file.requirements() if one.url is None):
-        own = canonicalize_name(one.name)
-        allowed[own] = allowed.get(own, SpecifierSet()) & one.specifier
-    exact = {name for name, of in allowed.items() if any(part.operator in ("==", "===") for part in of)}
-    locked = {pin.name: Version(pin.version) for pin in pins if pin.name in allowed.keys() - exact}
-    for name, version in sorted(locked.items()):
-        fitting = (one for one, fits in wheel_versions(offered.get(name, ()), config).items() if fits)
-        newer = [one for one in fitting if one > version and one in allowed[name] and not one.is_prerelease]
-        if len(newer) > _FAR:
-            yield (
-                f"{name} {version} is locked, although `{name}{allowed[name]}` allows {max(newer)}: another pin "
-                "excludes it; run `mlship lock --upgrade`, or require the newer version to see which pin"
-            )

@@ -1,7 +1,7 @@
 """`mlship lock`: resolve requirements to exact versions with hashes, for the image rather than this machine."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +11,6 @@ from pathlib import Path
 from mlship.engine.base import Engine
 from mlship.errors import EngineError, LockError, UsageError
 from mlship.files import sha256_text, write_atomic
-from mlship.frameworks import has_wheel
 from mlship.leftovers import temporary_folder
 from mlship.lock.check import read_lock_text
 from mlship.lock.compile import (
@@ -23,24 +22,22 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
-from mlship.lock.gpu import FOR_CPU, LockTarget, can_reach, with_pages, without_cpu_builds, without_cuda
+from mlship.lock.doubts import built_from_source, left_behind, without_cpu_builds, written_by_another
+from mlship.lock.gpu import FOR_CPU, LockTarget, can_reach, with_pages, without_cuda
 from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.measured import CodeCache, known_code, locked_wheels
-from mlship.lock.old_pins import left_behind
 from mlship.lock.pins import Pin, parse_lock, with_code
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.served_imports import unprovided_imports
-from mlship.lock.sources import built_from_source
 from mlship.lock.trace import carry_over
 from mlship.lock.wheel_modules import absent_modules, wheel_files
 from mlship.lock.wheelhouse import Hashes
 from mlship.project.base import base_name, base_reference, cuda_reference, record_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
-from mlship.project.sklearn_version import sklearn_of
 
 _RETRIES = "2"  # pip's default of 5 takes minutes if the server of the pages does not respond
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,.-]+\])?(==[\w.!+-]+)?")
@@ -239,19 +236,3 @@ def _checked(text: str, config: Config) -> tuple[Pin, ...]:
             f"the resolved packages cannot be installed with hash checking:\n{error.message}",
             hint=f"require packages from an index in `{config.requirements.input}`, then run `mlship lock` again",
         ) from error
-
-
-def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Iterator[str]:
-    """A sentence for each other version of scikit-learn that wrote allowed pickles."""
-    locked = next((pin.version for pin in pins if pin.name == "scikit-learn"), None)
-    found: dict[str, list[str]] = {}
-    for entry in config.model.allow_pickle:
-        if version := sklearn_of(repo / entry.path):
-            found.setdefault(version, []).append(entry.path)
-    for version, paths in found.items():
-        if locked and version != locked:
-            fix = f"write the {'file' if len(paths) == 1 else 'files'} again with {locked}"
-            if has_wheel("sklearn", version, config.python):
-                fix = f"require `scikit-learn=={version}`, or {fix}"
-            written = f"{', '.join(paths)} {'was' if len(paths) == 1 else 'were'} written by scikit-learn {version}"
-            yield f"{written}, and {locked} is locked, which may not read {'it' if len(paths) == 1 else 'them'}: {fix}"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mlship.cuda.fit.target import cpu_target, locked_cpu_pages
-from mlship.lock.gpu import can_reach, without_cpu_builds
+from mlship.lock.doubts import without_cpu_builds
+from mlship.lock.gpu import can_reach
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin

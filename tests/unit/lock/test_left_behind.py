@@ -1,9 +1,9 @@
 """A requirement that other pins force far back is said."""
 
+from mlship.lock.doubts import left_behind
 from mlship.lock.index import project_files
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
-from mlship.lock.old_pins import left_behind
 from mlship.lock.pins import Pin
 from tests.helpers.lock_configs import config
 from tests.helpers.pages import served_pages

@@ -2,9 +2,9 @@
 
 import pytest
 
+from mlship.lock.doubts import built_from_source, instead_of
 from mlship.lock.hashes import HashedPin
 from mlship.lock.pages import IndexFile
-from mlship.lock.sources import built_from_source, instead_of
 from tests.helpers.lock_configs import config
 
 

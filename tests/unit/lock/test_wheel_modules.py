@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from mlship.lock.doubts import written_by_another
 from mlship.lock.hashes import HashedPin
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.pages import IndexFile
 from mlship.lock.pins import Pin
-from mlship.lock.resolve import written_by_another
 from mlship.lock.wheel_modules import _absent, absent_modules, has_module, marked_modules, wheel_files
 from mlship.project.load import parse_config
 from tests.helpers.lock_configs import YAML
