@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship.errors import CheckFailed, TransientError, UsageError
-from mlship.project.weight_addresses import HttpFile, ObjectFile, RegistryFile, located
+from mlship.project.weight_addresses import address_parts, hub_request
 from mlship.redact import redact
 from mlship.registry.client import keep_authorization, opened, title_of
 from mlship.registry.reference import Reference
@@ -96,13 +96,13 @@ def _receive(address: str, part: BufferedRandom, locked: LockedFile | None, prog
 
 @contextmanager
 def _opened(address: str, start: int) -> Iterator[Incoming]:
-    place = located(address)
-    if isinstance(place, Path):
-        opening = _of_folder(place, start)
-    elif isinstance(place, RegistryFile):
-        opening = _of_registry(place)
+    parts = address_parts(address)
+    if "path" in parts:
+        opening = _of_folder(Path(parts["path"]), start)
+    elif "image" in parts:
+        opening = _of_registry(parts["image"], parts["file"])
     else:
-        opening = _over_http(address, place, start)
+        opening = _over_http(address, parts, start)
     with opening as incoming:
         yield incoming
 
@@ -119,18 +119,23 @@ def _of_folder(file: Path, start: int) -> Iterator[Incoming]:
 
 
 @contextmanager
-def _over_http(address: str, place: HttpFile | ObjectFile, start: int) -> Iterator[Incoming]:
+def _over_http(address: str, parts: Mapping[str, str], start: int) -> Iterator[Incoming]:
     import requests
 
-    file = _signed(place) if isinstance(place, ObjectFile) else place
-    shown = redact(address)
-    headers = {**file.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    shown, signed = redact(address), "bucket" in parts
+    url, own = address, dict[str, str]()
+    if signed:
+        bucket = s3_bucket(parts["bucket"])
+        url = bucket.url(parts["key"])
+        own = bucket.signed("GET", url)
+    elif parts:
+        url, own = hub_request(parts)
+    headers = {**own, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     try:
         with requests.Session() as session:
             session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
-            signed = isinstance(place, ObjectFile)
-            session.auth = keep_authorization if signed or "Authorization" in file.headers else None
-            answer = session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=not signed)
+            session.auth = keep_authorization if "Authorization" in own or signed else None
+            answer = session.get(url, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=not signed)
             if answer.status_code == 416:  # all of it is here
                 yield Incoming(start, start, iter(()))
                 return
@@ -147,12 +152,6 @@ def _over_http(address: str, place: HttpFile | ObjectFile, start: int) -> Iterat
         raise TransientError(f"cannot download {shown}: {why}", hint=_AGAIN) from error
 
 
-def _signed(file: ObjectFile) -> HttpFile:
-    bucket = s3_bucket(file.bucket)
-    url = bucket.url(file.key)
-    return HttpFile(url, bucket.signed("GET", url))
-
-
 def _expect(answer: "Response", shown: str) -> None:
     status = answer.status_code
     if status in {200, 206}:
@@ -166,16 +165,16 @@ def _expect(answer: "Response", shown: str) -> None:
 
 
 @contextmanager
-def _of_registry(file: RegistryFile) -> Iterator[Incoming]:
+def _of_registry(image: str, file: str) -> Iterator[Incoming]:
     """A layer of an artifact. Registries check it against its digest, so it is never resumed."""
-    reference = Reference.parse(file.image)
+    reference = Reference.parse(image)
     with opened(reference) as registry:
         manifest = registry.manifest(reference.version)
         rows = manifest.rows("layers") if manifest else []
         titles = {title_of(row): row for row in rows}
-        row = titles.get(file.file) if file.file else rows[0] if len(rows) == 1 else None
+        row = titles.get(file) if file else rows[0] if len(rows) == 1 else None
         if row is None:
             named = ", ".join(sorted(filter(None, titles))) or "no file with a title"
-            raise UsageError(f"`{file.image}` has {named}", hint="add `#FILE` with one of its files to the address")
+            raise UsageError(f"`{image}` has {named}", hint="add `#FILE` with one of its files to the address")
         size = row.get("size")
         yield Incoming(0, size if isinstance(size, int) else None, registry.layer(str(row.get("digest"))))

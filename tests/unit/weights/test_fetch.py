@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mlship.errors import CheckFailed, LockError, MlshipError, TransientError, UsageError
 from mlship.project.config import Config
 from mlship.project.load import parse_config
-from mlship.project.weight_addresses import HttpFile, RegistryFile, checked, located
+from mlship.project.weight_addresses import address_parts, checked, hub_request
 from mlship.registry.s3 import opened_bucket
 from mlship.registry.s3_settings import s3_bucket
 from mlship.weights.fetch import fetch_weights, lock_weights
@@ -307,18 +307,16 @@ def test_passwords_of_netrc(tmp_path: Path, server: FileServer, monkeypatch: pyt
 
 
 def test_addresses_of_hugging_face() -> None:
-    address = "hf://team/digits@1a2b3c/onnx/model 1.onnx".replace(" ", "_")
-    assert located(address, {}) == HttpFile("https://huggingface.co/team/digits/resolve/1a2b3c/onnx/model_1.onnx")
-    private = located(address, {"HF_TOKEN": "secret", "HF_ENDPOINT": "https://hf.example.com/"})
-    assert isinstance(private, HttpFile)
-    assert private.url.startswith("https://hf.example.com/team/")
-    assert (private.headers, "secret" in repr(private)) == ({"Authorization": "Bearer secret"}, False)
+    parts = address_parts("hf://team/digits@1a2b3c/onnx/model_1.onnx")
+    assert hub_request(parts, {}) == ("https://huggingface.co/team/digits/resolve/1a2b3c/onnx/model_1.onnx", {})
+    url, headers = hub_request(parts, {"HF_TOKEN": "secret", "HF_ENDPOINT": "https://hf.example.com/"})
+    assert (url[:28], headers) == ("https://hf.example.com/team/", {"Authorization": "Bearer secret"})
 
 
 def test_addresses_of_registries() -> None:
     image = f"registry.example.com:5000/models/digits@sha256:{'a' * 64}"
-    assert located(f"oci://{image}#model.onnx") == RegistryFile(image, "model.onnx")
-    assert located(f"oci://{image}") == RegistryFile(image, "")
+    assert address_parts(f"oci://{image}#model.onnx") == {"image": image, "file": "model.onnx"}
+    assert address_parts(f"oci://{image}") == {"image": image, "file": ""}
 
 
 @pytest.mark.parametrize(
