@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from packaging.version import Version
 
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 RuntimeGroup: TypeAlias = Literal["cuda", "framework"]
 
@@ -94,9 +94,7 @@ class FrameworkTable(TableRow):
     loaders: dict[str, LoaderRow]
 
 
-@cache
-def framework_table() -> FrameworkTable:
-    return data_table(FrameworkTable, "frameworks")
+framework_table = table_reader(FrameworkTable, "frameworks")
 
 
 def runtime_group(name: str) -> RuntimeGroup | None:

@@ -10,7 +10,7 @@ from functools import cache
 
 from packaging.utils import canonicalize_name
 
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 
 class ImportGroup(TableRow):
@@ -37,9 +37,7 @@ class ImportTable(TableRow):
     removed: dict[str, RemovedModule]
 
 
-@cache
-def import_table() -> ImportTable:
-    return data_table(ImportTable, "imports")
+import_table = table_reader(ImportTable, "imports")
 
 
 @cache

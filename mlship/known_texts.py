@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 from mlship import errors
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 _LINE, _TEXT = 2_000, 1_000_000  # characters; messages are shorter
 TextContext: TypeAlias = Literal[
@@ -126,9 +126,7 @@ def known_texts() -> tuple[KnownText, ...]:
     )
 
 
-@cache
-def _table() -> _Table:
-    return data_table(_Table, "known_texts")
+_table = table_reader(_Table, "known_texts")
 
 
 def _filled(text: str, phrases: Mapping[str, str]) -> str:

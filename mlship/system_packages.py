@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 
 class SystemNeed(TableRow):
@@ -34,9 +33,7 @@ class SystemTable(TableRow):
     rows: tuple[SystemNeed, ...]
 
 
-@cache
-def system_table() -> SystemTable:
-    return data_table(SystemTable, "system_packages")
+system_table = table_reader(SystemTable, "system_packages")
 
 
 def debian_name(package: str, distro: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import tomllib
+from collections.abc import Callable
+from functools import cache, partial
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -31,6 +33,11 @@ class TableRow(BaseModel):
 def data_table(kind: type[T], name: str) -> T:
     """A file of mlship/data, by its name without the suffix. Callers keep the value."""
     return adapter(kind).validate_python(tomllib.loads(read_package_file(f"data/{name}.toml")))
+
+
+def table_reader(kind: type[T], name: str) -> Callable[[], T]:
+    """A function that reads a file of mlship/data when it is first called."""
+    return cache(partial(data_table, kind, name))
 
 
 def parse_line(line: str | bytes, kind: type[T]) -> T | None:

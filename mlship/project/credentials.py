@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -15,7 +14,7 @@ from mlship.errors import UsageError
 from mlship.project.contents import is_binary, parts_of, searchable_text
 from mlship.project.paths import is_private, shipped_paths
 from mlship.units import few
-from mlship.versioned import data_table
+from mlship.versioned import table_reader
 
 _SHOWN = 50
 _WORDS = re.compile(
@@ -92,9 +91,7 @@ def _is_jwt(value: str) -> bool:
 _DECODES: dict[Decode, Callable[[str], bool]] = {"password": _is_password, "basic": _is_basic, "jwt": _is_jwt}
 
 
-@cache
-def _table() -> _Table:
-    return data_table(_Table, "credentials")
+_table = table_reader(_Table, "credentials")
 
 
 def find_credentials(data: bytes) -> Iterator[Credential]:

@@ -53,16 +53,31 @@ class S3Bucket:
         url: str,
         headers: Mapping[str, str] | None = None,
         sha256: str = EMPTY_SHA256,
+        now: datetime | None = None,
     ) -> dict[str, str]:
-        """The headers of a request, with its signature.
+        """The headers of a request, with its signature, which covers all of them.
 
         Args:
             sha256: of the body, in hex.
         """
-        wanted = dict(headers or {})
         if self.keys is None:
-            return wanted
-        return signature(method, url, self.keys, self.region, {**wanted, "x-amz-content-sha256": sha256})
+            return dict(headers or {})
+        parts, time = urlsplit(url), (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        token = {"x-amz-security-token": self.keys.token} if self.keys.token else {}
+        sent = {**(headers or {}), "x-amz-content-sha256": sha256, "x-amz-date": time, **token}
+        lines = {name.lower(): value.strip() for name, value in {**sent, "host": parts.netloc}.items()}
+        names = ";".join(sorted(lines))
+        query = "&".join(sorted(parts.query.split("&")))
+        listed = "".join(f"{name}:{lines[name]}\n" for name in sorted(lines))
+        request = f"{method}\n{parts.path}\n{query}\n{listed}\n{names}\n{sha256}"
+        scope = f"{time[:8]}/{self.region}/s3/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        key = f"AWS4{self.keys.secret}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        proof = hmac.digest(key, text.encode(), "sha256").hex()
+        credential = f"AWS4-HMAC-SHA256 Credential={self.keys.access}/{scope}"
+        return {**sent, "Authorization": f"{credential}, SignedHeaders={names}, Signature={proof}"}
 
 
 def s3_bucket(name: str, environment: Mapping[str, str] = os.environ) -> S3Bucket:
@@ -153,29 +168,3 @@ def _section(parser: ConfigParser, name: str) -> dict[str, str]:
             inner, _, setting = line.partition("=")
             found[f"{key}.{inner.strip()}"] = setting.strip()
     return found
-
-
-def signature(
-    method: str, url: str, keys: AwsKeys, region: str, headers: Mapping[str, str], now: datetime | None = None
-) -> dict[str, str]:
-    """The headers of a request with its signature, which covers all of them.
-
-    Args:
-        headers: with the hash of the body as `x-amz-content-sha256`.
-    """
-    parts, time = urlsplit(url), (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    token = {"x-amz-security-token": keys.token} if keys.token else {}
-    sent = {**headers, "x-amz-date": time, **token}
-    lines = {name.lower(): value.strip() for name, value in {**sent, "host": parts.netloc}.items()}
-    names = ";".join(sorted(lines))
-    query = "&".join(sorted(parts.query.split("&")))
-    listed = "".join(f"{name}:{lines[name]}\n" for name in sorted(lines))
-    request = f"{method}\n{parts.path}\n{query}\n{listed}\n{names}\n{headers['x-amz-content-sha256']}"
-    scope = f"{time[:8]}/{region}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = f"AWS4{keys.secret}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    proof = hmac.digest(key, text.encode(), "sha256").hex()
-    credential = f"AWS4-HMAC-SHA256 Credential={keys.access}/{scope}"
-    return {**sent, "Authorization": f"{credential}, SignedHeaders={names}, Signature={proof}"}

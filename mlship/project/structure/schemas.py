@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
-from mlship.versioned import data_table
+from mlship.versioned import table_reader
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,4 @@ class StructureTable:
     blocks: Mapping[int, tuple[int, int]]
 
 
-@cache
-def structure_table() -> StructureTable:
-    return data_table(StructureTable, "structures")
+structure_table = table_reader(StructureTable, "structures")

@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 
 from mlship.errors import TransientError, UsageError
 from mlship.registry.s3 import S3Objects, opened_bucket, s3_refusal
-from mlship.registry.s3_settings import EMPTY_SHA256, AwsKeys, S3Bucket, s3_bucket, signature
+from mlship.registry.s3_settings import EMPTY_SHA256, AwsKeys, S3Bucket, s3_bucket
 from tests.helpers.s3_server import KEYS, s3_server
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
@@ -39,8 +39,7 @@ def sha256(data: bytes) -> str:
 
 
 def _documented(method: str, url: str, headers: dict[str, str], sha: str) -> str:
-    sent = {**headers, "x-amz-content-sha256": sha}
-    return signature(method, url, DOCUMENTED, "us-east-1", sent, NOW)["Authorization"]
+    return S3Bucket("", "us-east-1", DOCUMENTED).signed(method, url, headers, sha, NOW)["Authorization"]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +68,9 @@ def test_the_documented_signature_of_a_listing() -> None:
 
 def test_botocore_computes_the_same_signature_with_a_session_token() -> None:
     """The program that AWS maintains, for what its documents have no example of."""
-    url = S3Bucket("https://h.example:9000/b", "eu-west-1", None).url("a b/ü+$&=~.bin")
-    sent = {"If-None-Match": "*", "x-amz-content-sha256": sha256(b"x")}
-    ours = signature("PUT", url, AwsKeys("AK", "secret", "session"), "eu-west-1", sent)
+    bucket = S3Bucket("https://h.example:9000/b", "eu-west-1", AwsKeys("AK", "secret", "session"))
+    url = bucket.url("a b/ü+$&=~.bin")
+    ours = bucket.signed("PUT", url, {"If-None-Match": "*"}, sha256(b"x"))
     request = AWSRequest("PUT", url, headers={"If-None-Match": "*"}, data=b"x")
     request.context["timestamp"] = ours["x-amz-date"]
     request.headers["X-Amz-Content-SHA256"] = sha256(b"x")
