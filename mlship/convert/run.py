@@ -13,8 +13,7 @@ from typing import TypeAlias
 from mlship import __version__
 from mlship.convert.in_container import ComparedModel, ContainerConversion, library_of
 from mlship.convert.onnx_external import compare_external, write_external
-from mlship.convert.safetensors_file import compare_safetensors, write_safetensors
-from mlship.convert.torch_state import open_torch_state
+from mlship.convert.torch_state import compare_safetensors, open_torch_state, write_safetensors
 from mlship.errors import UsageError
 from mlship.files import check_new, read_regular, save_new, sha256_file
 from mlship.frameworks import framework_table

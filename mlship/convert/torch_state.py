@@ -1,12 +1,15 @@
-"""Reads the tensors of a torch state dict without torch, and without running code of the file.
+"""Reads the tensors of a torch state dict without torch or code of the file, and writes them as safetensors.
 
 A pickle can only call what its reader hands out. This one hands out an ordered dictionary and two functions of its own,
 which note where a tensor is; everything else is refused.
-https://github.com/pytorch/pytorch/blob/v2.9.1/torch/serialization.py
+https://github.com/pytorch/pytorch/blob/v2.9.1/torch/serialization.py,
+https://github.com/huggingface/safetensors#format
 """
 
+import json
 import math
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
-from mlship.errors import UsageError
+from mlship.errors import CheckFailed, UsageError
 from mlship.project.structure.cursor import BROKEN
 from mlship.project.structure.schemas import structure_table
 
@@ -215,3 +218,46 @@ def _typed_tensor(
     if not isinstance(dtype, TorchType):
         raise TypeError("not an element type")
     return _tensor((dtype, storage[1]), offset, shape, strides)
+
+
+def write_safetensors(state: TorchState, target: Path) -> None:
+    """Write all tensors; widest elements first, as the format's own library does, so that each is aligned."""
+    order = sorted(state.tensors.items(), key=lambda item: (-item[1].dtype.width, item[0]))
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in order:
+        header[name] = {
+            "dtype": tensor.dtype.name,
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + tensor.size],
+        }
+        end += tensor.size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with target.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, tensor in order:
+            file.write(state.data(tensor))
+
+
+def compare_safetensors(state: TorchState, target: Path) -> int:
+    """Read the file and compare every tensor with the original, bit for bit; returns how many there are.
+
+    Raises:
+        CheckFailed: one differs.
+    """
+    with target.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+        header.pop("__metadata__")
+        wrong = sorted(header.keys() ^ state.tensors.keys())
+        for name, tensor in state.tensors.items():
+            row = header.get(name, {})
+            start, end = row.get("data_offsets", (0, 0))
+            file.seek(8 + length + start)
+            same = (row.get("dtype"), row.get("shape")) == (tensor.dtype.name, list(tensor.shape))
+            if not same or file.read(end - start) != state.data(tensor):
+                wrong.append(name)
+    if wrong:
+        raise CheckFailed(f"the tensor `{wrong[0]}` differs after the conversion", hint="report this with the file")
+    return len(state.tensors)
