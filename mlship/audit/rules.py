@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cache
 from typing import Literal, TypeAlias
 
 from mlship.project.paths import UNDOCUMENTED
-from mlship.versioned import data_table
+from mlship.versioned import table_reader
 
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
 _WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
@@ -123,9 +122,7 @@ class AuditReport:
         return sum(one.verdict == verdict for one in self.judgements)
 
 
-@cache
-def audit_table() -> AuditTable:
-    return data_table(AuditTable, "audit")
+audit_table = table_reader(AuditTable, "audit")
 
 
 def judgement(rule: AuditRule, seen: Iterable[AuditSeen]) -> Judgement:

@@ -6,11 +6,11 @@ https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import dropwhile, pairwise
 
 from mlship.dockerfile.words import UNKNOWN, VariableLookup
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 _OPERATORS = ";&|()\n"
 RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
@@ -43,9 +43,7 @@ class _Table(TableRow):
         return {program: row for row in self.runner for program in row.programs}
 
 
-@cache
-def _table() -> _Table:
-    return data_table(_Table, "commands")
+_table = table_reader(_Table, "commands")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ Values from the facts are quoted: a facts file from someone else must not put it
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from shlex import quote
 from typing import Literal
 
@@ -15,7 +14,7 @@ from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
 from mlship.doctor.queries import is_wsl, variable
-from mlship.versioned import data_table
+from mlship.versioned import table_reader
 
 WSL_1 = re.compile(r"^\d+\.\d+\.\d+-\d+-Microsoft$")
 _NOTHING = "?"  # where there is no command: `at_place` drops it
@@ -51,9 +50,7 @@ class PlaceTable:
     libcuda: dict[str, dict[str, str]]
 
 
-@cache
-def place_data() -> PlaceTable:
-    return data_table(PlaceTable, "places")
+place_data = table_reader(PlaceTable, "places")
 
 
 def _row(facts: Facts) -> PackageManager:

@@ -17,7 +17,7 @@ from mlship.doctor.conditions import EACH, Values, fill_each, value_in_words
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
 from mlship.doctor.versions import branch
-from mlship.versioned import adapter, data_table
+from mlship.versioned import adapter, data_table, table_reader
 
 _OPTIONAL = re.compile(r"\[(!?)(\w+)\?([^]]*)\]")
 _VALUE = re.compile(r"\{(\w+)(!q|!branch)?\}")
@@ -131,9 +131,7 @@ def in_general(template: str) -> str:
     return _VALUE.sub(lambda found: found[1].upper(), kept.replace("{*", "{"))
 
 
-@cache
-def _fact_commands() -> dict[str, str]:
-    return data_table(dict[str, str], "fact_commands")
+_fact_commands = table_reader(dict[str, str], "fact_commands")
 
 
 def ways_to_see(paths: tuple[str, ...], shown: tuple[Decider, ...]) -> tuple[Decider, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from mlship.versioned import adapter, data_table
+from mlship.versioned import adapter, table_reader
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ def nvml_names(kind: Literal["brand", "architecture"]) -> dict[int, str]:
     return adapter(dict[int, str]).validate_python(_tables()[kind])
 
 
-@cache
-def _tables() -> dict[str, object]:
-    return data_table(dict[str, object], "codes")
+_tables = table_reader(dict[str, object], "codes")
 
 
 def nvml(code: int) -> str:

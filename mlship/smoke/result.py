@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeAlias
 
 from pydantic import computed_field
@@ -10,7 +9,7 @@ from pydantic import computed_field
 from mlship.known_texts import phrase
 from mlship.smoke.events import InstalledCode
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
-from mlship.versioned import data_table
+from mlship.versioned import table_reader
 
 TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
@@ -35,9 +34,7 @@ class Check:
     remedy: str = ""
 
 
-@cache
-def _texts() -> Mapping[str, Mapping[str, str]]:
-    return data_table(dict[str, dict[str, str]], "smoke")
+_texts = table_reader(dict[str, dict[str, str]], "smoke")
 
 
 def titles() -> Mapping[str, str]:

@@ -1,11 +1,10 @@
 """What the probes look for, and what it means."""
 
 from dataclasses import dataclass
-from functools import cache
 
 from mlship.doctor.facts.host import PackageAction
 from mlship.doctor.facts.kubernetes import Role
-from mlship.versioned import data_table
+from mlship.versioned import table_reader
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,4 @@ class ProbeTables:
     crio: tuple[RuntimeTable, ...]
 
 
-@cache
-def probe_tables() -> ProbeTables:
-    return data_table(ProbeTables, "probes")
+probe_tables = table_reader(ProbeTables, "probes")

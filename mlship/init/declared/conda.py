@@ -13,7 +13,7 @@ from mlship.init.declared.documents import list_in, read_document
 from mlship.init.declared.requirement_files import read_requirements_text
 from mlship.init.declared.result import Declared, Entry, few_notes, is_development_package, parse_requirement
 from mlship.init.tree import Tree
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 _BARE = re.compile(r"[<>=!~\[; ]")
 
@@ -26,9 +26,7 @@ class CondaTable(TableRow):
     system: dict[str, tuple[str, ...]]
 
 
-@cache
-def conda_table() -> CondaTable:
-    return data_table(CondaTable, "conda")
+conda_table = table_reader(CondaTable, "conda")
 
 
 def read_conda(tree: Tree, path: str) -> Declared | None:
