@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator
 
 from mlship.init.sources import Module
+from mlship.project.serving_table import serving_table
 from mlship.units import few
-
-_TITLES = {"streamlit": "Streamlit", "gradio": "Gradio"}
 
 
 def page_apps(modules: Iterable[Module]) -> dict[str, str]:
     """The library of each file that is such an app."""
-    found = ((module.path, _TITLES.keys() & module.statements.needed) for module in modules if not module.apps)
-    return {path: _TITLES[min(names)] for path, names in found if names}
+    titles = serving_table().pages
+    found = ((module.path, titles.keys() & module.statements.needed) for module in modules if not module.apps)
+    return {path: titles[min(names)] for path, names in found if names}
 
 
 def page_notes(apps: dict[str, str]) -> Iterator[str]:

@@ -4,12 +4,9 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from mlship.project.serving_table import serving_table
 from mlship.project.syntax import FunctionNode, assigned, keyword_value, last_name
 
-# The default ports of https://flask.palletsprojects.com/en/stable/api/#flask.Flask.run and
-# https://www.uvicorn.org/settings/#socket-binding
-_DEFAULT_PORTS = {"uvicorn": 8000}
-_FLASK_PORT = 5000
 _QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "basicConfig"}
 
 
@@ -39,7 +36,7 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     """
     block = [inner for one in body if isinstance(one, ast.If) and _is_guard(one) for inner in one.body]
     always = [one for one in body if isinstance(one, ast.Expr)]
-    owners = {*apps, *_DEFAULT_PORTS}
+    owners = {*apps, "uvicorn"}
     found = next((call for one in (*block, *always) for call in _runs(one, owners)), None)
     if found is None:
         return _from_functions(body, block, owners)
@@ -99,7 +96,7 @@ def _port(call: ast.Call, runner: str, body: Sequence[ast.stmt]) -> int | None:
     """The port; for `int(os.environ.get("PORT", 8000))` its default."""
     given = keyword_value(call, "port")
     if given is None:
-        return _DEFAULT_PORTS.get(runner, _FLASK_PORT)
+        return serving_table().server["uvicorn" if runner == "uvicorn" else "flask"].port
     if isinstance(given, ast.Name):
         bound = [value for one in body for target, value in assigned(one) if last_name(target) == given.id]
         given = bound[-1] if bound else given

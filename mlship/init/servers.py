@@ -25,11 +25,13 @@ from mlship.project.commands import (
     port_of,
     procfile_web,
     program_name,
+    python_module,
     run_in,
     takes_no_sample,
     without_reload,
 )
 from mlship.project.config import names_musl
+from mlship.project.serving_table import serving_table
 from mlship.units import few
 
 _DJANGO_ROUTES = (
@@ -37,8 +39,6 @@ _DJANGO_ROUTES = (
     "(`@csrf_exempt`), and `ALLOWED_HOSTS` must allow `localhost` and `127.0.0.1`"
 )
 _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
-_FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask", "django": "django", "django-asgi": "django"}
-_TITLES = {"fastapi": "FastAPI", "flask": "Flask", "django": "Django", "django-asgi": "Django"}
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _command(
         return _Command(command, f"the command in {build.origin}", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
-        why = f"{module.path} has {how} {app.name} ({_TITLES[app.kind]})"
+        why = f"{module.path} has {how} {app.name} ({serving_table().app[app.kind].title})"
         command = app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory)
         return _Command(command, why, written=False, steps=tuple(_moves(module, app)))
     return _Command(started.command, started.why, written=False) if started else None
@@ -311,13 +311,12 @@ def _other_apps(apps: Sequence[tuple[Module, App]], entries: Sequence[str], *, w
 
 
 def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]], started: ServingStart | None) -> tuple[str, ...]:
-    name = program_name(command)
-    module = command[2:3] if name.startswith("python") and "-m" in command[1:2] else [name, *command[1:2]]
-    programs = [name for name in module if is_server([name]) and name not in _FOUNDATIONS]
-    names = ["waitress" if name == "waitress-serve" else name for name in programs]
-    return tuple(
-        sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])} | {*(started.needs if started else ())})
-    )
+    """The distributions of the program, the app object and the library that serve."""
+    table = serving_table()
+    words = {program_name(command), python_module(command), *command[1:2]}
+    programs = {row.package if row.package is not None else word for word, row in table.server.items() if word in words}
+    packages = {*programs, *(table.app[app.kind].package for _, app in apps[:1]), *(started.needs if started else ())}
+    return tuple(sorted(packages - {""}))
 
 
 def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:

@@ -1,23 +1,13 @@
 """What else code serves with than FastAPI, Flask and Django, so that no server is reported as absent. Never run."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 from mlship.init.routers import import_aliases
+from mlship.project.serving_table import ServingLibrary, serving_table
 from mlship.project.syntax import FunctionNode, assigned, dotted, keyword_value, last_name
-from mlship.versioned import TableRow, data_table
-
-
-class ServingLibrary(TableRow):
-    """One row of data/serving.toml, whose header explains the keys."""
-
-    title: str
-    marks: tuple[str, ...]
-    kind: Literal["http", "other"]
-    source: str
 
 
 @dataclass(frozen=True)
@@ -35,18 +25,11 @@ class ServingUse:
     call: ast.Call | None = None
 
 
-@cache
-def serving_libraries() -> Mapping[str, ServingLibrary]:
-    """The rows by their marks."""
-    rows = data_table(dict[str, tuple[ServingLibrary, ...]], "serving")["library"]
-    return {mark: row for row in rows for mark in row.marks}
-
-
 def find_served(nodes: Sequence[ast.AST]) -> tuple[ServingUse, ...]:
     """All uses in a module, by line."""
     found: dict[int, ServingUse] = {}
     for absolute, node, name in absolute_uses(nodes):
-        library = serving_libraries().get(absolute)
+        library = serving_table().by_mark.get(absolute)
         if library and (node.lineno not in found or name):
             found[node.lineno] = ServingUse(library, node.lineno, name, node if isinstance(node, ast.Call) else None)
     return tuple(found[line] for line in sorted(found))

@@ -1,6 +1,5 @@
 """The server of a library such as LitServe or BentoML: how it starts, and the routes that the library adds."""
 
-import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -10,21 +9,11 @@ from mlship.init.found import Routes
 from mlship.init.serving_libraries import ServingUse
 from mlship.init.sources import Module, is_served
 from mlship.init.tree import Tree
+from mlship.project.serving_table import serving_table
+from mlship.project.syntax import constant_text, keyword_value
 from mlship.units import few
 
 _BENTOFILES = ("bentofile.yaml", "bentofile.yml")
-_LITSERVE_PORT = 8000  # https://lightning.ai/docs/litserve/api-reference/litserver
-_LANGUAGES = {
-    "Cargo.toml": "Rust",
-    "go.mod": "Go",
-    "pom.xml": "Java",
-    "build.gradle": "Java",
-    "package.json": "JavaScript",
-    "CMakeLists.txt": "C++",
-    "Package.swift": "Swift",
-    "DESCRIPTION": "R",
-    "Project.toml": "Julia",
-}
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -47,7 +36,7 @@ class ServingStart:
 def find_start(tree: Tree, modules: Mapping[str, Module]) -> ServingStart | None:
     """The server whose command is known; None without one, and if there are several."""
     uses = list(_uses(modules.values()))
-    lit = [_litserve(module) for module, one in uses if one.library.title == "LitServe"]
+    lit = [_litserve(module, one) for module, one in uses if one.library.title == "LitServe"]
     bento = [_bentoml(module, one) for module, one in uses if one.library.title == "BentoML" and one.name]
     named = _bentofile(tree)
     found = {start.command: start for start in (*lit, *bento) if named is None or start.command[2:3] == (named,)}
@@ -56,12 +45,13 @@ def find_start(tree: Tree, modules: Mapping[str, Module]) -> ServingStart | None
 
 def library_routes(entry: Module | None, routes: Routes, served: Iterable[Module]) -> Routes:
     """The routes with those that the library of the entry adds; the served modules may have its APIs."""
-    titles = {one.library.title for one in entry.served} if entry else set()
-    if entry and "LitServe" in titles:
-        paths = {path for module in served for path in module.address.paths} or {"/predict"}
+    rows = {one.library.title: one.library for one in entry.served} if entry else {}
+    if entry and (row := rows.get("LitServe")):
+        paths = {path for module in served for path in module.address.paths} or {row.predict or ""}
         predict = paths.pop() if len(paths) == 1 else None
-        return Routes("/", _keyword(entry.served, "healthcheck_path", "/health"), predict or None)
-    return replace(routes, live="/livez", ready="/readyz") if "BentoML" in titles else routes
+        return Routes(row.live, _keyword(entry.served, "healthcheck_path", row.ready), predict or None)
+    row = rows.get("BentoML")
+    return replace(routes, live=row.live, ready=row.ready) if row else routes
 
 
 def unknown_starts(modules: Mapping[str, Module]) -> Iterator[str]:
@@ -81,8 +71,9 @@ def unknown_starts(modules: Mapping[str, Module]) -> Iterator[str]:
 def foreign_code(tree: Tree) -> Iterator[str]:
     """A note about a server that may be written in another language."""
     found: dict[str, list[str]] = {}
+    languages = serving_table().languages
     for path in tree.files:
-        if language := _LANGUAGES.get(PurePosixPath(path).name):
+        if language := languages.get(PurePosixPath(path).name):
             found.setdefault(language, []).append(f"`{path}`")
     yield from (f"{few(paths)}: code in {language} is not read" for language, paths in found.items())
 
@@ -109,9 +100,9 @@ def _uses(modules: Iterable[Module]) -> Iterator[tuple[Module, ServingUse]]:
     yield from ((module, one) for module in modules if is_served(module.path) for one in module.served)
 
 
-def _litserve(module: Module) -> ServingStart:
+def _litserve(module: Module, one: ServingUse) -> ServingStart:
     command = ("python", "-m", module.name or "") if "/" in module.path else ("python", module.path)
-    port = module.address.port if module.address.port is not None else _LITSERVE_PORT
+    port = module.address.port if module.address.port is not None else one.library.port
     return ServingStart(module, command, port or None, ("litserve",), f"{module.path} starts a LitServe server")
 
 
@@ -133,9 +124,8 @@ def _bentofile(tree: Tree) -> str | None:
     return None
 
 
-def _keyword(served: Iterable[ServingUse], name: str, default: str) -> str | None:
+def _keyword(served: Iterable[ServingUse], name: str, default: str | None) -> str | None:
     """A path that the code may set, if it is constant."""
-    values = [word.value for one in served for word in (one.call.keywords if one.call else ()) if word.arg == name]
-    texts = {value.value if isinstance(value, ast.Constant) else None for value in values} or {default}
-    text = texts.pop() if len(texts) == 1 else None
-    return text if isinstance(text, str) else None
+    given = (keyword_value(one.call, name) for one in served if one.call)
+    texts = {constant_text(value) for value in given if value} or {default}
+    return texts.pop() if len(texts) == 1 else None

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Literal, TypeAlias
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.downloads import Download, find_downloads
@@ -17,9 +16,8 @@ from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.serving_libraries import ServedAddress, ServingUse, find_served, read_address
 from mlship.init.written_files import WrittenFile, find_written_files
 from mlship.project.import_statements import Imports, live_nodes, read_imports
+from mlship.project.serving_table import serving_table
 from mlship.project.syntax import FunctionNode, assigned, constant_text, last_name, parameters, parse_source
-
-AppKind: TypeAlias = Literal["fastapi", "flask", "django", "django-asgi"]
 
 LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
 _LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
@@ -27,21 +25,15 @@ _TASKS = {"Thread", "Process", "Timer", "Executor", "ThreadPoolExecutor", "Proce
           "create_task", "ensure_future", "run_in_executor", "start_soon", "BackgroundScheduler"}  # fmt: skip
 _REGISTERS = {"route", "get", "post", "put", "delete", "patch", "api", "task", "command", "tool", "api_route"}
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
-_CONSTRUCTORS: dict[str, AppKind] = {
-    "FastAPI": "fastapi",
-    "Flask": "flask",
-    "get_wsgi_application": "django",
-    "get_asgi_application": "django-asgi",
-}
 _NOT_SERVED = ("train", "test", "conftest", "setup", "noxfile", "fabfile", "evaluate", "benchmark", "convert", "export")
 _SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scripts", "benchmarks", "examples", "tools"}
 
 
 @dataclass(frozen=True)
 class App:
-    """A server object, or a factory function for one."""
+    """A server object, or a factory function for one; the kind is a key of `app` in data/serving.toml."""
 
-    kind: AppKind
+    kind: str
     name: str
     factory: bool
 
@@ -182,8 +174,9 @@ def _apps(body: list[ast.stmt]) -> Iterator[App]:
             yield from (App(kind, statement.name, factory=True) for kind in kinds[:1])
 
 
-def _constructed(node: ast.AST | None) -> AppKind | None:
-    return _CONSTRUCTORS.get(last_name(node.func)) if isinstance(node, ast.Call) else None
+def _constructed(node: ast.AST) -> str | None:
+    name = last_name(node.func) if isinstance(node, ast.Call) else ""
+    return next((kind for kind, row in serving_table().app.items() if row.made_by == name), None)
 
 
 def _required(function: ast.FunctionDef) -> bool:

@@ -6,32 +6,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from mlship.dockerfile.shell import SHELLS, script_of
+from mlship.project.serving_table import serving_table
 
 PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
-_SERVERS = {
-    "uvicorn",
-    "gunicorn",
-    "hypercorn",
-    "daphne",
-    "waitress-serve",
-    "flask",
-    "fastapi",
-    "uwsgi",
-    "granian",
-    "bentoml",
-}
-# Programs that start pages for people, jobs or servers of another kind, also as `python -m`.
-_OTHERS = {
-    *("streamlit", "gradio", "chainlit", "panel", "bokeh", "voila", "jupyter", "jupyter-lab", "jupyter-notebook"),
-    *("celery", "rq", "dramatiq", "airflow", "prefect", "dagster", "tensorboard", "dvc", "pytest"),
-    *("tritonserver", "tensorflow_model_server", "torchserve", "nginx"),
-}
-# Programs that only run another; mlship adds an init process itself where a server needs one.
-_RUNNERS = (
-    *(("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",)),
-    *(("tini", "--"), ("dumb-init", "--"), ("dumb-init",)),
-)
 _OPERATORS = set("();<>|&")
 _EXPANDED = re.compile(r"[`$*?~]")
 _VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
@@ -67,7 +45,7 @@ def parse_command(
             words[0] = words[0].rpartition("/")[2]
         if is_shell(words) and (script := script_of(words)) is not None and words[-1] == script:
             words = _split(script, variables, port)
-        runner = next((one for one in _RUNNERS if tuple(words[: len(one)]) == one), ())
+        runner = next((one for one in serving_table().runners if tuple(words[: len(one)]) == one), ())
         words = words[len(runner) :]
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
@@ -95,38 +73,33 @@ def is_shell(command: Sequence[str]) -> bool:
 
 def is_server(command: Sequence[str]) -> bool:
     """Whether a command starts a known server, directly or as `python -m`."""
-    return any(word.rpartition("/")[2] in _SERVERS for word in _started(command)[:3])
+    return any(word.rpartition("/")[2] in serving_table().server for word in _started(command)[:3])
 
 
 def takes_no_sample(command: Sequence[str]) -> bool:
     """Whether a command starts something else than a server that takes a sample, such as a Streamlit page."""
+    return not serving_table().others.isdisjoint((program_name(command), python_module(command)))
+
+
+def python_module(command: Sequence[str]) -> str:
+    """The module of `python -m MODULE`; empty for another command."""
     words = _started(command)
-    module = words[2:3] if program_name(command).startswith("python") and [*words[1:2]] == ["-m"] else []
-    return bool({program_name(command), *module} & _OTHERS)
+    return words[2] if program_name(command).startswith("python") and [*words[1:2]] == ["-m"] and len(words) > 2 else ""
 
 
 def server_module(command: Sequence[str]) -> str | None:
     """The module that a command runs: of `python -m uvicorn`, and of programs that are named after theirs."""
-    words = _started(command)
-    if program_name(command).startswith("python"):
-        return words[2] if len(words) > 2 and words[1] == "-m" else None
-    name = program_name(command).removesuffix("-serve")
-    return name if is_server(words[:1]) and name != "uwsgi" else None
+    name = program_name(command)
+    if row := serving_table().server.get(name):
+        return (name if row.module is None else row.module) or None
+    return python_module(command) or None
 
 
-def app_command(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[str, ...]:
+def app_command(kind: str, app: str, *, factory: bool) -> tuple[str, ...]:
     """The command that serves an app object: gunicorn for WSGI, as Flask and Django have it, otherwise uvicorn."""
-    if kind in ("flask", "django"):
-        return (
-            "gunicorn",
-            f"{app}()" if factory else app,
-            "--bind",
-            f"{_EVERYWHERE}:{port}",
-            "--graceful-timeout",
-            str(GRACE),
-        )
-    start = ("uvicorn", app, *(["--factory"] if factory else []))
-    return (*start, "--host", _EVERYWHERE, "--port", str(port), "--timeout-graceful-shutdown", str(GRACE))
+    given = {"app": app, "call": "()" * factory, "factory": "--factory" * factory, "host": _EVERYWHERE}
+    words = (word.format(**given, port=PORT, grace=GRACE) for word in serving_table().app[kind].command)
+    return tuple(word for word in words if word)
 
 
 def port_of(command: Sequence[str]) -> int | None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.init.serving_libraries import find_served, read_address, serving_libraries
+from mlship.init.serving_libraries import find_served, read_address
+from mlship.project.serving_table import serving_table
 
-MARKS = sorted(serving_libraries())
+MARKS = sorted(serving_table().by_mark)
 
 
 def _nodes(text: str) -> Sequence[ast.AST]:
@@ -37,7 +38,7 @@ def _imported(draw: st.DrawFn) -> tuple[str, str, str]:
 def test_a_use_is_found_however_it_is_imported(found: tuple[str, str, str], use: str) -> None:
     mark, statement, local = found
     (served,) = find_served(_nodes(f"{statement}\n{use.format(local)}\n"))
-    assert (served.library, served.line) == (serving_libraries()[mark], 2)
+    assert (served.library, served.line) == (serving_table().by_mark[mark], 2)
 
 
 @given(_imported())
@@ -51,9 +52,10 @@ def test_a_name_of_something_else_is_no_use(found: tuple[str, str, str]) -> None
 
 
 def test_the_table_has_a_source_for_each_library() -> None:
-    rows = {row.title: row for row in serving_libraries().values()}
-    assert all(row.source.startswith("https://") for row in rows.values())
-    assert len(serving_libraries()) == sum(len(row.marks) for row in rows.values())  # no mark is in two rows
+    table = serving_table()
+    sources = [row.source for rows in (table.library, table.server.values(), table.app.values()) for row in rows]
+    assert all(source.startswith("https://") for source in sources)
+    assert len(table.by_mark) == sum(len(row.marks) for row in table.library)  # no mark is in two rows
 
 
 @pytest.mark.parametrize(
