@@ -9,7 +9,7 @@ from re import fullmatch
 
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
-from mlship.init.declared.documents import MalformedError, read_document, table_in
+from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.sources import parse_module
 from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import Tree
@@ -131,11 +131,7 @@ def _services(tree: Tree, path: str) -> Iterator[_Service]:
 
     https://docs.docker.com/reference/compose-file/build/
     """
-    try:
-        services = table_in(read_document(tree, path), "services")
-    except MalformedError:
-        return
-    for one in services.values():
+    for one in table_in(document_if_any(tree, path), "services").values():
         if not isinstance(one, Mapping) or not (build := one.get("build")):
             continue
         table = table_in(build) if isinstance(build, Mapping) else {"context": build}

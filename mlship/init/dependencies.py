@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from posixpath import relpath
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.declared.locks import NAMES as LOCK_FILES
-from mlship.init.declared.result import Declared, Entry, is_development_package
+from mlship.init.declared.result import Declared, Entry, distribution, is_development_package
 from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.pickled import pickle_lines, pickle_notes
-from mlship.init.python_version import DEFAULT
-from mlship.init.requirements import distribution
+from mlship.init.python_version import DEFAULT, allows, specifiers
 from mlship.project.training import read_training
 from mlship.system_packages import debian_name, system_needs
 from mlship.units import few
@@ -257,7 +254,7 @@ def _with_constraints(found: Detection, source: Declared, chosen: Dependencies) 
         return chosen
     lock = locks[0]
     version = found.python.value or ""
-    if lock.python and not _allows(lock.python, version):
+    if lock.python and not allows(specifiers(lock.python), version):
         meant = lock.python.removeprefix("==").removesuffix(".*")
         note = f"the versions in `{lock.origin}` are for Python {meant}, so they are not used for Python {version}"
         return replace(chosen, notes=(*chosen.notes, note))
@@ -276,14 +273,6 @@ def _with_constraints(found: Detection, source: Declared, chosen: Dependencies) 
         pinned_by=lock.origin,
         notes=(*chosen.notes, *others),
     )
-
-
-def _allows(specifiers: str, version: str) -> bool:
-    try:
-        allowed = SpecifierSet(specifiers)
-    except InvalidSpecifier:
-        return True
-    return any(allowed.contains(f"{version}.{patch}") for patch in (*range(16), 99))
 
 
 def _agrees(pin: Entry, asked: Entry | None) -> bool:

@@ -18,6 +18,7 @@ from mlship.errors import UsageError
 from mlship.frameworks import framework_table
 from mlship.init.builds import Build, find_build
 from mlship.init.declared.collect import Collected, collect, shown_folders
+from mlship.init.declared.documents import document_if_any, table_in, text_in
 from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import Declared, ImageInstalls
 from mlship.init.environment import Installed, read_user_environment
@@ -36,7 +37,6 @@ from mlship.init.page_folders import shipped_folders
 from mlship.init.pickled import PickledModel, find_pickled
 from mlship.init.predictors import CogPredictor, find_predictor
 from mlship.init.python_version import DEFAULT, find_python
-from mlship.init.requirements import pyproject
 from mlship.init.retired import retired_servers
 from mlship.init.servers import find_server
 from mlship.init.serving_starts import foreign_code, unknown_starts
@@ -349,9 +349,8 @@ def _covered(path: str, named: Sequence[str]) -> bool:
 
 def _name(tree: Tree) -> str:
     """The project name in pyproject.toml, or the folder name, as a valid image name."""
-    project = pyproject(tree).get("project")
-    named = project.get("name") if isinstance(project, dict) else None
-    text = named if isinstance(named, str) else tree.root.resolve().name
+    named = text_in(table_in(document_if_any(tree, "pyproject.toml"), "project"), "name")
+    text = named or tree.root.resolve().name
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from mlship.init.declared.documents import MalformedError, read_document, table_in, text_in
+from mlship.init.declared.documents import document_if_any, table_in, text_in
 from mlship.init.declared.result import Declared
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
@@ -24,9 +24,6 @@ def imported_extensions(
 
 def _compiled(tree: Tree) -> Iterator[tuple[str, str]]:
     yield from ((name, "setup.py") for name in _EXTENSION.findall(tree.text("setup.py") or ""))
-    try:
-        document = read_document(tree, "pyproject.toml") if "pyproject.toml" in tree else {}
-    except MalformedError:
-        return
+    document = document_if_any(tree, "pyproject.toml")
     if name := text_in(table_in(document, "tool", "maturin"), "module-name"):
         yield name, "pyproject.toml"

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlship.frameworks import Framework, framework_table
-from mlship.init.declared.result import Declared
+from mlship.init.declared.result import Declared, distribution
 from mlship.init.found import Detected
 from mlship.init.pickled import PickledModel
-from mlship.init.requirements import distribution
 from mlship.init.sources import Module
 from mlship.project.weights import WeightFile
 

@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.dockerfile.stages import BuildStage
 from mlship.frameworks import framework_table, is_gpu_only
-from mlship.init.declared.result import Declared
+from mlship.init.declared.result import Declared, distribution, requirement_in
 from mlship.init.found import GpuUse
-from mlship.init.requirements import distribution
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.units import count_of, few
@@ -72,9 +70,8 @@ def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
 
 def _gpu_name(line: str) -> str | None:
     """The GPU-only package or extra in a requirement line."""
-    try:
-        requirement = Requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].strip().rstrip("\\").strip())
-    except (InvalidRequirement, RecursionError):
+    requirement = requirement_in(line)
+    if requirement is None:
         return None
     name = canonicalize_name(requirement.name)
     extras = sorted(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from mlship.init.requirements import pyproject
+from mlship.init.declared.documents import document_if_any, project_names
 from mlship.init.tree import Tree
 
 _CODE = {".py", ".pyw", ".pyi", ".pyx", ".pyc", ".so", ".pyd", ".ipynb"}
@@ -116,10 +116,8 @@ def _names(path: str, kind: str) -> Iterator[str]:
 
 def _declared_names(tree: Tree) -> Iterator[tuple[str, str]]:
     """Names of the repository's own distribution and of its submodules."""
-    project = pyproject(tree).get("project")
-    named = project.get("name") if isinstance(project, dict) else None
-    if isinstance(named, str):
-        yield _spelling(named), "pyproject.toml"
+    for name in project_names(document_if_any(tree, "pyproject.toml")):
+        yield _spelling(name), "pyproject.toml"
     for path in ("setup.py", "setup.cfg"):
         if match := _SETUP_NAME.search(tree.text(path) or ""):
             yield _spelling(match[1]), path

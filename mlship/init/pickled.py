@@ -8,9 +8,8 @@ from packaging.specifiers import Specifier
 from packaging.version import Version
 
 from mlship.frameworks import has_wheel
-from mlship.init.declared.result import Declared
+from mlship.init.declared.result import Declared, distribution
 from mlship.init.import_needs import Lookup
-from mlship.init.requirements import distribution
 from mlship.init.tree import Tree
 from mlship.project.model_code import loaded_names
 from mlship.project.sklearn_version import FIRST_FOR_NUMPY_2, sklearn_of

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -28,7 +29,7 @@ class _Stated:
     @property
     def fits(self) -> list[str]:
         """The supported versions that it allows."""
-        return [v for v in PYTHONS if any(self.allowed.contains(f"{v}.{patch}") for patch in _PATCHES)]
+        return [version for version in PYTHONS if allows(self.allowed, version)]
 
 
 def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) -> Detected:
@@ -53,6 +54,18 @@ def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | No
     )
 
 
+def specifiers(text: str | None) -> SpecifierSet:
+    """The specifiers in a text; none, which allow every version, if it has none that are valid."""
+    with suppress(InvalidSpecifier):
+        return SpecifierSet(text or "")
+    return SpecifierSet()
+
+
+def allows(allowed: SpecifierSet, version: str) -> bool:
+    """Whether specifiers allow some patch of a Python version such as 3.11."""
+    return any(allowed.contains(f"{version}.{patch}") for patch in _PATCHES)
+
+
 def _nearest(stated: _Stated) -> str:
     """The oldest supported version for a file that wants an older one, else the newest."""
     newer = any(stated.allowed.contains(f"3.{minor}.0") for minor in range(int(PYTHONS[-1].split(".")[1]) + 1, 100))
@@ -74,10 +87,6 @@ def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:
 
 
 def _specifier(text: str | None, where: str) -> Iterator[_Stated]:
-    try:
-        allowed = SpecifierSet(text or "")
-    except InvalidSpecifier:
-        return
-    if str(allowed):
+    if allowed := specifiers(text):
         exact = re.fullmatch(r"==(\d+\.\d+)\.\*", str(text))
         yield _Stated(exact[1] if exact else str(text), allowed, where)

@@ -14,6 +14,7 @@ from mlship.errors import UsageError
 from mlship.files import read_regular, sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.declared.collect import SERVING_INPUT
+from mlship.init.declared.result import distribution
 from mlship.init.dependencies import CONSTRAINTS, INSTALLS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes
 from mlship.init.generated import (
@@ -25,7 +26,6 @@ from mlship.init.generated import (
     server_parts,
     server_source,
 )
-from mlship.init.requirements import distribution
 from mlship.init.samples import request_lines
 from mlship.init.todo import conversion_steps, gpu_steps, import_steps, model_steps
 from mlship.project.config import Base, config_schema

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from mlship.init.declared.documents import MalformedError, read_document, text_in
+from mlship.init.declared.documents import document_if_any, text_in
 from mlship.init.found import Routes
 from mlship.init.serving_libraries import ServingUse
 from mlship.init.sources import Module, is_served
@@ -113,15 +113,9 @@ def _bentoml(module: Module, one: ServingUse) -> ServingStart:
 
 def _bentofile(tree: Tree) -> str | None:
     """The service that bentofile.yaml names: `module:service`."""
-    for path in _BENTOFILES:
-        try:
-            named = text_in(read_document(tree, path), "service") if path in tree else None
-        except MalformedError:
-            continue
-        if named and ":" in named:
-            module, _, service = named.partition(":")
-            return f"{module.removesuffix('.py').replace('/', '.')}:{service}"
-    return None
+    named = (text_in(document_if_any(tree, path), "service") or "" for path in _BENTOFILES)
+    module, colon, service = next((one for one in named if ":" in one), "").partition(":")
+    return f"{module.removesuffix('.py').replace('/', '.')}:{service}" if colon else None
 
 
 def _keyword(served: Iterable[ServingUse], name: str, default: str | None) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from packaging.utils import canonicalize_name
 
 from mlship.init.declared.conda import read_conda
-from mlship.init.declared.documents import MalformedError, read_document, table_in, text_in
+from mlship.init.declared.documents import MalformedError, document_if_any, project_names, read_document
 from mlship.init.declared.file_addresses import without_files
 from mlship.init.declared.locks import NAMES as LOCK_FILES
 from mlship.init.declared.locks import read_lock_file
@@ -24,22 +24,28 @@ SERVING_INPUT = "serving/requirements.in"  # written if requirements.in lacks se
 
 _Reader = Callable[[Tree, str], Declared | None]
 _SERVING = "(prod|production|deploy|serve|serving|api|app|inference|cpu|base|main|package)"
+
+
+def _of_document(read: Callable[[Tree, str, dict[str, object]], Declared | None]) -> _Reader:
+    return lambda tree, path: read(tree, path, read_document(tree, path))
+
+
 # By file name, most specific first.
 _READERS: tuple[tuple[str, _Reader], ...] = (
     (r"requirements\.in", read_requirements),
     (r"requirements\.txt", read_requirements),
     (rf"requirements[-_.]?{_SERVING}\.txt", read_requirements),
     (rf"requirements/{_SERVING}\.(in|txt)", read_requirements),
-    (r"pyproject\.toml", read_pyproject),
+    (r"pyproject\.toml", _of_document(read_pyproject)),
     (r"setup\.cfg", read_setup_cfg),
     (r"setup\.py", read_setup_py),
-    (r"Pipfile", read_pipfile),
-    (r"cog\.ya?ml", read_cog),
-    (r"bentofile\.ya?ml", read_bentofile),
-    (r"(conda[-_]?)?(environment|env|conda)([-_.][\w-]+)?\.ya?ml", read_conda),
-    (r"MLmodel", read_mlmodel),
-    *((re.escape(name), read_lock_file) for name in LOCK_FILES),
-    (r"pylock\.[\w.-]+\.toml", read_lock_file),
+    (r"Pipfile", _of_document(read_pipfile)),
+    (r"cog\.ya?ml", _of_document(read_cog)),
+    (r"bentofile\.ya?ml", _of_document(read_bentofile)),
+    (r"(conda[-_]?)?(environment|env|conda)([-_.][\w-]+)?\.ya?ml", _of_document(read_conda)),
+    (r"MLmodel", _of_document(read_mlmodel)),
+    *((re.escape(name), _of_document(read_lock_file)) for name in LOCK_FILES),
+    (r"pylock\.[\w.-]+\.toml", _of_document(read_lock_file)),
 )
 _ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _ in _READERS))
 _SIDE = {
@@ -75,7 +81,8 @@ def collect(tree: Tree, served: str | None = None, used: Collection[str] = ()) -
     """
     folders = _folders(tree)
     above = ["" if str(parent) == "." else str(parent) for parent in PurePosixPath(served or "x").parents]
-    others = [folder for folder in folders if folder and folder not in (*above, *used) and not _side(folder)]
+    known = {"", *above, *used}
+    others = [one for one in folders if one not in known and _SIDE.isdisjoint(one.lower().split("/"))]
     found = _first(tree, folders, above)
     if any(one.lists_any for one in found):
         return Collected(found, tuple(_notes(found, others)))
@@ -105,10 +112,6 @@ def _folders(tree: Tree) -> dict[str, list[str]]:
             folder = "" if path == SERVING_INPUT else "/".join(parts[: len(parts) - len(inner)])
             folders.setdefault(folder, []).append(path)
     return dict(sorted(folders.items(), key=lambda item: (item[0].count("/") + bool(item[0]), item[0])))
-
-
-def _side(folder: str) -> bool:
-    return bool(_SIDE & {part.lower() for part in folder.split("/")})
 
 
 def _read(tree: Tree, paths: list[str]) -> Iterator[Declared]:
@@ -150,14 +153,7 @@ def shown_folders(folders: Sequence[str]) -> str:
 
 def find_package(tree: Tree, name: str) -> str | None:
     """The folder of a package of the repository, by its normalised name."""
-    for path in tree.files:
-        if PurePosixPath(path).name == "pyproject.toml":
-            try:
-                document = read_document(tree, path)
-            except MalformedError:
-                continue
-            tables = (table_in(document, "project"), table_in(document, "tool", "poetry"))
-            own = next((text for table in tables if (text := text_in(table, "name"))), None)
-            if own and canonicalize_name(own) == name:
-                return path.rpartition("/")[0] or "."
-    return None
+    paths = (path for path in tree.files if PurePosixPath(path).name == "pyproject.toml")
+    names = ((path, project_names(document_if_any(tree, path))) for path in paths)
+    found = (path for path, own in names if own and canonicalize_name(own[0]) == name)
+    return next((path.rpartition("/")[0] or "." for path in found), None)

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 from mlship.conda_spec import conda_spec
 from mlship.frameworks import framework_table
 from mlship.imports import known_modules
-from mlship.init.declared.documents import list_in, read_document
+from mlship.init.declared.documents import list_in
 from mlship.init.declared.requirement_files import read_requirements_text
 from mlship.init.declared.result import Declared, Entry, few_notes, is_development_package, parse_requirement
 from mlship.init.tree import Tree
@@ -29,13 +29,9 @@ class CondaTable(TableRow):
 conda_table = table_reader(CondaTable, "conda")
 
 
-def read_conda(tree: Tree, path: str) -> Declared | None:
-    """Read an environment file; None if it has no dependencies.
-
-    Raises:
-        MalformedError: not valid YAML.
-    """
-    items = list_in(read_document(tree, path), "dependencies")
+def read_conda(tree: Tree, path: str, document: dict[str, object]) -> Declared | None:
+    """Read an environment file; None if it has no dependencies."""
+    items = list_in(document, "dependencies")
     if not items:
         return None
     specs = [item for item in items if isinstance(item, str)]

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from contextlib import suppress
 from itertools import accumulate
 
 import yaml
@@ -31,6 +32,19 @@ def read_document(tree: Tree, path: str) -> dict[str, object]:
     if not isinstance(document, dict):
         raise MalformedError("expected a table at the top level")
     return {str(key): value for key, value in document.items()}
+
+
+def document_if_any(tree: Tree, path: str) -> dict[str, object]:
+    """The same; empty without the file, or if it is malformed."""
+    with suppress(MalformedError):
+        return read_document(tree, path)
+    return {}
+
+
+def project_names(document: object) -> list[str]:
+    """The name of the project in pyproject.toml, which may be there twice."""
+    tables = (table_in(document, "project"), table_in(document, "tool", "poetry"))
+    return [name for table in tables if (name := text_in(table, "name"))]
 
 
 def _parsed(path: str, text: str) -> object:

@@ -1,14 +1,12 @@
 """Requirements that no index may answer: `name @ file:///...`, and the project itself."""
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from posixpath import normpath
 
 from packaging.utils import canonicalize_name
 
-from mlship.init.declared.documents import MalformedError, read_document, table_in, text_in
+from mlship.init.declared.documents import document_if_any, project_names
 from mlship.init.declared.result import Declared, Entry, LocalPackage, few_notes
 from mlship.init.tree import Tree
 
@@ -21,7 +19,8 @@ def without_files(tree: Tree, declared: Declared) -> Declared:
 
     The second kind is what `pip freeze` writes in a conda environment.
     """
-    local = tuple(LocalPackage(normpath(f"{declared.folder or '.'}/{path}")) for path in _beside(declared))
+    urls = [url for entry in declared.main if _BESIDE.match(url := _url(entry))]
+    local = tuple(LocalPackage(normpath(f"{declared.folder or '.'}/{_BESIDE.sub('', url) or '.'}")) for url in urls)
     own = _own_names(tree, declared.folder)
     kept = [entry for entry in declared.entries if not _BESIDE.match(_url(entry)) and entry.name not in own]
     foreign = [entry for entry in kept if _url(entry).startswith("file:")]
@@ -45,13 +44,6 @@ def _url(entry: Entry) -> str:
     return (entry.requirement.url or "") if entry.requirement else ""
 
 
-def _beside(declared: Declared) -> Iterator[str]:
-    for entry in declared.main:
-        url = _url(entry)
-        if match := _BESIDE.match(url):
-            yield url[match.end() :] or "."
-
-
 def _by_name(entry: Entry) -> Entry:
     wanted = entry.requirement
     assert wanted is not None  # noqa: S101  it has an address
@@ -63,10 +55,7 @@ def _own_names(tree: Tree, folder: str) -> frozenset[str]:
     """Names of the project, if the repository has the package of that name."""
     place = f"{folder}/" if folder else ""
     names = [(folder or tree.root.resolve().as_posix()).rpartition("/")[2]]
-    with suppress(MalformedError):
-        document = read_document(tree, f"{place}pyproject.toml")
-        tables = (table_in(document, "project"), table_in(document, "tool", "poetry"))
-        names += [name for table in tables if (name := text_in(table, "name"))]
+    names += project_names(document_if_any(tree, f"{place}pyproject.toml"))
     return frozenset(
         canonicalize_name(name)
         for name in names

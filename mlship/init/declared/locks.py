@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mlship.init.declared.documents import list_in, read_document, table_in, text_in
+from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.declared.poetry import python_specifier
-from mlship.init.declared.result import Declared, Entry, few_notes, parse_requirement, shown
+from mlship.init.declared.result import Declared, Entry, few_notes, one_python, parse_requirement, shown
 from mlship.init.tree import Tree
 
 NAMES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock")
@@ -23,18 +23,12 @@ class _Locked:
     marker: str | None
 
 
-def read_lock_file(tree: Tree, path: str) -> Declared:
-    """Read a lock file.
-
-    Raises:
-        MalformedError: not valid TOML or JSON.
-    """
-    document = read_document(tree, path)
+def read_lock_file(_: Tree, path: str, document: dict[str, object]) -> Declared:
+    """Read a lock file."""
     if path.endswith("Pipfile.lock"):
         packages = [{"name": name, **table_in(value)} for group in ("develop", "default")
                     for name, value in table_in(document, group).items()]  # fmt: skip
-        python = text_in(table_in(document, "_meta", "requires"), "python_version")
-        python = f"=={python}.*" if python else None
+        python = one_python(text_in(table_in(document, "_meta", "requires"), "python_version"))
     else:
         packages = [table_in(item) for item in list_in(document, "packages" if "packages" in document else "package")]
         metadata = table_in(document, "metadata")

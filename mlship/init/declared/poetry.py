@@ -1,4 +1,4 @@
-"""NamedConstraints as Poetry and Pipenv write them: tables of constraints with caret, tilde and wildcard."""
+"""Requirements as Poetry and Pipenv write them: tables of constraints with caret, tilde and wildcard."""
 
 import re
 from collections.abc import Iterator, Mapping

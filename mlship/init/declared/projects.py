@@ -6,8 +6,9 @@ from posixpath import normpath
 
 from packaging.utils import canonicalize_name
 
-from mlship.init.declared.documents import list_in, read_document, table_in, text_in
+from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.declared.poetry import NamedConstraints, python_specifier
+from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import (
     Declared,
     Entry,
@@ -17,18 +18,14 @@ from mlship.init.declared.result import (
     few_notes,
     group_role,
     not_understood,
+    one_python,
     shown,
 )
 from mlship.init.tree import Tree
 
 
-def read_pyproject(tree: Tree, path: str) -> Declared | None:
-    """Read pyproject.toml; None if it is not for a project.
-
-    Raises:
-        MalformedError: not valid TOML.
-    """
-    document = read_document(tree, path)
+def read_pyproject(tree: Tree, path: str, document: dict[str, object]) -> Declared | None:
+    """Read pyproject.toml; None if it is not for a project."""
     project = table_in(document, "project")
     poetry = _poetry(table_in(document, "tool", "poetry"), path)
     extras = table_in(project, "optional-dependencies")
@@ -44,14 +41,14 @@ def read_pyproject(tree: Tree, path: str) -> Declared | None:
         entries += entries_of(values, group)
     for group, values in development.items():
         entries += (Entry(one.text, role=group_role(group), group=group) for one in entries_of(values, group))
-    packages = [*poetry.packages, *_uv_sources(document)]
+    packages = [*poetry.packages, *(package for _, package in _uv_sources(document))]
     folder = path.rpartition("/")[0] or "."
     python = text_in(project, "requires-python") or python_specifier(
         table_in(document, "tool", "poetry", "dependencies").get("python")
     )
     if not (entries or packages or python or project or table_in(document, "tool", "poetry")):
         return None
-    own = _uv_local_names(document)
+    own = {canonicalize_name(name) for name, source in _uv_sources(document)}
     return Declared(
         path,
         tuple(entry for entry in entries if entry.name not in own),
@@ -72,9 +69,7 @@ def _poetry(table: Mapping[str, object], path: str) -> NamedConstraints:
 
 
 def _dynamic(tree: Tree, path: str, dynamic: Mapping[str, object]) -> Iterator[Entry]:
-    """NamedConstraints that setuptools reads from requirements files."""
-    from mlship.init.declared.requirement_files import read_requirements
-
+    """Requirements that setuptools reads from files."""
     named = table_in(dynamic, "dependencies").get("file")
     for file in [named] if isinstance(named, str) else named if isinstance(named, list) else []:
         other = normpath(f"{path.rpartition('/')[0] or '.'}/{file}")
@@ -82,32 +77,17 @@ def _dynamic(tree: Tree, path: str, dynamic: Mapping[str, object]) -> Iterator[E
             yield from read_requirements(tree, other).entries
 
 
-def _uv_sources(document: Mapping[str, object]) -> Iterator[LocalPackage]:
-    """Local packages in uv's sources: paths, and members of the workspace."""
+def _uv_sources(document: Mapping[str, object]) -> Iterator[tuple[str, LocalPackage]]:
+    """Local packages in uv's sources, which no index may answer, by name: paths, and members of the workspace."""
     for name, source in table_in(document, "tool", "uv", "sources").items():
         if path := text_in(source, "path"):
-            yield LocalPackage(path)
+            yield name, LocalPackage(path)
         elif table_in(source).get("workspace") is True:
-            yield LocalPackage("", name=canonicalize_name(name))
+            yield name, LocalPackage("", name=canonicalize_name(name))
 
 
-def _uv_local_names(document: Mapping[str, object]) -> frozenset[str]:
-    """Names that stand for local packages, which no index may answer."""
-    sources = table_in(document, "tool", "uv", "sources")
-    return frozenset(
-        canonicalize_name(name)
-        for name, source in sources.items()
-        if text_in(source, "path") or table_in(source).get("workspace") is True
-    )
-
-
-def read_pipfile(tree: Tree, path: str) -> Declared:
-    """Read Pipfile.
-
-    Raises:
-        MalformedError: not valid TOML.
-    """
-    document = read_document(tree, path)
+def read_pipfile(_: Tree, path: str, document: dict[str, object]) -> Declared:
+    """Read Pipfile."""
     found = NamedConstraints(path)
     found.add(table_in(document, "packages"))
     found.add(table_in(document, "dev-packages"), "dev", "dev-packages")
@@ -120,6 +100,6 @@ def read_pipfile(tree: Tree, path: str) -> Declared:
         path,
         tuple(found.entries),
         packages=tuple(LocalPackage(normpath(f"{folder}/{one.path}")) for one in found.packages),
-        python=f"=={version}.*" if version and version.count(".") == 1 else f"=={version}" if version else None,
+        python=f"=={version}" if version and version.count(".") != 1 else one_python(version),
         notes=few_notes([*found.notes, *(f"{path}: not used: index {shown(url)}" for url in others if "@" not in url)]),
     )

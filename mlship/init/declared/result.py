@@ -168,6 +168,22 @@ def parse_requirement(text: str) -> Requirement | None:
         return None
 
 
+def distribution(line: str) -> str | None:
+    """The normalised name in a line of a requirements file; None for options, URLs and invalid lines."""
+    found = requirement_in(line)
+    return canonicalize_name(found.name) if found else None
+
+
+def requirement_in(line: str) -> Requirement | None:
+    """The requirement in a line of a requirements file, which may have hashes and a comment; None for any other."""
+    return parse_requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].strip().rstrip("\\").strip())
+
+
+def one_python(version: str | None) -> str | None:
+    """The specifier of a Python version, of which the patch does not count: `==3.11.*` for 3.11.4."""
+    return f"=={'.'.join(version.split('.')[:2])}.*" if version else None
+
+
 def is_development_package(name: str) -> bool:
     """A tool for writing, testing or documenting code; programs do not import it when they serve."""
     return re.fullmatch(_DEV_PACKAGE, name) is not None

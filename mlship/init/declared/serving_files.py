@@ -1,30 +1,23 @@
 """cog.yaml, bentofile.yaml and MLflow's model folders."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from posixpath import normpath
 
-from mlship.init.declared.documents import list_in, read_document, table_in, text_in
+from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.declared.requirement_files import read_requirements, read_requirements_text
-from mlship.init.declared.result import Declared, few_notes
+from mlship.init.declared.result import Declared, few_notes, one_python
 from mlship.init.tree import Tree
 from mlship.redact import has_credentials
 
 
-def read_cog(tree: Tree, path: str) -> Declared:
-    """Read cog.yaml.
-
-    Raises:
-        MalformedError: not valid YAML.
-    """
-    document = read_document(tree, path)
+def read_cog(tree: Tree, path: str, document: dict[str, object]) -> Declared:
+    """Read cog.yaml."""
     build = table_in(document, "build")
-    version = text_in(build, "python_version")
     run = [f"{path}: not used: `run` commands"] if build.get("run") else []
     listed = _listed(tree, path, build, "python_packages", "python_requirements")
     return replace(
         listed,
-        python=f"=={_minor(version)}.*" if version else None,
+        python=one_python(text_in(build, "python_version")),
         system=_texts(build, "system_packages"),
         gpu="has `gpu: true`" if build.get("gpu") is True else None,
         predictor=text_in(document, "predict") or text_in(document, "run"),
@@ -32,15 +25,9 @@ def read_cog(tree: Tree, path: str) -> Declared:
     )
 
 
-def read_bentofile(tree: Tree, path: str) -> Declared:
-    """Read bentofile.yaml.
-
-    Raises:
-        MalformedError: not valid YAML.
-    """
-    document = read_document(tree, path)
+def read_bentofile(tree: Tree, path: str, document: dict[str, object]) -> Declared:
+    """Read bentofile.yaml."""
     python, docker = table_in(document, "python"), table_in(document, "docker")
-    version = text_in(docker, "python_version")
     options = tuple(
         f"--{key.replace('_', '-')} {url}"
         for key in ("index_url", "extra_index_url", "find_links")
@@ -55,22 +42,16 @@ def read_bentofile(tree: Tree, path: str) -> Declared:
         listed,
         notes=few_notes([*listed.notes, *(store if stored else [])]),
         options=(*options, *listed.options),
-        python=f"=={_minor(version)}.*" if version else None,
+        python=one_python(text_in(docker, "python_version")),
         system=_texts(docker, "system_packages"),
         gpu="has `cuda_version`" if docker.get("cuda_version") else None,
         predictor=text_in(document, "service"),
     )
 
 
-def read_mlmodel(tree: Tree, path: str) -> Declared:
-    """Read MLmodel and the environment beside it.
-
-    Raises:
-        MalformedError: not valid YAML.
-    """
-    document = read_document(tree, path)
+def read_mlmodel(tree: Tree, path: str, document: dict[str, object]) -> Declared:
+    """Read MLmodel and the environment beside it."""
     function = table_in(document, "flavors", "python_function")
-    version = text_in(function, "python_version")
     beside = normpath(f"{path.rpartition('/')[0] or '.'}/requirements.txt")
     listed = read_requirements(tree, beside) if beside in tree else Declared(beside)
     return Declared(
@@ -78,7 +59,7 @@ def read_mlmodel(tree: Tree, path: str) -> Declared:
         listed.entries,
         options=listed.options,
         packages=listed.packages,
-        python=f"=={_minor(version)}.*" if version else None,
+        python=one_python(text_in(function, "python_version")),
         predictor=text_in(function, "loader_module"),
         notes=listed.notes,
     )
@@ -93,12 +74,4 @@ def _listed(tree: Tree, path: str, table: dict[str, object], packages: str, requ
 
 
 def _texts(table: dict[str, object], key: str) -> tuple[str, ...]:
-    return tuple(_strings(list_in(table, key)))
-
-
-def _strings(values: list[object]) -> Iterator[str]:
-    yield from (" ".join(value.split()) for value in values if isinstance(value, str) and value.strip())
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+    return tuple(" ".join(item.split()) for item in list_in(table, key) if isinstance(item, str) and item.strip())

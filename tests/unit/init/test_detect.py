@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from mlship.dockerfile.stages import parse_dockerfile
 from mlship.errors import UsageError
 from mlship.init.declared.collect import collect
+from mlship.init.declared.result import distribution
 from mlship.init.detect import detect
 from mlship.init.found import AbsentFile
 from mlship.init.handlers import Handler
-from mlship.init.requirements import distribution
 from mlship.init.route_choice import find_routes
 from mlship.init.routers import Route
 from mlship.init.scaffold import scaffold

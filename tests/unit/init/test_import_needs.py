@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlship.imports import known_modules
+from mlship.init.declared.result import distribution
 from mlship.init.detect import detect
 from mlship.init.generated import SERVER_NEEDS
-from mlship.init.requirements import distribution
 from mlship.init.scaffold import scaffold
 from tests.helpers.repos import write
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.init.declared.collect import Collected, _folders, collect
+from mlship.init.declared.documents import read_document
 from mlship.init.declared.poetry import UnclearError, pep440
 from mlship.init.declared.projects import read_pipfile
 from mlship.init.declared.result import Declared, Entry
@@ -343,7 +344,7 @@ def test_a_requirement_counts_only_if_it_always_reaches_the_image(marker: str, n
 def test_packages_of_a_pipfile_are_beside_it(tmp_path: Path, folder: str, package: str) -> None:
     path = f"{folder}Pipfile"
     tree = read_tree(write(tmp_path, {path: "[packages]\nshared = {path = './shared', editable = true}"}))
-    assert [one.path for one in read_pipfile(tree, path).packages] == [package]
+    assert [one.path for one in read_pipfile(tree, path, read_document(tree, path)).packages] == [package]
 
 
 @pytest.mark.parametrize("path", ["requirements/base.txt", "api/requirements/base.txt", "a/b/requirements/base.txt"])
