@@ -1,6 +1,8 @@
 """JSON paths: the singular queries of RFC 9535, which name one value at most. Pure."""
 
 import re
+from collections import deque
+from collections.abc import Iterator
 
 from pydantic import JsonValue
 
@@ -37,3 +39,15 @@ def values_at(value: JsonValue, path: str) -> tuple[JsonValue, ...]:
             return ()
         value = inner[0]
     return (value,)
+
+
+def json_objects(value: object) -> Iterator[dict[str, object]]:
+    """Every object in a JSON value, the outer ones first."""
+    waiting = deque([value])
+    while waiting:
+        node = waiting.popleft()
+        if isinstance(node, dict):
+            yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node

@@ -12,26 +12,13 @@ from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, p
 from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.sources import parse_module
 from mlship.init.start_scripts import read_start_script
-from mlship.init.tree import Tree
+from mlship.init.tree import SIDE_FOLDERS, Tree
 from mlship.project.commands import is_server, parse_command, program_name, takes_no_sample
 from mlship.units import few
 
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
 _DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"
-_SIDE = {
-    "tests",
-    "test",
-    "docs",
-    "doc",
-    "examples",
-    "example",
-    "training",
-    "train",
-    "notebooks",
-    "scripts",
-    "tools",
-    "ci",
-}
+_SIDE = {*SIDE_FOLDERS, "example", "train", "ci"}
 _MOST = 50  # files read of a kind
 
 

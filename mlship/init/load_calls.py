@@ -3,6 +3,7 @@
 import ast
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -34,6 +35,7 @@ _PLACEHOLDER = re.compile(
     r"(?i)://|[<>{}*$~%]|(path|dir)[/_]to/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)"
 )
 
+PathConstants: TypeAlias = Mapping[str, str | None]
 _Several: TypeAlias = Mapping[str, Sequence[ast.expr]]  # values by name
 
 
@@ -71,46 +73,41 @@ class LoadedFile:
         return self.hub and not self.is_model and bool(_HUB_NAME.fullmatch(self.text))
 
 
-def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]:
-    """The constants that reach calls that load; placeholders and absolute paths do not count.
+def find_loaded_files(nodes: Sequence[ast.AST], constants: PathConstants) -> tuple[list[LoadedFile], list[LoadedFile]]:
+    """The constants that reach calls that load, by line, and models at absolute paths, which an image does not have.
+
+    Placeholders do not count.
 
     Args:
-        module: path of the file in the repository.
+        constants: those of the module.
     """
-    return (file for file in _every_loaded(nodes, module) if not file.text.startswith("/"))
+    every = sorted(_every_loaded(nodes, constants), key=lambda file: file.line)
+    outside = [file for file in every if file.text.startswith("/") and (file.is_model or file.hub)]
+    inside = [file for file in every if not file.text.startswith("/")]
+    return inside, [file for file in outside if not file.text.startswith(_OF_SYSTEM)]
 
 
-def find_outside_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]:
-    """Models that code loads from absolute paths, which an image does not have; the same arguments."""
-    every = (file for file in _every_loaded(nodes, module) if file.text.startswith("/"))
-    return (file for file in every if (file.is_model or file.hub) and not file.text.startswith(_OF_SYSTEM))
-
-
-def _every_loaded(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]:
-    module_wide, hidden = path_constants(nodes, module), _hidden(nodes)
-    bound: dict[str, list[ast.expr]] = {}
+def _every_loaded(nodes: Sequence[ast.AST], module_wide: PathConstants) -> Iterator[LoadedFile]:
+    hidden, bound = _hidden(nodes), defaultdict[str, list[ast.expr]](list)
     for name, value in _bound(nodes):
-        bound.setdefault(name, []).append(value)
+        bound[name].append(value)
     for call in nodes:
-        if not isinstance(call, ast.Call):
+        name = last_name(call.func) if isinstance(call, ast.Call) else ""
+        if not isinstance(call, ast.Call) or not (name in _HUB or _READS.search(name)):
             continue
         constants = {**module_wide, **dict.fromkeys(hidden.get(call, ()))}
-        several = {name: values for name, values in bound.items() if name not in hidden.get(call, ())}
-        name = last_name(call.func)
+        several = {one: values for one, values in bound.items() if one not in hidden.get(call, ())}
         if name in _HUB:
             yield from _from_hub(call, name, constants)
-        elif _READS.search(name) and not _SAVES.search(name) and (name != "open" or _reads(call)):
+        elif not _SAVES.search(name) and (name != "open" or _reads(call)):
             texts = (text for argument in _paths(call, name) for text in _choices(argument, constants, several))
-            for text in dict.fromkeys(texts):
-                if (
-                    text
-                    and (found := _loaded(text, call.lineno))
-                    and ("/" in found.text or found.is_model or (name != "open" and found.is_data))
-                ):
-                    yield found
+            files = (_loaded(text, call.lineno) for text in dict.fromkeys(texts) if text)
+            yield from (
+                one for one in files if one and ("/" in one.text or one.is_model or (name != "open" and one.is_data))
+            )
 
 
-def _choices(node: ast.expr, constants: Mapping[str, str | None], several: _Several) -> list[str | None]:
+def _choices(node: ast.expr, constants: PathConstants, several: _Several) -> list[str | None]:
     """The path, or each of several that a condition or assignments choose from."""
     match node:
         case ast.IfExp(body=one, orelse=other) | ast.BoolOp(values=[one, other]):
@@ -136,13 +133,12 @@ def _paths(call: ast.Call, name: str) -> list[ast.expr]:
     return [*call.args[:2], *(keyword.value for keyword in call.keywords)]
 
 
-def _from_hub(call: ast.Call, name: str, constants: Mapping[str, str | None]) -> Iterator[LoadedFile]:
+def _from_hub(call: ast.Call, name: str, constants: PathConstants) -> Iterator[LoadedFile]:
     """The name or folder; `pipeline` has it after the task, which looks like a name."""
     given = [keyword.value for keyword in call.keywords if keyword.arg in _HUB_KEYWORDS]
     places = call.args[1:2] if name == "pipeline" else call.args[:1]
     texts = [constant_path(argument, constants) for argument in (*given, *places)]
-    local = any(keyword.arg == "local_files_only" for keyword in call.keywords)
-    if texts and not any(texts) and not local:
+    if texts and not any(texts) and keyword_value(call, "local_files_only") is None:
         yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=name in _DOWNLOADS, rooted=False)
     for text in texts:
         hub = bool(text) and ("/" in (text or "") or bool(_HUB_CLASS.search(_owner(call.func))))
@@ -156,7 +152,7 @@ def _owner(function: ast.expr) -> str:
     return last_name(function.value if method and isinstance(function, ast.Attribute) else function)
 
 
-def constant_path(node: ast.expr, constants: Mapping[str, str | None]) -> str | None:
+def constant_path(node: ast.expr, constants: PathConstants) -> str | None:
     """A path that consists of constants, below _UNKNOWN if its folder is unknown; None if any other part is unknown."""
     match node:
         case ast.Constant(value=str() as text):
@@ -204,7 +200,7 @@ def _joined(parts: Sequence[str | None]) -> str | None:
     return posixpath.join(parts[0] if parts[0] is not None else _UNKNOWN, *known)
 
 
-def path_constants(nodes: Sequence[ast.AST], module: str) -> Mapping[str, str | None]:
+def path_constants(nodes: Sequence[ast.AST], module: str) -> PathConstants:
     """Constant texts by name; None for a name with several."""
     found: dict[str, str | None] = {"__file__": f"{_REPO}{module}"}
     for name, value in sorted(_bound(nodes), key=lambda pair: pair[1].lineno):

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from mlship.frameworks import LoaderRow, framework_table
+from mlship.init.declared.documents import table_in
 from mlship.init.tree import Tree
+from mlship.json_path import json_objects
 from mlship.project.onnx_header import OnnxHeader, Tensor, read_onnx
 from mlship.project.weights import WeightFile
 
@@ -113,17 +115,9 @@ def _ends(path: Path) -> bytes:
 
 def _skops_features(schema: object) -> object:
     """The first `n_features_in_` of an estimator, which is a JSON number in the schema."""
-    waiting: list[object] = [schema]
-    while waiting:
-        node = waiting.pop(0)
-        if isinstance(node, dict):
-            found = node.get("n_features_in_")
-            if isinstance(found, dict):
-                with suppress(ValueError, TypeError):
-                    return int(str(found.get("content")))
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
+    for found in (table_in(node, "n_features_in_") for node in json_objects(schema)):
+        with suppress(ValueError):
+            return int(str(found.get("content")))
     return None
 
 

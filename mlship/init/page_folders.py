@@ -5,7 +5,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlship.init.load_calls import constant_path, path_constants
+from mlship.init.load_calls import PathConstants, constant_path
 from mlship.init.tree import Tree
 from mlship.project.syntax import constant_text, last_name
 
@@ -26,13 +26,12 @@ class PageFolders:
     templates: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_page_folders(nodes: Sequence[ast.AST], module: str) -> PageFolders:
+def read_page_folders(nodes: Sequence[ast.AST], constants: PathConstants) -> PageFolders:
     """The folders and templates that calls name.
 
     Args:
-        module: path of the file in the repository.
+        constants: those of the module.
     """
-    constants = path_constants(nodes, module)
     named: set[str | None] = set()
     templates: dict[str, int] = {}
     for call in nodes:

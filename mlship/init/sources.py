@@ -9,11 +9,12 @@ from pathlib import PurePosixPath
 from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.downloads import Download, find_downloads
 from mlship.init.handlers import model_fields
-from mlship.init.load_calls import LoadedFile, find_loaded_files, find_outside_files
+from mlship.init.load_calls import LoadedFile, find_loaded_files, path_constants
 from mlship.init.page_folders import PageFolders, read_page_folders
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.serving_libraries import ServedAddress, ServingUse, find_served, read_address
+from mlship.init.tree import SIDE_FOLDERS
 from mlship.init.written_files import WrittenFile, find_written_files
 from mlship.project.import_statements import Imports, live_nodes, read_imports
 from mlship.project.serving_table import serving_table
@@ -26,7 +27,7 @@ _TASKS = {"Thread", "Process", "Timer", "Executor", "ThreadPoolExecutor", "Proce
 _REGISTERS = {"route", "get", "post", "put", "delete", "patch", "api", "task", "command", "tool", "api_route"}
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
 _NOT_SERVED = ("train", "test", "conftest", "setup", "noxfile", "fabfile", "evaluate", "benchmark", "convert", "export")
-_SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scripts", "benchmarks", "examples", "tools"}
+_SIDE_FOLDERS = {*SIDE_FOLDERS, "benchmarks"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         return None
     name = _module_name(path, root)
     nodes = tuple(live_nodes(tree))
-    served = find_served(nodes)
+    served, constants = find_served(nodes), path_constants(nodes, path)
+    loaded, outside = find_loaded_files(nodes, constants)
     alone = all(one.library.title != "Ray Serve" for one in served)  # which calls an app's functions on its own objects
     statements = read_imports(nodes, name or "", package=path.endswith("/__init__.py"))
     return Module(
@@ -116,11 +118,11 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         models=model_fields(tree.body),
         loads=_loads(tree.body),
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
-        loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
-        outside=tuple(sorted(find_outside_files(nodes, path), key=lambda file: file.line)),
+        loaded=tuple(loaded),
+        outside=tuple(outside),
         downloads=tuple(find_downloads(nodes)),
-        written=find_written_files(nodes, path),
-        pages=read_page_folders(nodes, path),
+        written=find_written_files(nodes, constants),
+        pages=read_page_folders(nodes, constants),
         served=served,
         address=read_address(nodes, served),
         start=script_start(tree.body, [app.name for app in _apps(tree.body)]),

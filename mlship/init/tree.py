@@ -11,6 +11,8 @@ from mlship.errors import UsageError
 from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.project.values import needs_no_quoting
 
+# Their code is for people who work on the repository.
+SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scripts", "examples", "tools"}
 _SKIPPED = {*LEFT_OUT, "site-packages", "dist", "build", ".tox", ".nox", ".mlship"}
 _FILES = 20_000
 _DEPTH = 8

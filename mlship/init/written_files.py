@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlship.init.load_calls import constant_path, path_constants
+from mlship.init.load_calls import PathConstants, constant_path
 from mlship.project.syntax import constant_text, keyword_value, last_name
 
 # The argument with the path, by the name of what is called: its position, and its keyword.
@@ -29,9 +29,8 @@ class WrittenFile:
     line: int
 
 
-def find_written_files(nodes: Sequence[ast.AST], module: str) -> tuple[WrittenFile, ...]:
+def find_written_files(nodes: Sequence[ast.AST], constants: PathConstants) -> tuple[WrittenFile, ...]:
     """The constant paths that calls write to, except in functions that train or save models."""
-    constants = path_constants(nodes, module)
     skipped = {
         id(inner)
         for node in nodes

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from mlship.json_path import json_objects
 from mlship.project.chat_templates import reaches_out, template_texts
 from mlship.project.formats import ModelFormat, decompressor
 from mlship.project.pickle_globals import pickle_globals
@@ -99,16 +100,11 @@ def _skops(path: Path) -> frozenset[str]:
     https://github.com/skops-dev/skops/blob/main/skops/io/_general.py
     """
     with zipfile.ZipFile(path) as archive, archive.open("schema.json") as file:
-        waiting: list[object] = [json.loads(file.read(_SCHEMA))]
+        schema = json.loads(file.read(_SCHEMA))
     names: set[str] = set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            if "__class__" in node:
-                names.add(f"{node.get('__module__')}.{node['__class__']}")
-            if isinstance(node.get("func"), str):
-                names.add(f"method {node['func']}")
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
+    for node in json_objects(schema):
+        if "__class__" in node:
+            names.add(f"{node.get('__module__')}.{node['__class__']}")
+        if isinstance(node.get("func"), str):
+            names.add(f"method {node['func']}")
     return frozenset(names)

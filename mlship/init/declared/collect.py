@@ -17,7 +17,7 @@ from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import Declared, LocalPackage
 from mlship.init.declared.serving_files import read_bentofile, read_cog, read_mlmodel
 from mlship.init.declared.setup_files import read_setup_cfg, read_setup_py
-from mlship.init.tree import Tree
+from mlship.init.tree import SIDE_FOLDERS, Tree
 from mlship.units import few
 
 SERVING_INPUT = "serving/requirements.in"  # written if requirements.in lacks server requirements
@@ -49,8 +49,8 @@ _READERS: tuple[tuple[str, _Reader], ...] = (
 )
 _ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _ in _READERS))
 _SIDE = {
-    *("tests", "test", "docs", "doc", "examples", "example", "benchmark", "benchmarks", "scripts", "notebooks"),
-    *("training", "train", "tools", "demo", "demos", "third_party", "vendor", "js", "web"),
+    *(*SIDE_FOLDERS, "example", "benchmark", "benchmarks", "train", "demo", "demos"),
+    *("third_party", "vendor", "js", "web"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from posixpath import normpath
 
@@ -80,46 +81,33 @@ class _Values:
 
     def __init__(self, tree: Tree, path: str, module: ast.Module) -> None:
         self._tree, self._path, self._folder = tree, path, path.rpartition("/")[0]
-        self._names: dict[str, list[ast.expr]] = {}
-        self._changed: set[str] = set()
+        self._names: dict[str, ast.expr] = {}
         self._longer: set[str] = set()
         self.notes: list[str] = []
         self._functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
-        for node in ast.walk(module):
-            self._note(node)
+        changes = Counter(name for node in ast.walk(module) for name in self._changed(node))
+        self._names = {name: value for name, value in self._names.items() if changes[name] == 1}
 
-    def _note(self, node: ast.AST) -> None:
-        """Remember what a name is bound to."""
-        match node:
-            case ast.Assign() | ast.AnnAssign():
-                for target, value in assigned(node):
-                    self._bind(target, value)
-            case ast.With(items=items):
-                for item in items:
-                    if item.optional_vars:
-                        self._bind(item.optional_vars, item.context_expr)
-            case _:
-                self._note_change(node)
-
-    def _note_change(self, node: ast.AST) -> None:
-        """Remember names whose value changes later."""
+    def _changed(self, node: ast.AST) -> Iterator[str]:
+        """Names that get another value here. Remembers their values, and names of lists that become longer."""
         match node:
             case ast.AugAssign(target=ast.Name(id=name), op=ast.Add()):
                 self._longer.add(name)
             case ast.AugAssign(target=target) | ast.For(target=target) | ast.comprehension(target=target):
-                self._changed |= {name.id for name in ast.walk(target) if isinstance(name, ast.Name)}
+                yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name))
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append" | "extend")):
                 self._longer.add(name)
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="remove" | "insert" | "pop" | "clear")):
-                self._changed.add(name)
+                yield from (name, name)
+            case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+                yield from self._bound(target, value)
             case _:
-                pass
+                yield from (name for target, value in assigned(node) for name in self._bound(target, value))
 
-    def _bind(self, target: ast.expr, value: ast.expr) -> None:
+    def _bound(self, target: ast.expr, value: ast.expr) -> Iterator[str]:
         if isinstance(target, ast.Name):
-            self._names.setdefault(target.id, []).append(value)
-        else:
-            self._changed |= {name.id for name in ast.walk(target) if isinstance(name, ast.Name)}
+            self._names[target.id] = value
+        yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name))
 
     def of(self, node: ast.expr) -> object:
         """The value of an expression.
@@ -130,10 +118,10 @@ class _Values:
         match node:
             case ast.Constant(value=value):
                 return value
-            case ast.Name(id=name) if len(self._names.get(name, [])) == 1 and name not in self._changed:
+            case ast.Name(id=name) if name in self._names:
                 if name in self._longer:
                     self.notes.append(f"{self._path}: not understood: additions to `{name}`")
-                return self.of(self._names[name][0])
+                return self.of(self._names[name])
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 return [item for element in elements for item in self._items(element)]
             case ast.Dict(keys=keys, values=values) if all(keys):
@@ -148,7 +136,10 @@ class _Values:
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return self._sum(self.of(left), self.of(right))
             case ast.Subscript(value=value, slice=key):
-                return self._item(self.of(value), self.of(key))
+                found, name = self.of(value), self.of(key)
+                if isinstance(found, dict) and name in found:
+                    return found[name]
+                raise _UnknownError
             case ast.ListComp(elt=element, generators=[ast.comprehension(target=ast.Name(id=one), iter=items)]):
                 return self._lines_of(element, one, items)
             case _:
@@ -176,11 +167,6 @@ class _Values:
             return left + right
         raise _UnknownError
 
-    def _item(self, value: object, key: object) -> object:
-        if isinstance(value, dict) and key in value:
-            return value[key]
-        raise _UnknownError
-
     def _lines_of(self, element: ast.expr, one: str, items: ast.expr) -> object:
         """`[line.strip() for line in open(...)]`: a loop that keeps each line, with or without a filter of comments."""
         used = {node.id for node in ast.walk(element) if isinstance(node, ast.Name)}
@@ -198,7 +184,7 @@ class _Values:
         """Calls that read a requirements file, or change only white space."""
         name = last_name(node.func)
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-        if name in ("open", "read_text", "Path", "joinpath", "join") and (file := self._file(node)):
+        if name in ("open", "read_text", "Path", "joinpath", "join") and (file := self._named_in(node)):
             return _requirement_lines(file)
         if name in ("list", "str") and len(node.args) == 1:
             return self.of(node.args[0])
@@ -213,7 +199,7 @@ class _Values:
         opens = any(
             isinstance(node, ast.Call) and last_name(node.func) in ("open", "read_text") for node in ast.walk(function)
         )
-        named = self._file(call) or (self._named_in(function) if not call.args and not call.keywords else None)
+        named = self._named_in(call) or (self._named_in(function) if not call.args and not call.keywords else None)
         if opens and named is not None:
             return _requirement_lines(named)
         raise _UnknownError
@@ -225,9 +211,6 @@ class _Values:
         if len(files) != 1:
             return None
         return self._tree.text(normpath(f"{self._folder or '.'}/{files[0]}"))
-
-    def _file(self, node: ast.Call) -> str | None:
-        return self._named_in(node)
 
 
 _SAME = {"read", "readlines", "splitlines", "split", "strip", "rstrip", "lstrip", "decode", "open", "read_text"}

@@ -4,11 +4,16 @@ import ast
 
 import pytest
 
-from mlship.init.load_calls import find_loaded_files
+from mlship.init.load_calls import LoadedFile, find_loaded_files, path_constants
+
+
+def _files(code: str, module: str = "m.py") -> list[LoadedFile]:
+    nodes = list(ast.walk(ast.parse(code)))
+    return find_loaded_files(nodes, path_constants(nodes, module))[0]
 
 
 def loaded(code: str, module: str = "pkg/m.py") -> list[tuple[str, bool]]:
-    return [(file.text, file.anchored) for file in find_loaded_files(list(ast.walk(ast.parse(code))), module)]
+    return [(file.text, file.anchored) for file in _files(code, module)]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +80,7 @@ def test_what_is_written_computed_or_a_placeholder_is_not_loaded(code: str) -> N
     ],
 )
 def test_names_on_the_hub(code: str, names: list[str]) -> None:
-    files = find_loaded_files(list(ast.walk(ast.parse(code))), "m.py")
-    assert [file.text for file in files if file.is_hub_name] == names
+    assert [file.text for file in _files(code) if file.is_hub_name] == names
 
 
 @pytest.mark.parametrize(
@@ -87,8 +91,7 @@ def test_names_on_the_hub(code: str, names: list[str]) -> None:
     ],
 )
 def test_each_file_of_a_choice_is_loaded(code: str) -> None:
-    nodes = list(ast.walk(ast.parse(code)))
-    assert [file.text for file in find_loaded_files(nodes, "app.py")] == ["a.pt", "b.pt"]
+    assert [file.text for file in _files(code)] == ["a.pt", "b.pt"]
 
 
 def test_a_path_in_the_image_is_one_in_the_repository() -> None:

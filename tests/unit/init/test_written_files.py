@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
+from mlship.init.load_calls import path_constants
 from mlship.init.written_files import find_written_files
 from tests.helpers.repos import write
 
 
 def written(code: str) -> list[str]:
-    return [one.text for one in find_written_files(list(ast.walk(ast.parse(code))), "app.py")]
+    nodes = list(ast.walk(ast.parse(code)))
+    return [one.text for one in find_written_files(nodes, path_constants(nodes, "app.py"))]
 
 
 @pytest.mark.parametrize(
