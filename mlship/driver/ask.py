@@ -77,13 +77,12 @@ class LibraryCalls:
         try:
             library = ctypes.CDLL(name)
         except OSError as error:
-            self.send("library", name=name, path=None, mounted=None, simulated=False, version=None, error=str(error))
+            self.send("library", name=name, path=None, error=str(error))
             return False
-        path = file_of(library, name)
         self.library, self._name = library, name
-        mounted = None if path is None else is_mounted(path)
-        found = {"path": path, "mounted": mounted, "simulated": self.simulated, "version": version_in(path)}
-        self.send("library", name=name, error="", **found)
+        path = file_of(library, name)
+        found = {"mounted": is_mounted(path), "simulated": self.simulated, "version": version_in(path)}
+        self.send("library", name=name, path=path, **found)
         return True
 
     @property
@@ -321,11 +320,11 @@ def version_in(path: str | None) -> str | None:
         return None
 
 
-def is_mounted(path: str) -> bool | None:
-    """Whether the file itself is a mount target; None if the mounts cannot be read."""
+def is_mounted(path: str | None) -> bool | None:
+    """Whether the file itself is a mount target; None if that cannot be read."""
     lines = lines_of("/proc/self/mountinfo")
     targets = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in lines]
-    return path in targets if targets else None
+    return path in targets if targets and path else None
 
 
 def lines_of(path: str) -> list[str]:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlship import process
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, read_fleet
 from mlship.cuda.tables.lookup import offer_of
 from mlship.cuda.versions import Cuda, Driver, driver_in
@@ -20,7 +19,7 @@ from mlship.driver.answer import (
     DriverAnswer,
     DriverCall,
 )
-from mlship.driver.child import ask_driver
+from mlship.driver.child import ask_driver, run_child
 from mlship.errors import MatchError
 from mlship.project.base import this_platform
 
@@ -224,8 +223,5 @@ def engine_version() -> str | None:
 
 def _output_of(argv: list[str]) -> str:
     """A program's stdout; empty if it is missing, fails or takes too long."""
-    try:
-        done = process.run(argv, process.Options(timeout=_ASIDE_SECONDS))
-    except (process.ProcessError, OSError):
-        return ""
-    return done.stdout if done.ok else ""
+    ended = run_child(argv, _ASIDE_SECONDS)
+    return ended.stdout if ended.ok else ""

@@ -1,6 +1,5 @@
 """Docker, from its client and `docker info`; podman, from `podman info`."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,9 +124,8 @@ def with_daemon(root: Path, docker: Docker) -> Docker:
 
 def podman_of(stdout: str, stderr: str = "") -> Podman:
     """Podman, from `podman info --format json`."""
-    try:
-        found: object = json.loads(stdout)
-    except ValueError:
+    found = plain.json_of(stdout)
+    if found is None:
         return Podman(version=Unreadable(stderr.strip()[-300:] or "podman info printed no JSON"))
     runtime = plain.text(found, "host", "ociRuntime", "version")
     return Podman(

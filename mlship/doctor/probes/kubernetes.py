@@ -1,6 +1,5 @@
 """This host as a Kubernetes node, through kubectl, within a time limit."""
 
-import json
 import os
 import re
 import time
@@ -65,13 +64,7 @@ class Kubectl:
     def get(self, *arguments: str) -> object:
         """The object that `kubectl get` prints; Unreadable if it fails."""
         said = self.run("get", *arguments, "-o", "json")
-        if isinstance(said, Unreadable):
-            return said
-        try:
-            found: object = json.loads(said)
-        except ValueError:
-            return Unreadable("kubectl printed no JSON")
-        return found
+        return said if isinstance(said, Unreadable) else plain.json_of(said) or Unreadable("kubectl printed no JSON")
 
     def run(self, *arguments: str) -> str | Unreadable:
         left = self.until - time.monotonic()

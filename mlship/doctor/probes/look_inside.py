@@ -1,6 +1,5 @@
 """Looks into a running container: our programs, run by the container's own Python; without one, a shell script."""
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import wait
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import merged
 from mlship.doctor.facts.place import Loader, Place
-from mlship.doctor.probes import shell
+from mlship.doctor.probes import plain, shell
 from mlship.doctor.probes.driver import SONAMES, cuda_facts, nvml_facts, resolved_files, with_all_devices
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
@@ -93,11 +92,7 @@ def python_of(engine: EngineLook, container: str) -> ContainerPython | None:
 
 def first_env(text: str) -> dict[str, str]:
     """The variables of interest of the container's first process, no secrets; none if it belongs to another user."""
-    try:
-        found: object = json.loads(text)
-    except ValueError:
-        return {}
-    pairs = [str(entry).partition("=") for entry in found] if isinstance(found, list) else []
+    pairs = (str(entry).partition("=") for entry in plain.items(plain.json_of(text)))
     return {key: value for key, _, value in pairs if VARIABLES.fullmatch(key) and not SECRET.search(key)}
 
 

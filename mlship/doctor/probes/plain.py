@@ -1,9 +1,19 @@
 """Typed access to parsed JSON, YAML or TOML of unknown shape: a value of the expected type, or None."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from mlship.doctor.facts.fact import Fact, mapped
+
+
+def json_of(said: str) -> object:
+    """The value that a program printed; None if it is not JSON."""
+    try:
+        found: object = json.loads(said)
+    except (ValueError, RecursionError):
+        return None
+    return found
 
 
 def at(tree: object, *keys: str) -> object:
