@@ -24,6 +24,8 @@ from mlship.doctor.probes.inside.nodes import mounts_in, relevant
 from mlship.doctor.probes.tables import probe_tables
 
 _MARK = "@@"
+# The start of a line of `ls -ln`: mode, links, owner, group, major and minor number.
+_NODE = re.compile(r"c([-\w]{9})\S* +\d+ +(\d+) +(\d+) +(\d+), *(\d+) ")
 _LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
 
@@ -120,24 +122,22 @@ def _smi(lines: list[str]) -> Fact[int]:
     )
 
 
-def _nodes(listed: list[str], opened: list[str]) -> dict[str, Fact[DeviceNode]]:
+def _nodes(listed: list[str], opened: list[str]) -> Fact[dict[str, Fact[DeviceNode]]]:
+    """Nodes by path; null if missing. Unknown if ls did not even list /dev/null."""
     found: dict[str, Fact[DeviceNode]] = dict.fromkeys(_LOOKED_FOR)
     for line in listed:
-        parts = line.split()
-        if line.startswith("c") and len(parts) > 6:
-            found[parts[-1]] = DeviceNode(
-                major=int(parts[4].rstrip(",")),
-                minor=int(parts[5]),
-                mode=_mode(parts[0]),
-                uid=int(parts[2]),
-                gid=int(parts[3]),
-                open=_opened(parts[-1], opened),
-            )
-    return found
+        path = line.split()[-1]
+        if row := _NODE.match(line):
+            mode, *numbers = row.groups()
+            uid, gid, major, minor = map(int, numbers)
+            found[path] = DeviceNode(major, minor, _mode(mode), uid, gid, open=_opened(path, opened))
+        elif line.startswith("c"):
+            found[path] = DeviceNode()
+    return found if found.pop("/dev/null", None) else UNKNOWN
 
 
 def _mode(letters: str) -> str:
-    bits = "".join("0" if letter == "-" else "1" for letter in letters[1:10])
+    bits = "".join("0" if letter == "-" else "1" for letter in letters)
     return f"0{int(bits, 2):03o}"
 
 

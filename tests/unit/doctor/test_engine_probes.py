@@ -10,6 +10,7 @@ import pytest
 
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
 from mlship.doctor.facts.host import Containerd, DaemonJson, Docker, RuntimeHandler, ToolkitConfig
+from mlship.doctor.facts.place import DeviceNode
 from mlship.doctor.probes import dockerd, kubernetes
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.cdi import read_cdi, spec_of
@@ -602,6 +603,7 @@ PATH=/bin
 NVIDIA_VISIBLE_DEVICES=all
 NVIDIA_API_KEY=s3cret
 @@nodes
+crw-rw-rw-    1 0        0           1,   3 Jul  2 09:00 /dev/null
 crw-rw-rw-    1 0        0         195, 255 Jul  2 09:00 /dev/nvidiactl
 crw-rw----    1 0        44        195,   0 Jul  2 09:00 /dev/nvidia0
 @@open
@@ -634,10 +636,18 @@ def test_facts_from_a_shell() -> None:
     assert place.cuda.library == UNKNOWN  # nothing was traced: musl's loader prints nothing
 
 
-@pytest.mark.parametrize("text", ["", "@@end", "garbage\n@@nodes\ncrw x\n@@id\nroot\n@@end\n"])
+NAMED = "crw-rw-rw- 1 root root 195, 0 Jul 2 09:00 /dev/nvidia0"  # from an ls that does not know -n
+
+
+@pytest.mark.parametrize("text", ["", "@@end", f"garbage\n@@nodes\ncrw x\n{NAMED}\n@@id\nroot\n@@end\n"])
 def test_a_shell_that_prints_nothing_useful(text: str) -> None:
     place = read_sections(text)
-    assert (place.user.uid, place.libc.family) == (UNKNOWN, UNKNOWN)
+    assert (place.user.uid, place.libc.family, place.device_nodes) == (UNKNOWN, UNKNOWN, UNKNOWN)
+
+
+def test_a_node_that_ls_describes_otherwise_is_there() -> None:
+    nodes = read_sections(SHELL.replace("@@open", f"{NAMED}\n@@open")).device_nodes
+    assert (known(nodes) or {})["/dev/nvidia0"] == DeviceNode()
 
 
 def test_how_programs_in_containers_end() -> None:
