@@ -17,7 +17,7 @@ from mlship.project.config import Config
 from mlship.resources import read_package_file, read_template
 
 PROGRAMS = (
-    *("base.py", "install.py", "bytecode.py", "check.py", "libraries.py", "trace.py", "request.py"),
+    *("base.py", "get_uv.py", "install.py", "bytecode.py", "check.py", "libraries.py", "trace.py", "request.py"),
     *("apt.sh", "set-dates.sh", "system.sh"),
 )
 # Models compile against headers and archives of CUDA and the frameworks at run time (NVRTC, Triton, inductor).

@@ -108,7 +108,7 @@ def test_what_is_compiled_is_installed_last_and_for_the_hosts() -> None:
     assert "--require-hashes --no-cache --no-build-isolation --no-binary flash-attn\n" in written
     assert 'export TORCH_CUDA_ARCH_LIST="7.5 8.0" CUDAARCHS="75;80"' in written
     assert written.count("uv pip check") == 1
-    assert written.count("--no-deps --require-hashes --") == 3
+    assert written.count("--no-deps --require-hashes --") == 2
 
 
 def test_unknown_architectures_are_left_to_the_package() -> None:
