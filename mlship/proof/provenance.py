@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mlship import __version__
+from mlship import __version__, plain
 from mlship.errors import CheckFailed
 from mlship.proof.statement import MEDIA_TYPE, STATEMENT, Resource
 from mlship.registry.client import JsonValue, StoredContent, json_content
@@ -80,8 +80,8 @@ def read_provenance(attached: StoredContent, digest: str) -> Mapping[str, JsonVa
         CheckFailed: it is about another image, or is no provenance.
     """
     found = attached.json()
-    subjects, predicate = found.get("subject"), found.get("predicate")
-    digests = [one.get("digest") for one in subjects if isinstance(one, dict)] if isinstance(subjects, list) else []
+    predicate = found.get("predicate")
+    digests = [plain.table(one, "digest") for one in plain.items(found, "subject")]
     if not isinstance(predicate, dict) or {"sha256": digest.removeprefix("sha256:")} not in digests:
         raise CheckFailed(
             f"the provenance {attached.digest} is not about {digest}", hint="build and push the image again"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from mlship import plain
 from mlship.errors import CheckFailed
 from mlship.proof.attach import proofs_of
 from mlship.proof.bom import MEDIA_TYPE as BOM
@@ -74,17 +75,14 @@ def read_story(image: str) -> Story:
 
 
 def _contents(bom: Mapping[str, JsonValue]) -> dict[str, tuple[str, ...]]:
-    listed = bom.get("components")
-    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    types = sorted({str(row.get("type")) for row in rows})
-    return {kind: tuple(_component(row) for row in rows if row.get("type") == kind) for kind in types}
+    rows = [(str(plain.text(row, "type")), _component(row)) for row in plain.items(bom, "components")]
+    return {kind: tuple(shown for of, shown in rows if of == kind) for kind in sorted({of for of, _ in rows})}
 
 
-def _component(row: Mapping[str, JsonValue]) -> str:
-    hashes = row.get("hashes")
-    first = hashes[0] if isinstance(hashes, list) and hashes else None
-    digest = f" sha256:{first.get('content')}" if isinstance(first, dict) and first.get("alg") == "SHA-256" else ""
-    return f"{row.get('name')}{digest or ' ' + str(row.get('version'))}"
+def _component(row: object) -> str:
+    first = next(plain.items(row, "hashes"), None)
+    digest = f" sha256:{plain.text(first, 'content')}" if plain.text(first, "alg") == "SHA-256" else ""
+    return f"{plain.text(row, 'name')}{digest or ' ' + str(plain.text(row, 'version'))}"
 
 
 def _attached(registry: Registry, image: StoredContent, media_type: str) -> Mapping[str, JsonValue]:

@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Cdi, CdiSpec, Host
-from mlship.doctor.probes import files, plain
+from mlship.doctor.probes import files, moments
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.driver import driver_version_of
 from mlship.yaml_text import parse_yaml
@@ -43,7 +44,7 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     written: Fact[str] = UNKNOWN
     with suppress(OSError):
         status = real.stat()
-        mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
+        mode, written = f"{status.st_mode & 0o7777:04o}", moments.moment(status.st_mtime)
     text = files.text_at(root, path)
     if not isinstance(text, str):
         why = text or Unreadable("the file disappeared")

@@ -4,11 +4,11 @@ import re
 import time
 from dataclasses import dataclass, field, replace
 
+from mlship import plain
 from mlship.doctor.facts.container import Container, Image, Injection
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_absent, known
 from mlship.doctor.facts.facts import Facts, merged
 from mlship.doctor.facts.place import Library, Place
-from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of

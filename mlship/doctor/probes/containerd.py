@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Containerd, Host, RuntimeHandler
-from mlship.doctor.probes import files, plain
+from mlship.doctor.probes import files
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.tables import RuntimeTable, probe_tables
 

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.host import DaemonJson
-from mlship.doctor.probes import files, plain
+from mlship.doctor.probes import files, moments
 from mlship.doctor.probes.kernel import boot_time
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -52,7 +53,7 @@ def started_at(root: Path, daemon: Daemon) -> Fact[str]:
     """Start time: boot time plus the ticks since boot."""
     stat, boot = (files.text_of(files.below(root, f"/proc/{name}")) or "" for name in (f"{daemon.pid}/stat", "stat"))
     ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may contain spaces
-    return plain.moment_after(boot_time(boot), int(ticks[0]) / os.sysconf("SC_CLK_TCK")) if ticks else UNKNOWN
+    return moments.moment_after(boot_time(boot), int(ticks[0]) / os.sysconf("SC_CLK_TCK")) if ticks else UNKNOWN
 
 
 def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:
@@ -107,7 +108,7 @@ def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
     found = files.text_at(root, path)
     if not isinstance(found, str):
         return found
-    modified = plain.moment(files.below(root, path).stat().st_mtime)
+    modified = moments.moment(files.below(root, path).stat().st_mtime)
     try:
         tree: object = json.loads(found)
     except (ValueError, RecursionError) as error:

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Docker, Host, Podman
-from mlship.doctor.probes import dockerd, files, plain
+from mlship.doctor.probes import dockerd, files
 from mlship.doctor.probes.base import Look, here
 from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only

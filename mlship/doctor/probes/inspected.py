@@ -2,9 +2,10 @@
 
 import re
 
+from mlship import plain
 from mlship.doctor.facts.container import Container, HostConfig, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact
-from mlship.doctor.probes import plain
+from mlship.doctor.probes import moments
 from mlship.doctor.probes.inside.nodes import masked, relevant
 from mlship.redact import redact
 
@@ -20,7 +21,7 @@ def container_of(found: object) -> Container:
         name=(plain.text(found, "Name") or "").lstrip("/") or UNKNOWN,
         engine="podman" if plain.at(found, "OCIRuntime") is not None else "docker",
         platform=f"{system}/{image}" if image else UNKNOWN,
-        started_at=plain.moment_of(plain.text(found, "State", "StartedAt")),
+        started_at=moments.moment_of(plain.text(found, "State", "StartedAt")),
         status=plain.text(found, "State", "Status") or UNKNOWN,
         error=plain.text(found, "State", "Error"),
         env=relevant(env.items()) if isinstance(env, dict) else env,

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciDevice, ProcDriver
-from mlship.doctor.probes import plain
+from mlship.doctor.probes import moments
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, live, names_in, text_at, text_of, unreadable
 from mlship.doctor.probes.tables import probe_tables
@@ -50,7 +50,7 @@ def _stripped(root: Path, path: str) -> Fact[str]:
 def boot_time(stat: str) -> Fact[str]:
     """From /proc/stat. Pure."""
     found = re.search(r"^btime (\d{1,11})$", stat, re.MULTILINE)
-    return plain.moment(int(found[1])) if found else UNKNOWN
+    return moments.moment(int(found[1])) if found else UNKNOWN
 
 
 def lockdown(text: str | None) -> Fact[str]:

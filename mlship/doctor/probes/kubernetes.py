@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod, Role
-from mlship.doctor.probes import files, plain
+from mlship.doctor.probes import files
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.tables import probe_tables
 

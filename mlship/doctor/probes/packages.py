@@ -9,7 +9,7 @@ from pathlib import Path
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, PackageAction, PackageChange, Packages, PackageSource
-from mlship.doctor.probes import plain
+from mlship.doctor.probes import moments
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, live, names_in, text_of
 from mlship.doctor.probes.tables import probe_tables
@@ -126,7 +126,7 @@ def _change(at: Fact[str], action: PackageAction, package: str, versions: str, b
 
 def _utc(text: str, layout: str) -> Fact[str]:
     try:
-        return plain.moment(datetime.strptime(text, layout).astimezone().timestamp())
+        return moments.moment(datetime.strptime(text, layout).astimezone().timestamp())
     except (ValueError, OverflowError):
         return UNKNOWN
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import CheckedPod, GpuNode, Kubernetes
-from mlship.doctor.probes import files, kubernetes, plain
+from mlship.doctor.probes import files, kubernetes, moments
 from mlship.doctor.probes.kubernetes import Kubectl
 from mlship.errors import EngineError, MlshipError, TransientError, UsageError
 from mlship.known_texts import first_match
@@ -209,11 +210,11 @@ def current_events(found: object, pod: object) -> Iterator[str]:
     times = [plain.text(one, "state", "running", "startedAt") for one in states if all(map(_is_well, states))]
     placed = (one for one in conditions if plain.text(one, "type") == "PodScheduled")
     times += [plain.text(one, "lastTransitionTime") for one in placed if plain.text(one, "status") == "True"]
-    since, uid = max(filter(None, map(plain.moment_of, times)), default=""), plain.text(pod, "metadata", "uid")
+    since, uid = max(filter(None, map(moments.moment_of, times)), default=""), plain.text(pod, "metadata", "uid")
     dated = []
     for one in plain.items(found, "items"):
         stamps = (plain.text(one, *key.split(".")) for key in ("series.lastObservedTime", "lastTimestamp", "eventTime"))
-        when = plain.moment_of(next(filter(None, stamps), None)) or "9"
+        when = moments.moment_of(next(filter(None, stamps), None)) or "9"
         if when > since and plain.text(one, "involvedObject", "uid") in {uid, None}:
             dated.append((when, _in_words(None, one)))
     yield from (line for _, line in sorted(dated))

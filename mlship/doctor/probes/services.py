@@ -6,7 +6,7 @@ from dataclasses import replace
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Service
-from mlship.doctor.probes import plain
+from mlship.doctor.probes import moments
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, live, names_in, text_of
 from mlship.doctor.probes.kernel import boot_time
@@ -46,7 +46,7 @@ def _service(fields: dict[str, str], booted: Fact[str]) -> Service:
     return Service(
         active=fields.get("ActiveState") or UNKNOWN,
         enabled=fields.get("UnitFileState") or UNKNOWN,
-        started_at=plain.moment_after(booted, int(entered) / 1e6) if entered.isdigit() and int(entered) else UNKNOWN,
+        started_at=moments.moment_after(booted, int(entered) / 1e6) if entered.isdigit() and int(entered) else UNKNOWN,
     )
 
 

@@ -6,10 +6,11 @@ import tomllib
 from contextlib import suppress
 from pathlib import Path
 
+from mlship import plain
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Toolkit, ToolkitConfig
-from mlship.doctor.probes import files, plain
+from mlship.doctor.probes import files, moments
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS
 
@@ -55,7 +56,7 @@ def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
     for hook in hooks:
         with suppress(OSError):
             times.append(files.below(root, hook).stat().st_ctime)
-    return plain.moment(max(times)) if times else None
+    return moments.moment(max(times)) if times else None
 
 
 def config(root: Path) -> Fact[ToolkitConfig]:

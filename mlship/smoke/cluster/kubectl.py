@@ -2,12 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
+from mlship import plain
 from mlship.errors import EngineError, MlshipError, TransientError
 from mlship.known_texts import first_match
 from mlship.process import Options, ProcessError, run
@@ -43,9 +41,9 @@ class Cluster:
             raise explained(done.stderr.strip() or f"kubectl ended with code {done.code}")
         return done.stdout
 
-    def get(self, *arguments: str) -> list[Mapping[str, JsonValue]]:
+    def get(self, *arguments: str) -> list[object]:
         """The objects of a list."""
-        return list(objects_in(_object(self.call("get", *arguments, "-o", "json")), "items"))
+        return list(plain.items(_object(self.call("get", *arguments, "-o", "json")), "items"))
 
     def create(self, manifest: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -55,22 +53,10 @@ class Cluster:
 
     def version(self) -> str:
         """The cluster's version, such as v1.34.1."""
-        found = nested(_object(self.call("version", "-o", "json")), "serverVersion").get("gitVersion")
-        return str(found) if found else "of unknown version"
-
-
-def nested(value: Mapping[str, JsonValue], *keys: str) -> Mapping[str, JsonValue]:
-    """A nested object; empty if there is none."""
-    for key in keys:
-        found = value.get(key)
-        value = found if isinstance(found, dict) else {}
-    return value
-
-
-def objects_in(value: Mapping[str, JsonValue], key: str) -> list[Mapping[str, JsonValue]]:
-    """The objects of a nested list."""
-    found = value.get(key)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        return (
+            plain.text(_object(self.call("version", "-o", "json")), "serverVersion", "gitVersion")
+            or "of unknown version"
+        )
 
 
 def explained(text: str, **values: str) -> MlshipError:
@@ -84,9 +70,9 @@ def explained(text: str, **values: str) -> MlshipError:
     )
 
 
-def _object(text: str) -> Mapping[str, JsonValue]:
+def _object(text: str) -> object:
     try:
-        found: JsonValue = json.loads(text)
+        found: object = json.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):

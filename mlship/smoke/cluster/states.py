@@ -1,12 +1,10 @@
 """The state of the test's pod, from what the cluster reports. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import JsonValue
-
-from mlship.smoke.cluster.kubectl import nested, objects_in
+from mlship import plain
 
 # Reasons why a container waits that no waiting changes. ErrImagePull is not among them: the kubelet tries again once.
 _HOPELESS = {
@@ -39,42 +37,37 @@ class PodState:
     out_of_memory: bool = False
 
 
-def pod_state(pod: Mapping[str, JsonValue]) -> PodState:
+def pod_state(pod: object) -> PodState:
     """The state of a pod, from `kubectl get pods -o json`."""
-    name, status = _text(nested(pod, "metadata"), "name"), nested(pod, "status")
-    phase = _text(status, "phase")
-    state = next((nested(one, "state") for one in objects_in(status, "containerStatuses")), {})
-    ended, waiting = nested(state, "terminated"), nested(state, "waiting")
-    ended_why = _why(status) if _text(status, "reason") else ""
+    name, status = plain.text(pod, "metadata", "name") or "", plain.table(pod, "status")
+    phase = plain.text(status, "phase")
+    state = next((plain.table(one, "state") for one in plain.items(status, "containerStatuses")), {})
+    ended, waiting = plain.table(state, "terminated"), plain.table(state, "waiting")
+    ended_why = _why(status) if plain.text(status, "reason") else ""
     if ended:
-        code = ended.get("exitCode")
-        reason = _text(ended, "reason")
+        reason = plain.text(ended, "reason")
         why = ended_why or ("" if reason in ("Completed", "Error", "OOMKilled") else _why(ended))
-        return PodState(
-            name, "ended", why, code=code if isinstance(code, int) else None, out_of_memory=reason == "OOMKilled"
-        )
+        code = plain.number_at(ended, "exitCode")
+        return PodState(name, "ended", why, code=code, out_of_memory=reason == "OOMKilled")
     if phase in ("Failed", "Succeeded"):
         return PodState(name, "ended", ended_why or "the pod ended, and its container did not run")
     if "running" in state:
         return PodState(name, "running")
-    if waiting and _text(waiting, "reason") not in _COMING:
-        return PodState(name, "starting", _why(waiting), hopeless=_text(waiting, "reason") in _HOPELESS)
-    scheduled = next((one for one in objects_in(status, "conditions") if one.get("type") == "PodScheduled"), {})
-    if scheduled.get("status") == "True" or waiting:
+    reason = plain.text(waiting, "reason") or ""
+    if waiting and reason not in _COMING:
+        return PodState(name, "starting", _why(waiting), hopeless=reason in _HOPELESS)
+    conditions = plain.items(status, "conditions")
+    scheduled = next((one for one in conditions if plain.text(one, "type") == "PodScheduled"), {})
+    if plain.text(scheduled, "status") == "True" or waiting:
         return PodState(name, "starting")
     return PodState(name, "pending", _why(scheduled))
 
 
-def refusal_of(events: Iterable[Mapping[str, JsonValue]]) -> str:
+def refusal_of(events: Iterable[object]) -> str:
     """Why a Job has no pod, from its events; empty if they do not say."""
-    failed = [_text(event, "message") for event in events if event.get("reason") == "FailedCreate"]
-    return failed[-1] if failed else ""
+    failed = [plain.text(event, "message") for event in events if plain.text(event, "reason") == "FailedCreate"]
+    return (failed[-1] if failed else "") or ""
 
 
-def _why(value: Mapping[str, JsonValue]) -> str:
-    return ": ".join(filter(None, (_text(value, "reason"), _text(value, "message"))))
-
-
-def _text(value: Mapping[str, JsonValue], key: str) -> str:
-    found = value.get(key)
-    return found if isinstance(found, str) else ""
+def _why(value: object) -> str:
+    return ": ".join(filter(None, (plain.text(value, "reason"), plain.text(value, "message"))))

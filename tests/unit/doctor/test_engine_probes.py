@@ -19,7 +19,7 @@ from mlship.doctor.probes.engine import binary, docker_of, podman_of, read_docke
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.kubernetes import classes_of, events_of, gpu_pods, node_of, operator_of
 from mlship.doctor.probes.look_inside import ended_of, first_env
-from mlship.doctor.probes.plain import moment_of
+from mlship.doctor.probes.moments import moment_of
 from mlship.doctor.probes.shell import read_sections
 from mlship.doctor.probes.toolkit import config, config_of, read_toolkit, version_of
 from mlship.engine.look import LookResult, Ran
