@@ -65,7 +65,9 @@ class Bed:
             "Env": ["PATH=/usr/bin"],
             **changed,
         }
-        blob = json.dumps({"os": "linux", "architecture": "amd64", "config": config}).encode()
+        rootfs = {"type": "layers", "diff_ids": [f"sha256:{1:064x}"]}
+        document = {"os": "linux", "architecture": "amd64", "config": config, "rootfs": rootfs}
+        blob = json.dumps(document).encode()
         self.registry.blobs[digest_of(blob)] = blob
         manifest = {
             "schemaVersion": 2,
