@@ -1,8 +1,10 @@
 """Steps towards what runs on this host, chosen as the build chooses, so that the two never disagree. Pure."""
 
 from dataclasses import replace
+from functools import cache
 from shlex import quote
 
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
@@ -14,11 +16,10 @@ from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step, Where
 from mlship.doctor.queries import is_wsl
+from mlship.frameworks import framework_table
 
 _WITH_TORCH = ("torchvision", "torchaudio")
-_JAX = ("cuda12", "cuda13")
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")
-_EXTRAS = {"onnxruntime-gpu": ("cuda", "cudnn"), "tensorflow": ("and-cuda",), "jax": _JAX}
 
 
 def install_step(package: str, version: str, host: HostProfile, where: Where, here: dict[str, str]) -> Step | None:
@@ -46,8 +47,15 @@ def _asks(package: str, version: str) -> tuple[PackageRequest, ...]:
     if package.startswith("cupy"):
         return tuple(PackageRequest(name, SpecifierSet()) for name in _CUPY)
     name = "jax" if package.startswith("jax") else package
-    extras, same = _EXTRAS.get(name, ()), _same(version)
+    extras, same = _extras(name), _same(version)
     return (*((PackageRequest(name, same, extras),) if same else ()), PackageRequest(name, SpecifierSet(), extras))
+
+
+@cache
+def _extras(package: str) -> tuple[str, ...]:
+    """Those with which it brings CUDA's libraries."""
+    wanted = (Requirement(text) for row in framework_table().frameworks for text in row.gpu_requirements)
+    return tuple(sorted({extra for one in wanted if one.name == package for extra in one.extras}))
 
 
 def _same(version: str) -> SpecifierSet | None:
@@ -63,7 +71,7 @@ def _pip(pick: Pick, ask: PackageRequest, here: dict[str, str]) -> str:
     if pick.package in wheel_index().packages:
         wanted = " ".join((quote(f"{pick.package}{band}"), *(name for name in _WITH_TORCH if name in here)))
         return f"pip install --force-reinstall {wanted} --index-url {wheel_index().of(pick.variant)}"
-    extras = (pick.variant,) if pick.package == "jax" else _EXTRAS.get(pick.package, ())
+    extras = (pick.variant,) if pick.package == "jax" else ask.extras
     return f"pip install {quote(f'{pick.package}{brackets(extras)}{band}')}"
 
 

@@ -5,7 +5,7 @@ Values from the facts are quoted: a facts file from someone else must not put it
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Literal
@@ -13,7 +13,7 @@ from typing import Literal
 from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
-from mlship.doctor.queries import is_wsl, variable
+from mlship.doctor.queries import is_ubuntu, is_wsl, variable
 from mlship.versioned import table_reader
 
 WSL_1 = re.compile(r"^\d+\.\d+\.\d+-\d+-Microsoft$")
@@ -41,9 +41,21 @@ class PackageManager:
 
 
 @dataclass(frozen=True)
+class DriverPackages:
+    """A row of [drivers] in mlship/data/places.toml, which explains the keys."""
+
+    first: tuple[str, ...] = ()
+    packages: str = ""
+    old: str = ""
+    open: str = "nvidia-open"
+    legacy: str = "cuda-drivers-{branch}"
+
+
+@dataclass(frozen=True)
 class PlaceTable:
     """mlship/data/places.toml."""
 
+    drivers: dict[str, DriverPackages]
     managers: tuple[PackageManager, ...]
     programs: dict[str, str]
     unchangeable: dict[str, tuple[str, ...]]
@@ -96,6 +108,17 @@ def hold_driver(facts: Facts) -> str:
     return hold if hold and by_packages else _NOTHING
 
 
+def driver_packages(facts: Facts) -> DriverPackages:
+    family = "fedora" if known(facts.host.os.id) == "fedora" else manager(facts)
+    return place_data().drivers.get(family or "", DriverPackages())
+
+
+def install_open_driver(facts: Facts, least: int) -> str:
+    """Install the driver with the open kernel module, of this branch or newer."""
+    of_ubuntu = manager(facts) == "apt" and is_ubuntu(facts)
+    return install_command(facts, f"nvidia-driver-{least}-open" if of_ubuntu else driver_packages(facts).open)
+
+
 def remove_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Remove an option from the kernel command line, from the next boot on."""
     row = _row(facts)
@@ -127,13 +150,19 @@ def engine(facts: Facts) -> Literal["docker", "podman", "nerdctl"]:
     return "docker"
 
 
+def is_snap(facts: Facts) -> bool:
+    """Docker is the snap, which is confined and has its own toolkit."""
+    docker = facts.host.docker
+    return (known(docker.binary) or "").startswith("/snap/") or (known(docker.root_dir) or "").startswith("/var/snap/")
+
+
 def restart_engine(facts: Facts) -> str:
     """Restart the engine so that it reads its configuration; podman has no daemon."""
     if engine(facts) == "podman":
         return "# podman has no daemon: nothing to restart"
     if known(facts.host.docker.rootless):
         return "systemctl --user restart docker"
-    if _in_snap(facts):
+    if is_snap(facts):
         return "sudo snap restart docker"
     service = "docker" if engine(facts) == "docker" else "containerd"
     return f"sudo rc-service {service} restart" if manager(facts) == "apk" else f"sudo systemctl restart {service}"
@@ -141,10 +170,6 @@ def restart_engine(facts: Facts) -> str:
 
 def restart_container(facts: Facts) -> str:
     return f"{engine(facts)} restart {quote(known(facts.container.name) or 'CONTAINER')}"
-
-
-def docker_run(facts: Facts, *options: str) -> str:
-    return " ".join((engine(facts), "run", *options, _image(facts)))
 
 
 def gpu_options(facts: Facts) -> str:
@@ -175,7 +200,7 @@ def install_libcuda(facts: Facts, version: str | None) -> str:
     return install_command(facts, package) if package else ""
 
 
-def _image(facts: Facts) -> str:
+def image_to_run(facts: Facts) -> str:
     return quote(known(facts.image.reference) or "IMAGE")
 
 
@@ -187,18 +212,13 @@ def kinds(facts: Facts) -> frozenset[str]:
         "wsl1": WSL_1.match(known(facts.kernel.release) or "") is not None,
         "slurm": known(variable(facts.host, "SLURM_JOB_ID")) is not None,
         "ubuntu": "ubuntu" in f"{known(facts.host.os.id)} {known(facts.host.os.like)}",
-        "snap": _in_snap(facts),
+        "snap": is_snap(facts),
         "docker": in_use == "docker" and named in {None, "docker"} and not _lacks_docker(facts),
         "podman": in_use == "podman",
         "nerdctl": in_use == "nerdctl",
         "kubernetes": not is_absent(facts.kubernetes),
     }
     return frozenset({kind for kind, holds in there.items() if holds} | {manager(facts) or ""})
-
-
-def _in_snap(facts: Facts) -> bool:
-    docker = facts.host.docker
-    return "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}"
 
 
 def _lacks_docker(facts: Facts) -> bool:
@@ -246,12 +266,3 @@ def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"
     return replace(step, say=say, commands=kept)
-
-
-# Values for the texts of every rule, by the names of these functions.
-_VALUES = (engine, gpu_options, headers, hold_driver, initramfs, refresh_cdi, restart_container, restart_engine)
-COMMANDS: dict[str, Callable[[Facts], str]] = {
-    **{one.__name__: one for one in _VALUES},
-    "image": _image,
-    "install": install_start,
-}

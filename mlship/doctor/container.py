@@ -1,9 +1,12 @@
 """The container in question: what it requested, and how the GPU gets into it. Pure."""
 
+from mlship.doctor import commands
 from mlship.doctor.facts.container import Injection
 from mlship.doctor.facts.fact import Fact, each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.queries import is_tegra, kernel_driver, line_of
+from mlship.doctor.facts.host import Podman
+from mlship.doctor.facts.place import Place
+from mlship.doctor.queries import is_tegra, kernel_driver, line_of, toolkit_config
 from mlship.doctor.versions import version_numbers
 
 _JIT_CDI = (1, 18)  # since then nvidia-container-runtime generates a CDI specification in memory
@@ -26,6 +29,12 @@ def works(facts: Facts) -> bool:
     return known(facts.container.cuda.init) == 0
 
 
+def version_of_engine(facts: Facts) -> str | None:
+    """Of the engine of the container in question."""
+    podman = known(facts.host.podman) or Podman()
+    return known(podman.version if commands.engine(facts) == "podman" else facts.host.docker.version)
+
+
 def has_started(facts: Facts) -> bool:
     """The container is running, or calls were made in it."""
     box = facts.container
@@ -33,9 +42,19 @@ def has_started(facts: Facts) -> bool:
     return known(box.status) == "running" or any(code is not None for code in called)
 
 
+def is_lxc(facts: Facts) -> bool:
+    """The container is one of LXC, LXD or Incus."""
+    return known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None
+
+
+def may_start(place: Place) -> bool:
+    """CUDA starts here, or was not tried: no layer below the framework is known to fail."""
+    return known(place.cuda.init) in {0, None}
+
+
 def host_is_well(facts: Facts) -> bool:
     """NVML answers on the host, and CUDA starts there or was not tried."""
-    return known(facts.host.nvml.init) == 0 and known(facts.host.cuda.init) in {0, None}
+    return known(facts.host.nvml.init) == 0 and may_start(facts.host)
 
 
 def host_driver(facts: Facts) -> str | None:
@@ -68,8 +87,7 @@ def injection(facts: Facts) -> Injection | None:
 
 def runtime_mode(facts: Facts) -> Injection | None:
     """What nvidia-container-runtime does here."""
-    config = known(facts.host.toolkit.config)
-    mode = known(config.mode) if config else None
+    mode = known(toolkit_config(facts).mode)
     if mode in _MODES:
         return _MODES[mode]
     newer = at_least(facts.host.toolkit.version, _JIT_CDI)
@@ -91,12 +109,6 @@ def gpus_need_no_hook(facts: Facts) -> bool | None:
     """Docker turns --gpus into CDI devices, so that nvidia-cdi-hook is enough; None if that is unknown."""
     newer = at_least(facts.host.docker.version, _GPUS_BY_CDI)
     return False if known(facts.host.docker.cdi) is False or newer is False else newer
-
-
-def is_snap(facts: Facts) -> bool:
-    """Docker is the snap, which is confined and has its own toolkit."""
-    docker = facts.host.docker
-    return (known(docker.binary) or "").startswith("/snap/") or (known(docker.root_dir) or "").startswith("/var/snap/")
 
 
 def is_rootless(facts: Facts) -> bool:

@@ -5,18 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mlship.cuda.fit.judge import Reason, ReasonKind, Stack, Verdict, judge_stack, offered_by
+from mlship.cuda.fit.judge import Reason, ReasonKind, Stack, Verdict, judge_stack
 from mlship.cuda.fit.needs import read_installed
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.lookup import architecture_of, first_driver, floor_of, library_pin, release_of, tables
-from mlship.cuda.tables.rows import Release, Variant
+from mlship.cuda.tables.lookup import architecture_of, first_driver, floor_of
 from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
-from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, NvmlDevice, Place
-from mlship.doctor.facts.python import PythonEnvironment, Torch
+from mlship.doctor.facts.python import Jax, PythonEnvironment, Torch, Triton
 from mlship.doctor.finding import Evidence, Where
-from mlship.doctor.queries import is_compat, kernel_driver, line_of, places, variable
+from mlship.doctor.queries import is_compat, kernel_driver, line_of, places
 from mlship.doctor.versions import version_numbers
 
 Environments: TypeAlias = tuple[tuple[Where, Place, PythonEnvironment], ...]
@@ -252,92 +251,19 @@ def as_cuda(text: str | None) -> Cuda | None:
     return Cuda(*parts[:2]) if len(parts) > 1 else None
 
 
-_CANNOT_OPEN = re.compile(r"(lib[\w+.-]+\.so[.0-9]*): cannot open shared object file")
-_CUDA_FOLDER = re.compile(r"/cuda(-[0-9.]+)?(/|$)|/(site|dist)-packages/nvidia/|/cudnn")
-_WHEELS = re.compile(r"/(site|dist)-packages/nvidia/")
-_DRIVER_FOLDER = re.compile(r"^/usr/local/nvidia/|/compat/?$|/stubs/?$")
-
-
-def errors(environment: PythonEnvironment) -> Iterator[str]:
-    torch, onnx, flow = known(environment.torch), known(environment.onnxruntime), known(environment.tensorflow)
-    jax, cupy, triton = known(environment.jax), known(environment.cupy), known(environment.triton)
-    for framework in (torch, onnx, flow, jax, cupy, triton):
+def errors(environment: PythonEnvironment) -> Iterator[tuple[str, str]]:
+    """What frameworks raise, each with its name."""
+    for name in ("torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton"):
+        framework: Torch | Jax | Triton | None = known(getattr(environment, name))
         if framework is not None and (error := known(framework.error)):
-            yield error
+            yield name, error
 
 
 def error_line(facts: Facts, pattern: str) -> Evidence | None:
     """A framework's own error, or a line that a user saw."""
-    raised = ((where, line) for where, _, one in environments(facts) for line in errors(one))
+    raised = ((where, line) for where, _, one in environments(facts) for _, line in errors(one))
     found = (Evidence(f"{where}.pythons.error", line.strip()) for where, line in raised if re.search(pattern, line))
     return next(found, None) or line_of(facts, pattern)
-
-
-def unopened(text: str) -> tuple[str, ...]:
-    """Libraries that could not be opened, according to an error."""
-    return tuple(dict.fromkeys(_CANNOT_OPEN.findall(text)))
-
-
-def cuda_folders(place: Place) -> tuple[str, ...]:
-    """Folders of LD_LIBRARY_PATH that contain CUDA libraries, without those of only the driver."""
-    folders = (known(variable(place, "LD_LIBRARY_PATH")) or "").split(":")
-    return tuple(item for item in folders if _CUDA_FOLDER.search(item) and not _DRIVER_FOLDER.search(item))
-
-
-def brought(environment: PythonEnvironment) -> dict[str, str]:
-    """Sonames that wheels in this environment contain, each with its distribution."""
-    pins = ((name, library_pin(name, version)) for name, version in sorted(installed(environment).items()))
-    return {soname: name for name, pin in pins if pin for soname in pin.sonames}
-
-
-def foreign(place: Place, environment: PythonEnvironment) -> dict[str, str]:
-    """Libraries that wheels contain but that were loaded from a folder of LD_LIBRARY_PATH."""
-    own, folders = brought(environment), cuda_folders(place)
-    return {
-        soname: path
-        for soname, path in sorted((known(environment.loaded) or {}).items())
-        if soname in own and folders and not _is_own(path, environment)
-    }
-
-
-def _is_own(path: str, environment: PythonEnvironment) -> bool:
-    prefix = known(environment.prefix)
-    return bool(_WHEELS.search(path)) and (prefix is None or path.startswith(f"{prefix.rstrip('/')}/"))
-
-
-def variant_of(package: str, version: str | None) -> Variant | None:
-    """The table row of a release on PyPI."""
-    release = release_of(package, version) if version else None
-    return release.variant() if isinstance(release, Release) else None
-
-
-def wanted(variant: Variant) -> tuple[str, ...]:
-    """The libraries that a build without its own looks for first."""
-    cudnn = (variant.cudnn or "").partition(".")[0]
-    major = f"libcublasLt.so.{variant.cuda.major}" if variant.cuda else ""
-    return tuple(name for name in (f"libcudnn.so.{cudnn}" if cudnn else "", major) if name)
-
-
-def unresolved(place: Place, sonames: tuple[str, ...]) -> tuple[str, ...]:
-    """The libraries that the loader looked for but did not find."""
-    return tuple(name for name in sonames if is_absent(looked_up(place.loader.resolves, name)))
-
-
-def image_with(variant: Variant, host: HostProfile | None) -> str | None:
-    """The newest nvidia/cuda image with a build's CUDA and cuDNN that this host's driver supports."""
-    offered = offered_by(host) if host else None
-    least, cudnn = variant.cuda, (variant.cudnn or "").partition(".")[0]
-    if least is None:
-        return None
-    below = variant.cuda_below or Cuda(least.major + 1, 0)
-    fitting = [
-        image
-        for image in tables().images
-        if least <= image.cuda < below and not image.gone and image.distro == "ubuntu22.04"
-        if not cudnn or (image.cudnn or "").partition(".")[0] == cudnn
-    ]
-    kept = [image for image in fitting if offered is None or image.cuda <= offered]
-    return f"nvidia/cuda:{kept[-1].tag('cudnn-runtime' if cudnn else 'runtime')}" if kept else None
 
 
 def mismatched_plugin(environment: PythonEnvironment) -> str | None:

@@ -5,20 +5,16 @@ all of which must hold: "cuda>=12.4 brand=tesla,driver>=535,driver<536".
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
-from operator import eq, ge, gt, le, lt, ne
-from typing import Literal, TypeAlias, cast, get_args
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from mlship.cuda.versions import Cuda
 from mlship.doctor.versions import version_numbers
 
-Name: TypeAlias = Literal["cuda", "driver", "arch", "brand"]
-Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
-
-_CONDITION = re.compile(r"(?P<name>[a-zA-Z]+)(?P<operator>>=|<=|!=|=|<|>)(?P<value>[^<>=!,\s]+)")
-_COMPARE: dict[Operator, Callable[[int, int], bool]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+_CONDITION = re.compile(r"(?i:(?P<name>cuda|driver|arch|brand))(?P<operator>>=|<=|!=|=|<|>)(?P<value>[^<>=!,\s]+)")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 
@@ -27,8 +23,8 @@ _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 class Condition:
     """One comparison, such as cuda>=12.4."""
 
-    name: Name
-    operator: Operator
+    name: str
+    operator: str
     value: str
 
     def __str__(self) -> str:
@@ -85,14 +81,13 @@ def parse_require(text: str) -> Requirement:
 
 def _condition(text: str) -> Condition:
     found = _CONDITION.fullmatch(text)
-    name = found["name"].lower() if found else ""
-    if found is None or name not in get_args(Name):
+    if found is None:
         raise ValueError(f"{text!r} is not a condition such as cuda>=12.4")
-    operator, value = cast("Operator", found["operator"]), found["value"]
+    name, operator, value = found["name"].lower(), found["operator"], found["value"]
     fits = operator in {"=", "!="} if name == "brand" else _NUMBER.fullmatch(value)
     if not fits:
         raise ValueError(f"{text!r} is an invalid comparison")
-    return Condition(cast("Name", name), operator, value)
+    return Condition(name, operator, value)
 
 
 def holds(requirement: Requirement, offer: Offer) -> bool | None:
@@ -117,7 +112,7 @@ def _holds(condition: Condition, offer: Offer) -> bool | None:
     has = offer.driver if condition.name == "driver" else offer.arch
     if has is None or not _NUMBER.fullmatch(has):
         return None
-    return _compare(version_numbers(has), condition)
+    return _compare(has, condition)
 
 
 def _plain(brand: str) -> str:
@@ -129,10 +124,10 @@ def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
     """For a driver that offers "12.4 or newer", only an answer that a newer one cannot change is certain."""
     if offer.cuda is None:
         return None
-    answer = _compare(offer.cuda, condition)
+    answer = _compare(str(offer.cuda), condition)
     if not offer.at_least:
         return answer
-    ahead = _order(offer.cuda, version_numbers(condition.value)) > 0
+    ahead = Version(str(offer.cuda)) > Version(condition.value)
     grows = condition.operator in {">", ">="} or (condition.operator == "!=" and ahead)
     falls = condition.operator in {"<", "<="} or (condition.operator == "=" and ahead)
     if (answer and grows) or (not answer and falls):
@@ -140,13 +135,10 @@ def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
     return None
 
 
-def _compare(has: tuple[int, ...], condition: Condition) -> bool:
-    return _COMPARE[condition.operator](_order(has, version_numbers(condition.value)), 0)
-
-
-def _order(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Less than, equal to or greater than 0; missing numbers are 0: 470 is 470.0."""
-    return next((a - b for a, b in zip_longest(one, other, fillvalue=0) if a != b), 0)
+def _compare(has: str, condition: Condition) -> bool:
+    """Missing numbers are 0: 470 is 470.0."""
+    operator = "==" if condition.operator == "=" else condition.operator
+    return SpecifierSet(f"{operator}{condition.value}").contains(has)
 
 
 def requirements(env: Mapping[str, str]) -> tuple[str, ...]:

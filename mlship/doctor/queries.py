@@ -7,10 +7,12 @@ from typing import TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import ToolkitConfig
 from mlship.doctor.facts.kernel import PciDevice
-from mlship.doctor.facts.kubernetes import Pod
-from mlship.doctor.facts.place import DeviceNode, Place
+from mlship.doctor.facts.kubernetes import Kubernetes, Pod
+from mlship.doctor.facts.place import DeviceNode, NvmlDevice, Place
 from mlship.doctor.finding import Evidence, Where
+from mlship.driver import codes
 from mlship.versioned import data_table
 
 Places: TypeAlias = tuple[tuple[Where, Place], ...]
@@ -19,6 +21,9 @@ NVIDIA = "10de"
 _DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
 _PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
 SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unable|denied|lost|unhealthy|panic")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
+# Codes of nvmlInit that come before it reaches the GPUs: permissions, no driver, no library, version mismatch.
+_BEFORE_GPUS = frozenset({4, 9, 12, 18})
 PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta"})
 
 
@@ -111,9 +116,8 @@ def is_tegra(facts: Facts) -> bool:
 
 def driver_is_contained(facts: Facts) -> bool:
     """The driver's user space is outside the host's loader path by design (GPU Operator, GKE, NixOS)."""
-    config = known(facts.host.toolkit.config)
-    root = known(config.root) if config else None
-    return root == "/run/nvidia/driver" or any(known(looked_up(facts.host.paths, path)) for path in _DRIVER_ROOTS)
+    roots = (known(looked_up(facts.host.paths, path)) for path in _DRIVER_ROOTS)
+    return any(roots) or known(toolkit_config(facts).root) == "/run/nvidia/driver"
 
 
 def gpu_is_known_absent(facts: Facts) -> bool:
@@ -157,6 +161,59 @@ def brands(facts: Facts) -> tuple[str, ...]:
     return tuple(sorted({brand for brand in listed if brand is not None}))
 
 
+def nvml_returns(facts: Facts, pattern: str) -> tuple[Evidence, ...]:
+    """Where NVML returns a code that matches, for one device or for all."""
+    found = []
+    for where, place in places(facts):
+        if (code := known(place.nvml.init)) and re.fullmatch(pattern, str(code)):
+            found.append(Evidence(f"{where}.nvml.init", codes.nvml(code)))
+        for device in each(place.nvml.devices):
+            answers = sorted((known(device.codes) or {}).items())
+            first = next(((call, code) for call, code in answers if re.fullmatch(pattern, str(code))), None)
+            if first:
+                value = f"{gpu_label(device)}: {first[0]} = {codes.nvml(first[1])}"
+                found.append(Evidence(f"{where}.nvml.devices", value))
+    return tuple(found)
+
+
+def upgrades(facts: Facts) -> tuple[Evidence, ...]:
+    """The driver's packages that changed after boot."""
+    boot = known(facts.kernel.boot_time)
+    changes = [
+        f"{known(change.at)} {known(change.package)} {known(change.old)} -> {known(change.new)}"
+        for change in each(facts.host.packages.history)
+        if boot and (known(change.at) or "") > boot and "nvidia" in (known(change.package) or "")
+    ]
+    return tuple(Evidence("host.packages.history", line) for line in changes[-2:])
+
+
+def host_architecture(facts: Facts) -> str | None:
+    """The processor as images name it; None if it is unknown."""
+    return _ARCHITECTURES.get(known(facts.host.os.arch) or "")
+
+
+def gpu_label(device: NvmlDevice) -> str:
+    return f"GPU {known(device.pci_bus_id) or known(device.uuid) or known(device.index)}"
+
+
+def cuda_returns(facts: Facts, pattern: str) -> tuple[Evidence, ...]:
+    """Where CUDA returns a code that matches."""
+    fitting = ((fact, code) for fact, code in cuda_codes(facts) if re.fullmatch(pattern, str(code)))
+    return tuple(Evidence(fact, codes.cuda(code)) for fact, code in fitting)
+
+
+def all_answer(facts: Facts) -> bool | None:
+    """NVML on the host counts every GPU on the bus and lost none; None if it did not get that far, or is unknown."""
+    nvml = facts.host.nvml
+    count, code = known(nvml.device_count), known(nvml.init)
+    if code in _BEFORE_GPUS or (count is None and not code):
+        return None
+    if count is None or code:
+        return False
+    lost = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
+    return not lost and count >= len(gpus(facts))
+
+
 def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:
     """Every CUDA return code other than 0, with the name of its fact."""
     found: list[tuple[str, Fact[int]]] = []
@@ -174,9 +231,18 @@ def wsl_lacks_nvidia(facts: Facts) -> bool:
     return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
 
 
+def cluster(facts: Facts) -> Kubernetes:
+    """This node of a cluster; everything is unknown if it is none."""
+    return known(facts.kubernetes) or Kubernetes()
+
+
+def toolkit_config(facts: Facts) -> ToolkitConfig:
+    """The toolkit's config.toml; everything is unknown without it."""
+    return known(facts.host.toolkit.config) or ToolkitConfig()
+
+
 def pods(facts: Facts) -> tuple[Pod, ...]:
-    node = known(facts.kubernetes)
-    return each(node.pods) if node else ()
+    return each(cluster(facts).pods)
 
 
 def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
@@ -184,10 +250,14 @@ def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
     return tuple(pod for pod in pods(facts) if known(pod.role) == role)
 
 
+def nvidia_resources(resources: Fact[dict[str, int]]) -> dict[str, int]:
+    """NVIDIA's among the resources of a pod or a node, sorted."""
+    return {name: count for name, count in sorted((known(resources) or {}).items()) if name.startswith("nvidia.com/")}
+
+
 def node_offers(facts: Facts) -> dict[str, int]:
     """What the node offers to pods; empty if that is unknown."""
-    node = known(facts.kubernetes)
-    return (known(node.allocatable) or {}) if node else {}
+    return known(cluster(facts).allocatable) or {}
 
 
 def trouble_of(pod: Pod) -> str:
@@ -256,10 +326,9 @@ def _last(lines: Iterator[tuple[str, str]], pattern: str) -> Evidence | None:
 
 def _recorded(facts: Facts) -> Iterator[tuple[str, str]]:
     yield from (("host.toolkit.log", line) for line in each(facts.host.toolkit.log))
-    node = known(facts.kubernetes)
     for pod in pods(facts):
         yield from ((f"kubernetes.pods {known(pod.name) or ''}".strip(), line) for line in each(pod.log))
-    yield from (("kubernetes.events", line) for line in (each(node.events) if node else ()))
+    yield from (("kubernetes.events", line) for line in each(cluster(facts).events))
     if asked := known(facts.pod):
         yield from (("pod", line) for line in (*each(asked.not_started), *each(asked.ended), known(asked.reason) or ""))
     if error := known(facts.container.error):

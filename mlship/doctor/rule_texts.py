@@ -1,26 +1,15 @@
-"""The texts of the rules, from mlship/data/rules, filled in with the values of a host.
-
-A template has "{name}" for a value, "{name!q}" for a value quoted for the shell, "{name!branch}" for the driver branch
-of a version, "[name?text]" for text that appears only if the value is true, and "[!name?text]" for the opposite. A rule
-passes the values; `commands.COMMANDS` has those that every rule may name.
-"""
+"""The rows of mlship/data/rules, and their texts filled in with the values of a host."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from shlex import quote
 from typing import Literal
 
-from mlship.doctor.commands import COMMANDS
-from mlship.doctor.conditions import EACH, Values, fill_each, value_in_words
+from mlship.doctor.conditions import VALUE, Values, fill, fill_each, named
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
-from mlship.doctor.versions import branch
 from mlship.versioned import adapter, data_table, table_reader
-
-_OPTIONAL = re.compile(r"\[(!?)(\w+)\?([^]]*)\]")
-_VALUE = re.compile(r"\{(\w+)(!q|!branch)?\}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +76,7 @@ class RuleText:
         return tuple(
             Step(fill(step.say, facts, values), tuple(_commands(step.run, facts, values)), step.instead)
             for step in self.fix
-            if all(bool(values[name.lstrip("!")]) != name.startswith("!") for name in step.when.split())
+            if all(bool(named(one.lstrip("!"), facts, values)) != one.startswith("!") for one in step.when.split())
         )
 
     def deciders(self, facts: Facts, values: Values) -> tuple[Decider, ...]:
@@ -125,12 +114,6 @@ def with_address(source: str) -> str:
     return next((f"{source}: {at}" for begin, at in _documents().items() if source.startswith(begin)), source)
 
 
-def in_general(template: str) -> str:
-    """A template for no host in particular: its values by name, and without what depends on a host."""
-    kept = _OPTIONAL.sub(lambda found: found[3] if found[1] else "", template)
-    return _VALUE.sub(lambda found: found[1].upper(), kept.replace("{*", "{"))
-
-
 _fact_commands = table_reader(dict[str, str], "fact_commands")
 
 
@@ -143,25 +126,6 @@ def ways_to_see(paths: tuple[str, ...], shown: tuple[Decider, ...]) -> tuple[Dec
 
 def _commands(templates: tuple[str, ...], facts: Facts, values: Values) -> Iterator[str]:
     for template in templates:
-        alone = _VALUE.fullmatch(template)
+        alone = VALUE.fullmatch(template)
         value = values.get(alone[1]) if alone else None
-        if EACH.search(template):
-            yield from fill_each(template, facts, values, fill)
-        else:
-            yield from value if isinstance(value, tuple) else filter(None, (fill(template, facts, values),))
-
-
-def fill(template: str, facts: Facts, values: Values) -> str:
-    """The text of a template.
-
-    Raises:
-        KeyError: the template names a value that the rule does not pass.
-    """
-
-    def value(found: re.Match[str]) -> str:
-        name = found[1]
-        text = value_in_words(values[name]) if name in values else COMMANDS[name](facts)
-        return quote(text) if found[2] == "!q" else branch(text) if found[2] else text
-
-    kept = _OPTIONAL.sub(lambda found: found[3] if bool(values[found[2]]) != bool(found[1]) else "", template)
-    return _VALUE.sub(value, kept)
+        yield from value if isinstance(value, tuple) else filter(None, fill_each(template, facts, values))

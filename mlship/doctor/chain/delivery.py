@@ -21,7 +21,19 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import CdiSpec
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.finding import Where
-from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, node_offers, pods, trouble_of
+from mlship.doctor.queries import (
+    SAYS_WHY,
+    driver_is_contained,
+    gpus,
+    host_architecture,
+    is_tegra,
+    is_wsl,
+    node_offers,
+    nvidia_resources,
+    pods,
+    toolkit_config,
+    trouble_of,
+)
 from mlship.units import count_of
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
@@ -33,7 +45,6 @@ _GPU_NAME = re.compile(r"\d{1,3}(:\d+)?|GPU-[0-9a-f-]+")  # "0:1" is an instance
 _NO_GPU = {None, "", "none", "void"}
 _START_FAILED = re.compile(r"Error|BackOff|CannotRun")
 _DOES_NOT_RUN = re.compile(r"(?i)cannot connect|connection refused|not running")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def container_is_examined(facts: Facts) -> bool:
@@ -53,16 +64,12 @@ def asks_for_gpu(facts: Facts) -> bool:
     config = facts.container.host_config
     named = any("nvidia" in one for one in (*each(config.cdi_devices), *each(config.devices)))
     by_runtime = known(config.runtime) == "nvidia"
-    return bool(each(config.gpus)) or named or by_runtime or any(_gpus_of(pod) for pod in pods(facts))
+    return bool(each(config.gpus)) or named or by_runtime or any(nvidia_resources(pod.requests) for pod in pods(facts))
 
 
 def _where(facts: Facts) -> Where:
     """Whose toolkit and engine are meant."""
     return "container" if container_is_examined(facts) else "host"
-
-
-def _gpus_of(pod: Pod) -> dict[str, int]:
-    return {name: count for name, count in (known(pod.requests) or {}).items() if name.startswith("nvidia.com/")}
 
 
 def _specs(facts: Facts) -> tuple[CdiSpec, ...]:
@@ -111,7 +118,7 @@ def toolkit_ready(facts: Facts) -> LinkLook:
         yield Symptom(
             "toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is not installed"
         )
-    root = known(config.root) if (config := known(toolkit.config)) else None
+    root = known(toolkit_config(facts).root)
     if root and is_absent(looked_up(facts.host.paths, root)) and known(facts.host.nvml.init) == 0 and not works(facts):
         yield Symptom("toolkit.root", "host", f"the toolkit's root {root} does not exist")
     if _lacks_toolkit(facts):
@@ -120,7 +127,6 @@ def toolkit_ready(facts: Facts) -> LinkLook:
         yield it_holds(f"NVIDIA Container Toolkit {version}")
     elif specs:
         yield it_holds(f"CDI: {', '.join(spec.path for spec in specs)}")
-    yield unknown("host.toolkit.version")
 
 
 def _lacks_toolkit(facts: Facts) -> bool:
@@ -196,8 +202,7 @@ def kubelet_offers(facts: Facts) -> LinkLook:
     elif not offered and not is_known(node.pods) and gpus(facts):
         yield unknown("kubernetes.pods")
     else:
-        listed = {name: count for name, count in offered.items() if name.startswith("nvidia.com/")}
-        yield it_holds(", ".join(f"{name}: {n}" for name, n in sorted(listed.items())) or "no GPU")
+        yield it_holds(", ".join(f"{name}: {n}" for name, n in nvidia_resources(offered).items()) or "no GPU")
 
 
 def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
@@ -206,15 +211,15 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
         wants = known(pod.runtime_class)
         if wants and classes is not None and wants not in classes:
             yield Symptom("offer.class", "host", f"pod {known(pod.name)} asks for the runtime class {wants}")
-        for name, count in sorted(_gpus_of(pod).items()):
+        for name, count in nvidia_resources(pod.requests).items():
             has = (offered or {}).get(name, 0)
             if offered is not None and known(pod.phase) == "Pending" and has < count:
                 yield Symptom(
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
-    healthy = {name: n for name, n in (known(node.allocatable) or {}).items() if name.startswith("nvidia.com/")}
+    healthy = nvidia_resources(node.allocatable)
     if healthy and not any(healthy.values()):
-        yield Symptom("offer.none", "host", f"the node offers none of its {', '.join(sorted(healthy))}")
+        yield Symptom("offer.none", "host", f"the node offers none of its {', '.join(healthy)}")
     for name, count in sorted((known(node.capacity) or {}).items()):
         if any(healthy.values()) and healthy.get(name, count) < count:
             seen = f"the node has {name}: {count}, of which it offers {healthy[name]}: the others are unhealthy"
@@ -236,8 +241,7 @@ def _of_nvidia(node: Kubernetes) -> tuple[Pod, ...]:
 def gpu_requested(facts: Facts) -> LinkLook:
     yield from not_examined(facts)
     box, config = facts.container, facts.container.host_config
-    toolkit = known(facts.host.toolkit.config)
-    if each(config.gpus) and toolkit and known(toolkit.mode) == "cdi" and gpus_mode(facts) == "legacy":
+    if each(config.gpus) and known(toolkit_config(facts).mode) == "cdi" and gpus_mode(facts) == "legacy":
         yield Symptom("request.mode", "container", "the toolkit is in cdi mode, in which `--gpus` is an error")
     visible = environment(facts).get("NVIDIA_VISIBLE_DEVICES")
     other_way = each(config.gpus) or each(config.cdi_devices)
@@ -254,7 +258,6 @@ def gpu_requested(facts: Facts) -> LinkLook:
         yield Symptom("request.more", "container", f"the container asks for {asked}, and this host has {there}")
     if works(facts) or asks_for_gpu(facts):
         yield it_holds("requested")
-    yield unknown("container.host_config")
 
 
 def requested_gpus(facts: Facts) -> tuple[str, ...] | None:
@@ -286,7 +289,7 @@ def _asks_nothing(facts: Facts) -> bool:
 
 
 def image_available(facts: Facts) -> LinkLook:
-    image, machine = facts.image, _ARCHITECTURES.get(known(facts.host.os.arch) or "")
+    image, machine = facts.image, host_architecture(facts)
     if known(image.registry_status) == _NOT_FOUND:
         yield Symptom("image.registry=404", "container", "the registry has no such image")
     if error := known(image.error):
@@ -299,7 +302,6 @@ def image_available(facts: Facts) -> LinkLook:
         yield it_holds(f"{built}, as this machine")
     if not container_is_examined(facts) and known(image.reference) is None:
         yield not_applicable("no image was examined")
-    yield unknown("image.architecture")
 
 
 def container_created(facts: Facts) -> LinkLook:
@@ -313,7 +315,6 @@ def container_created(facts: Facts) -> LinkLook:
     yield from not_examined(facts)
     if has_started(facts):
         yield it_holds("started")
-    yield unknown("container.status")
 
 
 def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
@@ -322,7 +323,7 @@ def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
         phase, reason = known(pod.phase), known(pod.reason)
         failed = phase == "Failed" or _START_FAILED.search(reason or "")
         waits = phase == "Pending" and known(pod.role) == "workload"
-        if (failed or waits) and (known(pod.role) == "workload" or _gpus_of(pod)):
+        if (failed or waits) and (known(pod.role) == "workload" or nvidia_resources(pod.requests)):
             seen = ": ".join(filter(None, (f"pod {known(pod.name)}", reason or phase, _last_event(node))))
             yield Symptom("pod.failed", "container", seen)
 

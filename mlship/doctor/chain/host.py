@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from mlship.doctor.chain.link import Answer, Symptom, it_holds, not_applicable, unknown
+from mlship.doctor.chain.link import Answer, Symptom, it_holds, not_applicable
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaApi, Nvml, NvmlDevice, Place
@@ -68,7 +68,6 @@ def gpu_on_bus(facts: Facts) -> LinkLook:
     if here or reserved:
         names = sorted({known(gpu.name) or "NVIDIA GPU" for gpu in (*here, *reserved)})
         yield it_holds(f"{count_of(len(here) + len(reserved), 'GPU')}: {', '.join(names)}")
-    yield unknown("kernel.pci")
 
 
 def gpu_bound(facts: Facts) -> LinkLook:
@@ -91,7 +90,6 @@ def gpu_bound(facts: Facts) -> LinkLook:
     bound = [gpu for gpu in here if known(gpu.driver) == "nvidia"]
     if bound:
         yield it_holds(f"{count_of(len(bound), 'GPU')} bound to nvidia")
-    yield unknown("kernel.pci")
 
 
 def module_loaded(facts: Facts) -> LinkLook:
@@ -108,7 +106,6 @@ def module_loaded(facts: Facts) -> LinkLook:
             yield Symptom("module.mixed", "host", f"{name} has version {other}, nvidia {version}")
     if loaded:
         yield it_holds(f"nvidia {version or ''} is loaded{f' ({flavour} module)' if flavour else ''}")
-    yield unknown("kernel.modules")
 
 
 def device_nodes(facts: Facts) -> LinkLook:
@@ -118,10 +115,7 @@ def device_nodes(facts: Facts) -> LinkLook:
 
 def nodes_of(where: Where, place: Place) -> LinkLook:
     """The nodes that every GPU needs, and whether they open."""
-    table = known(place.device_nodes)
-    if table is None:
-        yield unknown(f"{where}.device_nodes")
-        return
+    table = known(place.device_nodes) or {}
     elsewhere = denied_gpus(place)
     for path, fact in sorted(table.items()):
         node = known(fact)
@@ -134,7 +128,8 @@ def nodes_of(where: Where, place: Place) -> LinkLook:
     if cards and all(is_absent(fact) for fact in cards):
         yield Symptom("node.missing", where, "there is no node of a GPU, such as /dev/nvidia0")
     there = [path for path, fact in table.items() if known(fact)]
-    yield it_holds(few(there, 2)) if there else unknown(f"{where}.device_nodes")
+    if there:
+        yield it_holds(few(there, 2))
 
 
 def denied_gpus(place: Place) -> tuple[str, ...]:
@@ -153,7 +148,6 @@ def nvml_answers(facts: Facts) -> LinkLook:
         yield it_holds("NVML answers")
     elif _nvml_is_elsewhere(facts):
         yield not_applicable("the driver's libraries are not on the host's path here")
-    yield unknown("host.nvml.init")
 
 
 def _nvml_is_elsewhere(facts: Facts) -> bool:
@@ -214,7 +208,6 @@ def gpus_counted(facts: Facts) -> LinkLook:
         yield it_holds(f"NVML sees {count_of(count, 'GPU')}")
     if is_tegra(facts):
         yield from off_bus(facts)
-    yield unknown("host.nvml.device_count")
 
 
 def device_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
@@ -240,7 +233,6 @@ def gpu_modes(facts: Facts) -> LinkLook:
         yield Symptom("mode.vgpu-host", "host", "the vGPU host driver, which is without CUDA, serves virtual machines")
     if devices:
         yield it_holds("no mode keeps CUDA out")
-    yield unknown("host.nvml.devices")
 
 
 def _mode(device: NvmlDevice) -> Iterator[Symptom]:
@@ -268,7 +260,6 @@ def cuda_starts(facts: Facts) -> LinkLook:
         yield it_holds(f"CUDA starts{and_sees(count)}")
     elif _nvml_is_elsewhere(facts) and known(cuda.library) is None:
         yield not_applicable("the driver's libraries are not on the host's path here")
-    yield unknown("host.cuda.init")
 
 
 def cuda_symptoms(where: Where, place: Place) -> Iterator[Symptom]:

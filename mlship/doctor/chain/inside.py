@@ -13,16 +13,18 @@ from mlship.doctor.chain.host import (
     nodes_of,
     nvml_symptoms,
 )
-from mlship.doctor.chain.link import Symptom, it_holds, not_applicable, unknown
+from mlship.doctor.chain.link import Symptom, it_holds, not_applicable
 from mlship.doctor.container import host_driver, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Where
-from mlship.doctor.frameworks import environments, judged
+from mlship.doctor.frameworks import environments, errors, judged
 from mlship.doctor.queries import is_compat, is_tegra, is_wsl, places
 from mlship.doctor.versions import same
 from mlship.units import count_of
+
+_COMPILERS = ("cupy", "triton")
 
 
 def nodes_inside(facts: Facts) -> LinkLook:
@@ -47,7 +49,6 @@ def libraries_inside(facts: Facts) -> LinkLook:
     yield from not_examined(facts)
     if library:
         yield it_holds(library.path)
-    yield unknown("container.cuda.library")
 
 
 def nvml_inside(facts: Facts) -> LinkLook:
@@ -63,7 +64,6 @@ def nvml_inside(facts: Facts) -> LinkLook:
     if by_design:
         yield not_applicable("the container has no NVML, and needs none")
     yield from not_examined(facts)
-    yield unknown("container.nvml.init")
 
 
 def _fewer_than_requested(facts: Facts) -> Iterator[Symptom]:
@@ -82,7 +82,6 @@ def cuda_inside(facts: Facts) -> LinkLook:
         count = known(cuda.device_count)
         yield it_holds(f"CUDA starts{and_sees(count)}")
     yield from not_examined(facts)
-    yield unknown("container.cuda.init")
 
 
 def image_fits(facts: Facts) -> LinkLook:
@@ -112,9 +111,7 @@ def framework_works(facts: Facts) -> LinkLook:
     good = []
     for where, place in places(facts):
         for environment in each(place.pythons):
-            yield from _on_the_cpu(where, environment)
-            if known(place.cuda.init) == 0:
-                yield from _compilers(where, environment)
+            yield from _on_the_cpu(where, environment, cuda_starts=known(place.cuda.init) == 0)
             torch = known(environment.torch)
             seen, there = known(torch.device_count) if torch else None, known(place.cuda.device_count) or 0
             if seen is not None and seen < there:
@@ -126,7 +123,7 @@ def framework_works(facts: Facts) -> LinkLook:
     yield not_applicable("no framework was asked")
 
 
-def _on_the_cpu(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
+def _on_the_cpu(where: Where, environment: PythonEnvironment, *, cuda_starts: bool) -> Iterator[Symptom]:
     torch, onnx = known(environment.torch), known(environment.onnxruntime)
     flow, jax = known(environment.tensorflow), known(environment.jax)
     if torch and known(torch.is_available) is False:
@@ -137,15 +134,8 @@ def _on_the_cpu(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
         yield Symptom("tensorflow", where, "TensorFlow lists no GPU")
     if jax and known(jax.backend) == "cpu":
         yield Symptom("jax", where, "jax runs on the CPU")
-    for name, framework in (("torch", torch), ("onnxruntime", onnx), ("tensorflow", flow), ("jax", jax)):
-        if framework and (error := known(framework.error)):
-            yield Symptom(name, where, f"{name} raises {error}")
-
-
-def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
-    """What fails although CUDA starts; if CUDA fails, its own symptoms suffice."""
-    for name, framework in (("cupy", known(environment.cupy)), ("triton", known(environment.triton))):
-        if framework and (error := known(framework.error)):
+    for name, error in errors(environment):
+        if cuda_starts or name not in _COMPILERS:  # if CUDA fails, its own symptoms suffice for these
             yield Symptom(name, where, f"{name} raises {error}")
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
-from typing import Literal, TypeAlias
+from functools import cache, partial
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
 
 from mlship.doctor.finding import Decider, Where
 from mlship.versioned import data_table
@@ -39,16 +41,9 @@ class Answer:
     say: str = ""
 
 
-def it_holds(say: str) -> Answer:
-    return Answer("holds", say)
-
-
-def unknown(fact: str) -> Answer:
-    return Answer("unknown", fact)
-
-
-def not_applicable(why: str) -> Answer:
-    return Answer("not applicable", why)
+it_holds = partial(Answer, "holds")
+unknown = partial(Answer, "unknown")
+not_applicable = partial(Answer, "not applicable")
 
 
 @dataclass(frozen=True)
@@ -75,6 +70,7 @@ class Link:
     inside: str = ""
     on_host: str = ""
     proves: bool = False
+    shows: Annotated[str, Field(exclude=True)] = ""
 
 
 @cache

@@ -73,7 +73,7 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
 
 
 def _look(link: Link, facts: Facts) -> Looked:
-    """What one look yields; its first answer ends it."""
+    """What one look yields; its first answer ends it, and without one the link is unknown."""
     symptoms: list[Symptom] = []
     if link.id in _OF_THE_DRIVER and offers_passed_gpus(facts):
         return Looked(link, not_applicable("the GPUs are for virtual machines, and the node offers them"))
@@ -85,7 +85,7 @@ def _look(link: Link, facts: Facts) -> Looked:
     except Exception as error:  # noqa: BLE001  one link's bug must not hide the other links
         bug = f"a bug in mlship's link {link.id}: {type(error).__name__}: {error}"
         return Looked(link, unknown("a bug in mlship"), tuple(symptoms), bug)
-    return Looked(link, unknown(""), tuple(symptoms))
+    return Looked(link, unknown(link.shows), tuple(symptoms))
 
 
 def _broken(looked: Looked, symptoms: tuple[Symptom, ...]) -> Looked:
@@ -111,8 +111,3 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
             name = speaker.symptom if speaker else vague
             of_host = message and name.endswith(".reported")
             yield Symptom(name, "host" if of_host else "container", f"reported: {line.strip()}")
-
-
-def symptoms(facts: Facts) -> tuple[Symptom, ...]:
-    """Every symptom of every link, the lowest link first."""
-    return tuple(symptom for looked in walk_chain(facts) for symptom in looked.symptoms)

@@ -43,12 +43,10 @@ def _denied_by_cgroup(facts: Facts) -> Values:
     rules = tuple(f"# lxc.cgroup2.devices.allow: c {major}:* rwm" for major in majors)
     return {
         "failing": _fails("container", box),
-        "lxc": known(box.engine) == "lxc" or known(box.lxc) is not None,
         "rules": rules or ("grep nvidia /proc/devices",),
         "options": " ".join(f"--device {quote(path)}" for path, _ in denied),
         "denied": ", ".join(path for path, _ in denied),
         "paths": tuple(path for path, _ in denied),
-        "certain": known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices)),
     }
 
 
@@ -62,7 +60,6 @@ def _other_major(facts: Facts) -> Values | None:
                 "where": where,
                 "failing": failing,
                 "wrong": wrong[0][0],
-                "engine_lxc": known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None,
                 "quote": quote(wrong[0][0])[1:],
                 "listed": "; ".join(listed),
                 "shown": (
@@ -91,7 +88,6 @@ def _denied_by_selinux(facts: Facts) -> Values:
     shut = [path for path, one in _nodes(box) if known(one.open) == "EACCES" and (known(one.mode) or "")[-1:] == "6"]
     return {
         "failing": _fails("container", box),
-        "disabled": any("label" in one and "disable" in one for one in each(box.host_config.security_opt)),
         "denials": bool(denials),
         "last_denial": tuple(denials[-1:]),
         "refused": tuple(shut[:2]),

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mlship.doctor.commands import at_place
-from mlship.doctor.conditions import Values, all_atoms_hold, evidence_of, fact_in_words, value_at
+from mlship.doctor.conditions import Values, all_atoms_hold, evidence_of, fact_in_words, fill, value_at
 from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.queries import has_fact
-from mlship.doctor.rule_texts import RuleText, fill, rule_texts, ways_to_see
+from mlship.doctor.rule_texts import RuleText, rule_texts, ways_to_see
 
 Compute: TypeAlias = Callable[[Facts], Values | Iterator[Values] | None]
 COMPUTED: dict[str, Compute] = {}
@@ -74,9 +74,8 @@ class Rule:
         steps = values.get("fix")
         fix = tuple(step for step in steps if isinstance(step, Step)) if isinstance(steps, tuple) else ()
         fix, cause = at_place(facts, fix or text.steps(facts, values)), fill(text.cause, facts, values)
-        shown = tuple(
-            evidence_of(facts, tuple(one.replace("place.", f"{where}.") for one in text.evidence), values, fill)
-        )
+        items = tuple(one.replace("place.", f"{where}.") for one in text.evidence)
+        shown = tuple(evidence_of(facts, items, values))
         finding = Finding(self.id, text.layer, text.title, where, cause, fix, shown)
         lacking = tuple(path for path in text.certain_with if not has_fact(facts, path))
         if values.get("certain", True) and all_hold(text.certain) and not lacking:

@@ -1,4 +1,4 @@
-"""Rules about drivers that do not fit: libraries and the loaded module, the GPU, or Linux on WSL2."""
+"""Rules about the driver: its kernel module, whether that supports the GPU, and its libraries, also on WSL2."""
 
 import re
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from mlship.cuda.tables.lookup import tables
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.facts.fact import each, known, looked_up
+from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kernel import PciDevice
+from mlship.doctor.facts.kernel import Dkms, PciDevice
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import (
@@ -17,9 +17,9 @@ from mlship.doctor.queries import (
     describe,
     gpus,
     is_compat,
-    is_ubuntu,
     kernel_driver,
     log_line,
+    logged,
     places,
     variable,
 )
@@ -27,6 +27,11 @@ from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
+_REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
+_DRIVER_PACKAGE = re.compile(
+    r"nvidia-(driver|dkms|kernel|open|headless|utils|compute|gfx|lts|drivers)|libnvidia-(compute|ml)|libcuda1$|"
+    r"(akmod|kmod|xorg-x11-drv)-nvidia|cuda-drivers|linux-modules-nvidia|nvidia$"
+)
 _PATH = "LD_LIBRARY_PATH"
 _DRIVER_PACKAGES = (
     *("libnvidia-compute", "nvidia-utils", "nvidia-driver", "nvidia-dkms", "nvidia-kernel", "cuda-drivers"),
@@ -34,19 +39,117 @@ _DRIVER_PACKAGES = (
 )
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
 _LEGACY = re.compile(r"NVIDIA ([0-9]+)\.xx Legacy")
-_LEGACY_PACKAGES = {"apt": "nvidia-driver-{0}", "pacman": "nvidia-{0}xx-dkms nvidia-{0}xx-utils"}
 _FAMILY = re.compile(r"(?:PCI ID|\[)[: ]*10de:([0-9a-fA-F]{4})")
 
 
-def _upgrades(facts: Facts) -> tuple[Evidence, ...]:
-    """The driver's packages that changed after boot."""
-    boot = known(facts.kernel.boot_time)
-    changes = [
-        f"{known(change.at)} {known(change.package)} {known(change.old)} -> {known(change.new)}"
-        for change in each(facts.host.packages.history)
-        if boot and (known(change.at) or "") > boot and "nvidia" in (known(change.package) or "")
-    ]
-    return tuple(Evidence("host.packages.history", line) for line in changes[-2:])
+@computes("driver-not-loaded-after-kernel-update")
+def _installed(facts: Facts) -> Values:
+    return {"prebuilt": _prebuilt(facts), "traces": _traces_of_driver(facts)}
+
+
+def _prebuilt(facts: Facts) -> str | None:
+    """The driver's branch, if Ubuntu has modules for it."""
+    if commands.manager(facts) != "apt" or "ubuntu" not in (known(facts.host.os.id) or "ubuntu"):
+        return None
+    library = known(facts.host.nvml.library)
+    built = (known(line.version) for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or ""))
+    version = (known(library.version) if library else None) or next(built, None)
+    return branch(version) if version else None
+
+
+def _traces_of_driver(facts: Facts) -> Evidence | None:
+    """A trace of a driver; without one, none was ever installed."""
+    built = [line for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")]
+    if built:
+        return Evidence("kernel.dkms", f"nvidia is built for: {', '.join(map(_built_for, built))}")
+    library = known(facts.host.nvml.library)
+    if library or known(facts.host.nvml.init) == 9:
+        return Evidence("host.nvml.library", library.path if library else "reports that the driver is not loaded")
+    names = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "libnvidia-compute")
+    packages = sorted(name for name in known(facts.host.packages.installed) or {} if name.startswith(names))
+    return Evidence("host.packages.installed", ", ".join(packages)) if packages else None
+
+
+def _built_for(line: Dkms) -> str:
+    """The kernel of one line of `dkms status`, and the state if it is not installed."""
+    kernel, state = known(line.kernel) or "no kernel", known(line.state)
+    return kernel if state in {None, "installed"} else f"{kernel} ({state})"
+
+
+@computes("secure-boot-unsigned-module")
+def _rejection(facts: Facts) -> Values:
+    if line := logged(facts, _REJECTED):
+        return {"shown": (line,)}
+    module, enrolled = known(looked_up(facts.kernel.module_files, "nvidia")), known(facts.kernel.enrolled_signers)
+    signer, shown = known(module.signer) if module else None, "kernel.module_files.nvidia.signer"
+    if module is not None and is_absent(module.signer):
+        return {"shown": (Evidence(shown, "not signed"),)}
+    if signer is None or enrolled is None or signer in enrolled:
+        return {"shown": None}
+    listed = Evidence("kernel.enrolled_signers", ", ".join(enrolled) or "none")
+    return {"shown": (Evidence(shown, signer), listed)}
+
+
+@computes("nouveau-owns-gpu")
+def _held(facts: Facts) -> Values | None:
+    held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
+    if not held or _only_shows_a_picture(facts, held):
+        return None
+    return {"gpu": describe(held[0]), "addresses": tuple(str(known(gpu.address)) for gpu in held)}
+
+
+def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
+    """The card is too old for the driver and only drives a display, next to GPUs that work."""
+    others = [gpu for gpu in gpus(facts) if gpu not in held]
+    works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
+    return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
+
+
+@computes("open-module-on-pre-turing")
+def _before_turing(facts: Facts) -> Values:
+    free = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
+    old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
+    return {
+        "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
+        "model": f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing",
+    }
+
+
+@computes("driver-not-installed")
+def _never_installed(facts: Facts) -> Values:
+    old = any(architecture(gpu) in PRE_TURING for gpu in gpus(facts))
+    built = any("nvidia" in (known(line.module) or "") for line in each(facts.kernel.dkms))
+    return {
+        "found": tuple(map(describe, gpus(facts)[:4])),
+        "old": old,
+        "install_driver": _install_driver(facts, old=old),
+        "traces": built or any(_DRIVER_PACKAGE.match(name) for name in known(facts.host.packages.installed) or {}),
+    }
+
+
+def _install_driver(facts: Facts, *, old: bool) -> tuple[str, ...]:
+    """As the distribution documents it; from its own packages if it has them."""
+    name, like = known(facts.host.os.id) or "", (known(facts.host.os.like) or "").split()
+    if name == "ubuntu" or "ubuntu" in like:
+        tools = commands.install_command(facts, "ubuntu-drivers-common")
+        return (commands.headers(facts), tools, "sudo ubuntu-drivers install")
+    row = commands.driver_packages(facts)
+    chosen = row.old if old else row.packages
+    headers = (commands.headers(facts),) if row.packages else ()
+    return (*row.first, *headers, *((commands.install_command(facts, chosen),) if chosen else ()))
+
+
+@computes("driver-module-not-loaded")
+def _lies_idle(facts: Facts) -> Values:
+    listed = next(filter(_blocks_nvidia, (known(facts.kernel.cmdline) or "").split()), None)
+    unbound = not all(is_known(gpu.driver) for gpu in gpus(facts))
+    return {"listed": listed, "removal": commands.remove_option(facts, listed or ""), "unbound": unbound}
+
+
+def _blocks_nvidia(option: str) -> bool:
+    """The option of the kernel's command line keeps the module from loading."""
+    key, _, value = option.partition("=")
+    return key in {"modprobe.blacklist", "module_blacklist", "rd.driver.blacklist"} and "nvidia" in value.split(",")
 
 
 def _stray(facts: Facts) -> Library | None:
@@ -75,11 +178,6 @@ def _is_on_path(place: Place, library: Library) -> bool:
     return not own and folder in [part.rstrip("/") for part in (known(variable(place, _PATH)) or "").split(":")]
 
 
-@computes("nvml-lib-kmod-mismatch-after-upgrade")
-def _changed_packages(facts: Facts) -> Values:
-    return {"upgrades": _upgrades(facts)}
-
-
 @computes("api-mismatch-804-on-geforce-after-upgrade")
 def _upgraded_libcuda(facts: Facts) -> Iterator[Values]:
     """Libcuda of the host: an image that brings its own is another failure."""
@@ -87,7 +185,7 @@ def _upgraded_libcuda(facts: Facts) -> Iterator[Values]:
         library = known(place.cuda.library)
         if library and known(place.cuda.init) == 804 and (seen == "host" or known(library.mounted) is not False):
             code = codes.cuda(804)
-            yield {"where": "host", "seen": seen, "code": code, "library": library, "upgrades": _upgrades(facts)}
+            yield {"where": "host", "seen": seen, "code": code, "library": library}
 
 
 @computes("stray-driver-library")
@@ -168,8 +266,8 @@ def _of_another_branch(facts: Facts) -> Iterator[Values]:
         if too_old or (last and ours > last):
             bound = (first if too_old else last) or 0
             yield {
-                "open_packages": _open_packages(facts, max(bound, 580)),
-                "legacy": _LEGACY_PACKAGES.get(commands.manager(facts) or "", "cuda-drivers-{0}").format(bound),
+                "open_packages": commands.install_open_driver(facts, max(bound, 580)),
+                "legacy": commands.driver_packages(facts).legacy.format(branch=bound),
                 "gpu": describe(gpu),
                 "generation": architecture(gpu),
                 "bound": bound,
@@ -187,13 +285,6 @@ def _range(gpu: PciDevice, line: str | None) -> tuple[int | None, int | None]:
     return (None, int(legacy.group(1))) if legacy and fits else _branches(architecture(gpu))
 
 
-def _open_packages(facts: Facts, bound: int) -> str:
-    """Install the open kernel module from this distribution's packages."""
-    of_apt = f"nvidia-driver-{bound}-open" if is_ubuntu(facts) else "nvidia-open"
-    packages = {"apt": of_apt, "pacman": "nvidia-open-dkms nvidia-utils"}
-    return commands.install_command(facts, packages.get(commands.manager(facts) or "", "nvidia-open"))
-
-
 @computes("open-module-required")
 def _without_open_module(facts: Facts) -> Values:
     unused, version = _unused(facts), _version(facts)
@@ -201,7 +292,7 @@ def _without_open_module(facts: Facts) -> Values:
     closed = [gpu for gpu in unused if architecture(gpu) in required]
     ours = int(branch(version or "") or 9999)
     return {
-        "open_packages": _open_packages(facts, int(branch(version or "") or 580)),
+        "open_packages": commands.install_open_driver(facts, int(branch(version or "") or 580)),
         "gpu": describe((closed or unused)[0]) if unused else None,
         "closed": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in closed),
         "fits": version and all((_branches(architecture(gpu))[0] or 0) <= ours for gpu in closed),

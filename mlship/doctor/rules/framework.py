@@ -8,6 +8,7 @@ from mlship.cuda.tables.lookup import first_driver
 from mlship.cuda.versions import Cuda
 from mlship.doctor import advice
 from mlship.doctor.conditions import Values
+from mlship.doctor.container import may_start
 from mlship.doctor.facts.fact import Fact, each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, Place
@@ -31,11 +32,6 @@ from mlship.driver import codes
 _OLD, _NO_KERNEL, _BAD_PTX = 35, 209, 222
 _PTX = "unsupported toolchain"
 _PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
-
-
-def _starts(place: Place) -> bool:
-    """No layer below the framework is known to fail."""
-    return known(place.cuda.init) in {0, None}
 
 
 def _fix(facts: Facts, item: Judged, needs: Reason | None, *more: Step | None) -> tuple[Step, ...]:
@@ -73,7 +69,7 @@ def _old_drivers(facts: Facts) -> Iterator[Values]:
     for item in judged(facts):
         reason, code = item.reason("driver-floor"), known(item.place.cuda.runtime_code)
         fits = code == _OLD or (bool(item.package) and (item.works is False or code is None))
-        if reason and fits and not item.works and _starts(item.place):
+        if reason and fits and not item.works and may_start(item.place):
             yield {
                 "where": item.where,
                 "name": item.stack.name,
@@ -93,7 +89,7 @@ def _no_kernels(facts: Facts, kind: ReasonKind) -> Iterator[Values]:
     """What is installed contains no code for a GPU."""
     for item in judged(facts, by_torch=True):
         reason = item.reason(kind)
-        if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
+        if reason and may_start(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
             shown = (*_evidence(item), *_kernel_codes(item.where, item.place, _NO_KERNEL))
             yield {"where": item.where, "reason": reason.text, "fix": _fix(facts, item, None), "shown": shown}
 
@@ -136,7 +132,7 @@ def _build_for(item: Judged) -> str:
 def _new_ptx(facts: Facts) -> Iterator[Values]:
     everything = judged(facts)
     for item in everything:
-        if (reason := item.reason("ptx-jit")) and _starts(item.place):
+        if (reason := item.reason("ptx-jit")) and may_start(item.place):
             yield _ptx(facts, item, reason.text, measured=True)
     for where, place in places(facts):
         seen = _kernel_codes(where, place, _BAD_PTX)

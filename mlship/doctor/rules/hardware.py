@@ -1,4 +1,4 @@
-"""Rules about the GPU itself: it answers as it should, has power and working memory, and its fabric is up."""
+"""Rules about the GPU: it answers, has power and memory, its fabric is up; and how it is shared (MIG, modes, MPS)."""
 
 import re
 from collections.abc import Iterator
@@ -6,63 +6,43 @@ from shlex import quote
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.facts.fact import each, is_known, known, looked_up
+from mlship.doctor.container import is_lxc
+from mlship.doctor.facts.container import Lxc
+from mlship.doctor.facts.fact import Unknown, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Service
-from mlship.doctor.facts.place import NvmlDevice
+from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Evidence, Where
-from mlship.doctor.queries import NVIDIA, cuda_codes, gpus, kernel_driver, line_of, logged, node, places
+from mlship.doctor.queries import (
+    NVIDIA,
+    cuda_codes,
+    gpu_label,
+    gpus,
+    kernel_driver,
+    logged,
+    node,
+    places,
+    pods,
+    reported_line,
+    variable,
+)
 from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
 # Modules soldered to a board, which connects them by NVSwitch if it holds eight.
 _ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
-# Codes of nvmlInit that come before it reaches the GPUs: permissions, no driver, no library, version mismatch.
-_SAYS_NOTHING = {4, 9, 12, 18}
 _FABRIC_STATES = {1: "not started", 2: "in progress"}
 _SWITCH_CONTROL = "/dev/nvidia-nvswitchctl"
 _FULL = 0.9
-_NO_INTERRUPTS, _BAD_INFOROM = 11, 14
-_INFOROM_WARNING = r"(?i)infoROM.{0,40}corrupt|corrupt.{0,40}infoROM"
-
-
-def _devices(facts: Facts) -> Iterator[tuple[Where, NvmlDevice]]:
-    return ((where, device) for where, place in places(facts) for device in each(place.nvml.devices))
-
-
-def _label(device: NvmlDevice) -> str:
-    return f"GPU {known(device.pci_bus_id) or known(device.uuid) or known(device.index)}"
-
-
-def _answers_with(facts: Facts, code: int) -> tuple[Evidence, ...]:
-    """Where NVML returns this code, for one device or for all."""
-    found = []
-    for where, place in places(facts):
-        if known(place.nvml.init) == code:
-            found.append(Evidence(f"{where}.nvml.init", codes.nvml(code)))
-        for device in each(place.nvml.devices):
-            calls = sorted(call for call, answer in (known(device.codes) or {}).items() if answer == code)
-            if calls:
-                found.append(Evidence(f"{where}.nvml.devices", f"{_label(device)}: {calls[0]} = {codes.nvml(code)}"))
-    return tuple(found)
-
-
-def _refused_with(facts: Facts, wanted: int) -> tuple[Evidence, ...]:
-    """Where CUDA returns this code."""
-    return tuple(Evidence(fact, codes.cuda(code)) for fact, code in cuda_codes(facts) if code == wanted)
-
-
-def _all_answer(facts: Facts) -> bool | None:
-    """NVML on the host counts every GPU on the bus without errors; None if that is unknown."""
-    nvml = facts.host.nvml
-    count, code = known(nvml.device_count), known(nvml.init)
-    if code in _SAYS_NOTHING or (count is None and not code):
-        return None
-    if count is None or code:
-        return False
-    lost = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
-    return not lost and count >= len(gpus(facts))
+_PENDING = "a row remap or page retirement is pending"
+_PIPES = "/tmp/nvidia-mps"  # noqa: S108  the daemon's default
+_MPS = {805, 806, 807, 808, 809, 810}
+_NOT_FOUND = 6
+_ONE_SEEN = (
+    r"device_count\(\).*\b(one|1)\b|device >= 0 && device < num_gpus|[Ii]nvalid device ordinal|"
+    r"\bonly (shows |sees |see |finds )?(one|1) (gpu|GPU|device)"
+)
 
 
 @computes("gpu-fallen-off-the-bus")
@@ -73,38 +53,28 @@ def _lost(facts: Facts) -> Values:
     count, on_bus = known(facts.host.nvml.device_count), len(gpus(facts))
     fewer = Evidence("host.nvml.device_count", f"{count}, but the PCI bus has {on_bus}")
     return {
-        "lost": _answers_with(facts, 15),
         "dead": dead,
         "line": line,
         "address": named[1] if named else next(iter(dead), None),
-        "all_answer": _all_answer(facts),
         "fewer": fewer if count is not None and count < on_bus else None,
     }
 
 
-@computes("power-cable-missing")
-def _without_power(facts: Facts) -> Values:
-    return {"answers": _answers_with(facts, 8), "all_answer": _all_answer(facts) is True}
-
-
 @computes("gpu-requires-reset")
 def _to_reset(facts: Facts) -> Values:
-    failing = (
-        (where, one) for where, one in _devices(facts) if (rows := known(one.remapped_rows)) and known(rows.failure)
-    )
+    of_host, pending, failed = each(facts.host.nvml.devices), [], []
+    for where, place in places(facts):
+        for one in each(place.nvml.devices):
+            fact, label, rows = f"{where}.nvml.devices", gpu_label(one), known(one.remapped_rows)
+            pending += [Evidence(fact, f"{label}: {_PENDING}")] if _is_pending(one) else []
+            failed += [Evidence(fact, f"{label}: row remapping failed")] if rows and known(rows.failure) else []
+    faulty = (one for one in of_host if 16 in (known(one.codes) or {}).values() or _is_pending(one))
+    asked = (is_known(one.retired_pages_pending) and is_known(one.remapped_rows) for one in of_host)
     return {
-        "answers": _answers_with(facts, 16),
-        "pending": tuple(
-            Evidence(f"{where}.nvml.devices", f"{_label(one)}: a row remap or page retirement is pending")
-            for where, one in _devices(facts)
-            if _is_pending(one)
-        ),
-        "failed": tuple(
-            Evidence(f"{where}.nvml.devices", f"{_label(one)}: row remapping failed") for where, one in failing
-        ),
-        "refused": _refused_with(facts, 214),
-        "clean": _is_clean(facts),
-        "number": _number_to_reset(facts),
+        "pending": tuple(pending),
+        "failed": tuple(failed),
+        "clean": bool(of_host) and all(asked),  # a log without NVML's answers is what a reset has already fixed
+        "number": next((str(index) for one in faulty if (index := known(one.index)) is not None), "N"),
     }
 
 
@@ -113,41 +83,20 @@ def _is_pending(device: NvmlDevice) -> bool:
     return bool((rows and known(rows.pending)) or known(device.retired_pages_pending))
 
 
-def _is_clean(facts: Facts) -> bool:
-    """NVML was asked about every GPU, so that a log without its answers is what a reset has already fixed."""
-    devices = each(facts.host.nvml.devices)
-    return bool(devices) and all(is_known(one.retired_pages_pending) and is_known(one.remapped_rows) for one in devices)
-
-
-def _number_to_reset(facts: Facts) -> str:
-    devices = each(facts.host.nvml.devices)
-    faulty = (one for one in devices if 16 in (known(one.codes) or {}).values() or _is_pending(one))
-    return next((str(index) for one in faulty if (index := known(one.index)) is not None), "N")
-
-
 @computes("fabric-manager-not-running")
 def _without_fabric(facts: Facts) -> Values:
     devices = each(facts.host.nvml.devices)
-    waiting = (one for one in devices if known(one.fabric_state) in _FABRIC_STATES)
+    waiting = ((gpu_label(one), known(one.fabric_state)) for one in devices)
+    states = (f"{label}: fabric state {_FABRIC_STATES[state]}" for label, state in waiting if state in _FABRIC_STATES)
     service = known(looked_up(facts.host.services, "nvidia-fabricmanager"))
-    names = (*(known(gpu.name) for gpu in gpus(facts)), *(known(one.name) for one in devices))
     return {
-        "refused": _refused_with(facts, 802),
-        "waiting": next(map(_waits, waiting), None),
-        "waits": any(known(one.fabric_state) in {1, 2, 3} for one in devices),
+        "waiting": next((Evidence("host.nvml.devices", state) for state in states), None),
         "on_board": any(_ON_BOARD.search(known(one.name) or "") and not is_known(one.fabric_state) for one in devices),
         "switches": _switches(facts),
-        "grace": any(re.search(r"\bG[BH]\d", name or "") for name in names),
-        "b200": any(re.search(r"\bB\d", known(one.name) or "") for one in devices),
         "shown": _wrong_with(service, kernel_driver(facts)) if service else "not installed",
         "log": each(service.log)[-1:] if service else (),
         "install_version": _install_fabric_manager(facts),
     }
-
-
-def _waits(device: NvmlDevice) -> Evidence:
-    state = _FABRIC_STATES[known(device.fabric_state) or 1]
-    return Evidence("host.nvml.devices", f"{_label(device)}: fabric state {state}")
 
 
 def _switches(facts: Facts) -> Evidence | None:
@@ -179,35 +128,6 @@ def _install_fabric_manager(facts: Facts) -> str:
     return commands.install_command(facts, quote(package))
 
 
-@computes("gsp-firmware-timeout")
-def _faulty_now(facts: Facts) -> Values | None:
-    """The GPU is faulty now, not only before an earlier reset."""
-    fails = bool(cuda_codes(facts)) or any(
-        known(place.nvml.init)
-        or known(place.nvml.hangs_at)
-        or known(place.cuda.hangs_at)
-        or any(map(_is_faulty, each(place.nvml.devices)))
-        for _, place in places(facts)
-    )
-    hangs = ((f"{where}.nvml.hangs_at", known(place.nvml.hangs_at)) for where, place in places(facts))
-    return {"hangs": tuple(Evidence(fact, call) for fact, call in hangs if call)} if fails else None
-
-
-def _is_faulty(device: NvmlDevice) -> bool:
-    return not {10, 15, 16, 999}.isdisjoint((known(device.codes) or {}).values())
-
-
-@computes("gpu-hardware-fault")
-def _reported_fault(facts: Facts) -> Iterator[Values]:
-    for code in (_NO_INTERRUPTS, _BAD_INFOROM):
-        yield from (_fault(code, seen) for seen in _answers_with(facts, code))
-    yield _fault(_BAD_INFOROM, logged(facts, _INFOROM_WARNING) or line_of(facts, _INFOROM_WARNING), certain=False)
-
-
-def _fault(code: int, seen: Evidence | None, *, certain: bool = True) -> Values:
-    return {"seen": seen, "inforom": code == _BAD_INFOROM, "certain": certain}
-
-
 @computes("gpu-memory-taken")
 def _full(facts: Facts) -> Values | None:
     failed = next((Evidence(name, codes.cuda(code)) for name, code in cuda_codes(facts) if code == 2), None)
@@ -218,3 +138,195 @@ def _full(facts: Facts) -> Values | None:
                 figures = f"{used / 1024**3:.1f} of {total / 1024**3:.1f} GiB in use by {count} processes"
                 return {"where": where, "number": known(device.index), "figures": figures, "failed": failed}
     return None
+
+
+def _devices(facts: Facts) -> Iterator[NvmlDevice]:
+    for _, place in places(facts):
+        yield from each(place.nvml.devices)
+
+
+@computes("compute-mode-prohibited-or-exclusive")
+def _closed(facts: Facts) -> Values | None:
+    # An exclusive GPU is fine if the MPS server holds and shares it.
+    closing = {"Prohibited"} if known(facts.host.mps) else {"Prohibited", "Exclusive_Process", "Exclusive_Thread"}
+    devices = [device for device in _devices(facts) if known(device.compute_mode) in closing]
+    device = next(filter(_is_full, devices), next(iter(devices), None))
+    if device is None:
+        return None
+    number, mode = known(device.index), known(device.compute_mode) or ""
+    return {
+        "named": "N" if number is None else str(number),
+        "mode": mode,
+        "prohibited": mode == "Prohibited",
+        "processes": known(device.compute_processes),
+        "certain": _is_full(device),
+    }
+
+
+def _is_full(device: NvmlDevice) -> bool:
+    return known(device.compute_mode) == "Prohibited" or bool(known(device.compute_processes))
+
+
+@computes("vgpu-unlicensed-46")
+def _vgpus(facts: Facts) -> Iterator[Values]:
+    service = known(looked_up(facts.host.services, "nvidia-gridd"))
+    lines = [line for line in each(service.log) if re.search("(?i)licen[cs]e", line)] if service else []
+    failed = bool(lines) and re.search("(?i)fail|unable|error|expired", lines[-1]) is not None
+    for device in _devices(facts):
+        mode, name = device.virtualization_mode, known(device.name) or ""
+        if mode == "vgpu" or (isinstance(mode, Unknown) and re.search(r"^GRID |-\d+[QCAB]$", name)):
+            yield {"device": device, "log": lines[-1] if failed else None}
+
+
+@computes("default-device-order-mismatch")
+def _ambiguous_orders(facts: Facts) -> Iterator[Values]:
+    for where, place in reversed(places(facts)):
+        chosen = known(variable(place, "CUDA_VISIBLE_DEVICES")) or ""
+        devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
+        measured = _wrong_number(place, chosen, devices)
+        if _is_ambiguous(place, chosen, devices) and (measured or known(place.cuda.devices) is None):
+            by_index = {str(known(device.index)): known(device.uuid) for device in devices}
+            yield {
+                "where": where,
+                "chosen": chosen,
+                "uuids": ",".join(by_index.get(number) or "GPU-UUID" for number in re.findall(r"\d+", chosen)),
+                "listed": tuple(f"{known(device.index)}: {known(device.name)}" for device in devices),
+                "measured": measured,
+            }
+
+
+def _is_ambiguous(place: Place, chosen: str, devices: tuple[NvmlDevice, ...]) -> bool:
+    models = {known(device.name) for device in devices} - {None}
+    numeric = re.fullmatch(r"\d+(,\d+)*", chosen.replace(" ", "")) is not None
+    return len(models) > 1 and numeric and is_absent(variable(place, "CUDA_DEVICE_ORDER"))
+
+
+def _wrong_number(place: Place, chosen: str, devices: tuple[NvmlDevice, ...]) -> Evidence | None:
+    """The first device whose number means another GPU in CUDA than in nvidia-smi."""
+    by_index = {known(device.index): device for device in devices}
+    given = {known(device.ordinal): device for device in each(place.cuda.devices)}
+    for ordinal, number in enumerate(re.findall(r"\d+", chosen)):
+        meant, got = by_index.get(int(number)), given.get(ordinal)
+        if meant is None or got is None:
+            continue
+        by_uuid = known(meant.uuid) and known(got.uuid) and known(meant.uuid) != known(got.uuid)
+        by_name = known(meant.name) and known(got.name) and known(meant.name) != known(got.name)
+        if by_uuid or by_name:
+            return Evidence("cuda.devices", f"{number} is {known(got.name)}; nvidia-smi's is {known(meant.name)}")
+    return None
+
+
+@computes("mps-not-reached")
+def _mps_refuses(facts: Facts) -> Values | None:
+    found = next(((name, code) for name, code in cuda_codes(facts) if code in _MPS), None)
+    if found is None:
+        return None
+    where, code = found[0].partition(".")[0], codes.cuda(found[1])
+    folder = known(variable(facts.container if where == "container" else facts.host, "CUDA_MPS_PIPE_DIRECTORY"))
+    volume = f"{_PIPES}:{folder or _PIPES}"
+    return {"where": where, "code": code, "failed": Evidence(found[0], code), "folder": folder, "volume": volume}
+
+
+def _is_on(device: NvmlDevice) -> bool:
+    return known(device.mig_current) == 1
+
+
+def _is_empty(device: NvmlDevice) -> bool:
+    """MIG is on, but NVML shows no instance here."""
+    codes_of = known(device.codes) or {}
+    return _is_on(device) and (
+        device.mig_devices == ()
+        or (not known(device.mig_devices) and codes_of.get("nvmlDeviceGetMigDeviceHandleByIndex") == _NOT_FOUND)
+    )
+
+
+def _nothing_usable(place: Place) -> bool:
+    """Every GPU here is in MIG mode without an instance, and CUDA does not show otherwise."""
+    devices = each(place.nvml.devices)
+    works = known(place.cuda.init) == 0 and (known(place.cuda.device_count) or 0) > 0
+    return bool(devices) and all(_is_empty(device) for device in devices) and not works
+
+
+def _on_host(facts: Facts) -> list[str]:
+    """The host's MIG instances on the GPUs that the container sees."""
+    inside = {uuid for device in each(facts.container.nvml.devices) if (uuid := known(device.uuid))}
+    return [
+        instance
+        for device in each(facts.host.nvml.devices)
+        if not inside or known(device.uuid) in {*inside, None}
+        for instance in each(device.mig_devices)
+    ]
+
+
+def _empty(place: Place) -> tuple[str, ...]:
+    """The GPUs without instances."""
+    return tuple(f"GPU {known(one.index)}" for one in each(place.nvml.devices) if _is_empty(one))
+
+
+@computes("mig-enabled-no-instances")
+def _no_instances(facts: Facts) -> Iterator[Values]:
+    for where, place in places(facts):
+        if _nothing_usable(place):
+            first = known(each(place.nvml.devices)[0].index)
+            sure = where == "host" or is_known(facts.host.nvml.devices)
+            yield {"where": where, "empty": _empty(place), "first": first, "certain": sure, "sure": sure}
+
+
+def _lacks_instances_in_lxc(facts: Facts) -> bool:
+    """The container, one of LXC, has a GPU in MIG mode but no instance."""
+    if each(facts.container.nvml.devices):
+        return _nothing_usable(facts.container)
+    devices, whole = each(facts.host.nvml.devices), known((known(facts.container.lxc) or Lxc()).gpu_type) == "physical"
+    return whole and bool(devices) and all(map(_is_on, devices)) and bool(known(facts.container.cuda.init))
+
+
+@computes("gpu-passed-lxd-mig-on")
+def _passed_without(facts: Facts) -> Values | None:
+    """Under LXC, or under another engine if the host is known to have instances."""
+    on_host, lxc = tuple(_on_host(facts)), known(facts.container.lxc)
+    without = bool(on_host) and _nothing_usable(facts.container)
+    if not (_lacks_instances_in_lxc(facts) if is_lxc(facts) else without):
+        return None
+    nodes, uuid = known(facts.container.device_nodes) or {}, on_host[0] if on_host else "MIG-UUID"
+    lacks = any(path.startswith("/dev/nvidia-caps") and known(one) is None for path, one in nodes.items())
+    return {
+        "where": "container",
+        "empty": _empty(facts.container),
+        "docker": commands.engine(facts) == "docker",
+        "by_device": f"device={uuid}",
+        "by_cdi": f"nvidia.com/gpu={uuid}",
+        "uuid": uuid,
+        "name": known(facts.container.name) or "CONTAINER",
+        "tool": ("incus" if lxc and known(lxc.manager) == "incus" else "lxc") if is_lxc(facts) else None,
+        "host_count": len(on_host),
+        "on_host_uuids": on_host,
+        "lacks_caps": lacks,
+    }
+
+
+@computes("mig-single-instance-per-process")
+def _one_of_several(facts: Facts) -> Values | None:
+    for where, place in reversed(places(facts)):
+        devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
+        instances = [uuid for device in devices if _is_on(device) for uuid in each(device.mig_devices)]
+        wants = _wants_several(facts, place, where)
+        if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
+            starts = tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2])
+            return {"where": where, "wants": wants, "starts": starts, "count": len(instances)}
+    return None
+
+
+def _wants_several(facts: Facts, place: Place, where: Where) -> Evidence | None:
+    """Evidence that more than one instance is wanted; otherwise one per process is fine."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        value = known(variable(place, name)) or ""
+        if value.count("MIG-") > 1:
+            return Evidence(f"{where}.env", f"{name}={value}")
+    return reported_line(facts, _ONE_SEEN)
+
+
+@computes("vgpu-driver-regression-570-mig-mixed")
+def _mixed(facts: Facts) -> Values:
+    modes = {known(device.mig_current) == 1 for device in _devices(facts)}
+    waiting = tuple(str(known(pod.name)) for pod in pods(facts) if known(pod.phase) == "Pending")
+    return {"mixed": modes == {True, False}, "waiting": waiting[:1]}

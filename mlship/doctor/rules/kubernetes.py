@@ -1,6 +1,5 @@
 """Rules about a Kubernetes node and its pods: the runtime's handler, the device plugin, the scheduler."""
 
-import re
 from shlex import quote
 
 from mlship.doctor.conditions import Values
@@ -8,39 +7,41 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Containerd
 from mlship.doctor.facts.kubernetes import GpuNode, Pod
-from mlship.doctor.finding import Evidence, Step
+from mlship.doctor.finding import Evidence
 from mlship.doctor.frameworks import error_line
-from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, pods, pods_of
+from mlship.doctor.queries import (
+    cluster,
+    cuda_codes,
+    driver_is_contained,
+    kernel_driver,
+    nvidia_resources,
+    pods,
+    pods_of,
+)
 from mlship.doctor.rules.base import computes
 
 _NVIDIA = "nvidia"
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
-# Xids that programs cause themselves: the device plugin does not count them against the GPU.
-_OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
 
 
 @computes("k8s-device-plugin-incompatible-strategy")
 def _without_runtime(facts: Facts) -> Values:
-    plugins, engine, node = pods_of(facts, "device-plugin"), node_engine(facts), known(facts.kubernetes)
+    plugins, (name, engine), node = pods_of(facts, "device-plugin"), _engine(facts), cluster(facts)
     pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
-    offered, classes = (known(node.allocatable), known(node.runtime_classes)) if node else (None, None)
-    offers = any(n for name, n in (offered or {}).items() if name.startswith("nvidia.com/"))
-    loaded, handlers = kernel_driver(facts), known(engine.runtimes) if engine else None
-    add, by_default = configure(facts), configure(facts, default=True)
+    offered, classes = known(node.allocatable), known(node.runtime_classes)
+    offers = any(nvidia_resources(offered).values())
+    loaded, handlers = kernel_driver(facts), known(engine.runtimes)
     return {
         "bare": (known(pod.name) or "POD") if pod and is_absent(pod.runtime_class) else None,
         "has_runtime": bool(plugins) and pod is None,
-        "default": known(engine.default_runtime_name) if engine else None,
-        "engine_name": engine_name(facts),
+        "default": known(engine.default_runtime_name),
+        "engine_name": name,
         "offers": offers,
         "offers_none": offered is not None and not offers,
         "usable": loaded and (driver_is_contained(facts) or not known(facts.host.nvml.init)),
         "loaded": loaded or "loaded",
         "lacks_handler": handlers is not None and _NVIDIA not in handlers,
         "lacks_class": classes is not None and _NVIDIA not in classes,
-        "say": add.say,
-        "commands": add.commands,
-        "by_default": by_default.commands,
     }
 
 
@@ -52,29 +53,19 @@ def _taken_out(facts: Facts) -> Values:
     return {
         "fewer": fewer,
         "by_kubelet": by_kubelet,
-        "critical": _critical(facts),
         "delete": delete,
         "has_plugin": bool(plugin),
     }
 
 
-def _critical(facts: Facts) -> str | None:
-    lines = [
-        line
-        for line in each(facts.kernel.log)
-        if (found := re.search(r"Xid.*?\): (\d+)", line)) and found.group(1) not in _OF_PROGRAMS
-    ]
-    return lines[-1] if lines else None
-
-
 def _fewer(facts: Facts) -> tuple[Evidence, ...]:
     """The node offers fewer GPUs than it has; NVML's count shows that only if no GPU is partitioned."""
-    node = known(facts.kubernetes)
-    offered, has = (known(node.allocatable), known(node.capacity)) if node else (None, None)
-    if node is None or offered is None:
+    node = cluster(facts)
+    offered = known(node.allocatable)
+    if offered is None:
         return ()
-    for name, number in sorted((has or {}).items()):
-        if name.startswith("nvidia.com/") and offered.get(name, 0) < number:
+    for name, number in nvidia_resources(node.capacity).items():
+        if offered.get(name, 0) < number:
             return (Evidence("kubernetes.capacity", f"{name}: {number}, allocatable {offered.get(name, 0)}"),)
     count, plain = known(facts.host.nvml.device_count), offered.get("nvidia.com/gpu")
     whole = all(known(device.mig_current) != 1 for device in each(facts.host.nvml.devices))
@@ -85,13 +76,13 @@ def _fewer(facts: Facts) -> tuple[Evidence, ...]:
 
 @computes("k8s-no-healthy-devices")
 def _rejected(facts: Facts) -> Values:
-    cluster, plugin = known(facts.kubernetes), next(iter(pods_of(facts, "device-plugin")), None)
-    pods = [pod for pod in (each(cluster.pods) if cluster else ()) if known(pod.phase) == "Failed"]
-    failed = next((pod for pod in pods if "nvidia.com/" in " ".join(known(pod.requests) or {})), None)
+    plugin = next(iter(pods_of(facts, "device-plugin")), None)
+    rejected = (pod for pod in pods(facts) if known(pod.phase) == "Failed")
+    failed = next((pod for pod in rejected if nvidia_resources(pod.requests)), None)
     return {
         "failed_pod": failed is not None,
         "pod": _pod_name(failed) if failed else "-n NAMESPACE POD",
-        "node": (known(cluster.node) if cluster else None) or "NODE",
+        "node": known(cluster(facts).node) or "NODE",
         "logs": f"kubectl logs {_pod_name(plugin)} --tail=50" if plugin else "",
     }
 
@@ -147,8 +138,7 @@ def _sliced(facts: Facts) -> Values:
 
 
 def _shared(facts: Facts) -> tuple[Evidence, ...]:
-    node = known(facts.kubernetes)
-    labels = (known(node.labels) if node else None) or {}
+    labels = known(cluster(facts).labels) or {}
     strategy, product = labels.get("nvidia.com/gpu.sharing-strategy"), labels.get("nvidia.com/gpu.product", "")
     replicas = labels.get("nvidia.com/gpu.replicas", "1")
     several = product.endswith("-SHARED") or (replicas.isdecimal() and int(replicas) > 1)
@@ -173,49 +163,21 @@ def _holder(facts: Facts) -> Evidence | None:
     return None
 
 
-def node_engine(facts: Facts) -> Containerd | None:
-    containerd = known(facts.host.containerd)
-    if containerd is not None:
-        return containerd
-    return known(facts.host.crio)
-
-
-def engine_name(facts: Facts) -> str:
-    crio = known(facts.host.crio)
-    return "crio" if crio is not None and known(facts.host.containerd) is None else "containerd"
-
-
-def configure(facts: Facts, *, default: bool = False) -> Step:
-    """How to add the handler to the runtime's configuration on this distribution."""
-    engine = node_engine(facts)
-    distribution = (known(engine.distribution) if engine else None) or ""
-    if distribution in {"k3s", "rke2"}:
-        service = "k3s" if distribution == "k3s" else "rke2-server"
-        config = f"echo 'default-runtime: nvidia' | sudo tee -a /etc/rancher/{distribution}/config.yaml"
-        return Step(
-            f"Restart {distribution}, which finds nvidia-container-runtime when it starts:",
-            (*((config,) if default else ()), f"sudo systemctl restart {service}"),
-        )
-    if distribution == "microk8s":
-        return Step("Enable its GPU add-on:", ("sudo microk8s enable nvidia",))
-    name = engine_name(facts)
-    option = " --set-as-default" if default else ""
-    return Step(
-        "On the node, add the runtime handler and restart:",
-        (f"sudo nvidia-ctk runtime configure --runtime={name}{option}", f"sudo systemctl restart {name}"),
-    )
+def _engine(facts: Facts) -> tuple[str, Containerd]:
+    """The runtime of the node, with its configuration."""
+    containerd, crio = known(facts.host.containerd), known(facts.host.crio)
+    return ("containerd", containerd or Containerd()) if containerd or crio is None else ("crio", crio)
 
 
 @computes("k8s-no-runtime-nvidia")
 def _no_handler(facts: Facts) -> Values:
-    engine, node, add = node_engine(facts), known(facts.kubernetes), configure(facts)
-    handlers = known(engine.runtimes) if engine else None
-    name = (known(node.runtime_classes) or {}).get(_NVIDIA) if node else None
-    has = None if handlers is None else (name or _NVIDIA) in handlers
+    (name, engine), node = _engine(facts), cluster(facts)
+    handlers, classes = known(engine.runtimes), known(node.runtime_classes) or {}
+    has = None if handlers is None else classes.get(_NVIDIA, _NVIDIA) in handlers
     pod = next((pod for pod in pods(facts) if known(pod.runtime_class) == _NVIDIA), None)
     before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
     return {
-        "runtime": engine_name(facts),
+        "runtime": name,
         "why": f" because {known(before[0].name)} is not ready" if before else "" if has is False else " in use",
         "logs": tuple(f"kubectl logs {_pod_name(pod)}" for pod in before),
         "driver": kernel_driver(facts),
@@ -225,16 +187,13 @@ def _no_handler(facts: Facts) -> Values:
         "asks": (known(pod.name) or "POD") if pod else None,
         "ready": pod and known(pod.ready),
         "waits": tuple(Evidence("kubernetes.pods", f"{known(pod.name)}: not ready") for pod in before),
-        "operator": node and known(node.operator_version),
-        "say": add.say,
-        "commands": add.commands,
+        "operator": known(node.operator_version),
     }
 
 
 @computes("containerd-runtime-name-must-be-set")
 def _untyped(facts: Facts) -> Values:
-    containerd = known(facts.host.containerd)
-    handlers = (known(containerd.runtimes) if containerd else None) or {}
+    handlers = known((known(facts.host.containerd) or Containerd()).runtimes) or {}
     ours = (name for name, one in handlers.items() if _NVIDIA in (known(one.binary) or name))
     broken = tuple(sorted(name for name in ours if is_absent(handlers[name].runtime_type)))
     source = next((known(handlers[name].source) for name in broken), None)

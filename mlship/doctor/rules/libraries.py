@@ -5,52 +5,46 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from shlex import quote
 
-from mlship.cuda.tables.lookup import wheel_index
-from mlship.cuda.tables.rows import Variant
+from mlship.cuda.fit.judge import offered_by
+from mlship.cuda.hosts.profile import HostProfile
+from mlship.cuda.tables.lookup import library_pin, release_of, tables, wheel_index
+from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda
-from mlship.doctor.advice import brackets, without_or
+from mlship.doctor.advice import brackets
 from mlship.doctor.conditions import Values
-from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.container import may_start
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment, Torch
-from mlship.doctor.finding import Step
 from mlship.doctor.frameworks import (
     as_cuda,
-    brought,
-    cuda_folders,
     environments,
     errors,
-    foreign,
-    image_with,
     installed,
     mismatched_plugin,
     profile,
-    unopened,
-    unresolved,
-    variant_of,
-    wanted,
     works_on_gpu,
 )
 from mlship.doctor.queries import line_of, variable
 from mlship.doctor.rules.base import computes
 
+_CANNOT_OPEN = re.compile(r"(lib[\w+.-]+\.so[.0-9]*): cannot open shared object file")
+_CUDA_FOLDER = re.compile(r"/cuda(-[0-9.]+)?(/|$)|/(site|dist)-packages/nvidia/|/cudnn")
+_WHEELS = re.compile(r"/(site|dist)-packages/nvidia/")
+_DRIVER_FOLDER = re.compile(r"^/usr/local/nvidia/|/compat/?$|/stubs/?$")
 _JITLINK = re.compile(r"undefined symbol: (_*nvJitLink\w*)")
 _AT_ODDS = re.compile(r"undefined symbol|Loaded runtime CuDNN library|version mismatch", re.IGNORECASE)
 _TRITON = re.compile(r"libcuda\.so cannot found|cannot find -lcuda")
 _OF_DRIVER = ("libcuda.so", "libnvidia-")  # no wheel brings these: they come from the host
 _PATH = "LD_LIBRARY_PATH"
-_PRELOAD = Step(
-    "Then load them in the Python program, before the first session:",
-    ("import onnxruntime; onnxruntime.preload_dlls()",),
-)
 _FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
 _CUPY = re.compile(r"^cupy(-cuda\d+x?|-rocm.*)?$")
 _OF_JETSON = frozenset({"sm_53", "sm_62", "sm_72", "sm_87", "sm_101", "sm_110"})
 
 
-def _starts(place: Place) -> bool:
-    return known(place.cuda.init) in {0, None}
+def _said(facts: Facts, environment: PythonEnvironment) -> tuple[str, ...]:
+    return (*(line for _, line in errors(environment)), *each(facts.messages))
 
 
 def _fails(environment: PythonEnvironment) -> tuple[str, ...]:
@@ -61,7 +55,7 @@ def _fails(environment: PythonEnvironment) -> tuple[str, ...]:
 def _kept(place: Place) -> str:
     """LD_LIBRARY_PATH without CUDA's folders; the driver's own folder stays, since some images need it."""
     folders = (known(variable(place, _PATH)) or "").split(":")
-    return ":".join(item for item in folders if item and item not in cuda_folders(place))
+    return ":".join(item for item in folders if item and item not in _cuda_folders(place))
 
 
 @dataclass(frozen=True)
@@ -77,17 +71,14 @@ class _Missing:
     variant: Variant | None
     names: tuple[str, ...]
 
-    def install(self, facts: Facts, place: Place, *then: Step) -> tuple[Step, ...]:
-        """Install the libraries as wheels, or use an image that has them."""
+    def ways(self, facts: Facts, place: Place) -> Values:
+        """What brings the libraries: a requirement with wheels, an image."""
         extras = self.variant.extras if self.variant else ()
         band = f"=={self.version.partition('+')[0]}" if self.version else ""
-        image = image_with(self.variant, profile(facts, place)) if self.variant else None
-        wheels = Step(
-            "Install CUDA's libraries with it:", (f"pip install {quote(f'{self.package}{brackets(extras)}{band}')}",)
-        )
-        base = Step(f"Or use a base image that has them, such as {image}.", instead=True) if image else None
-        base = without_or(base) if base and not extras else base
-        return tuple(step for step in (*((wheels, *then) if extras else ()), base) if step)
+        return {
+            "wheels": f"{self.package}{brackets(extras)}{band}" if extras else None,
+            "base_image": image_with(self.variant, profile(facts, place)) if self.variant else None,
+        }
 
 
 def _missing(
@@ -95,32 +86,100 @@ def _missing(
 ) -> _Missing:
     version = installed(environment).get(package)
     variant = variant_of(package, version)
-    asked = wanted(variant) if variant else ()
-    messages = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
+    asked = _wanted(variant) if variant else ()
+    messages = tuple(name for line in _said(facts, environment) for name in _unopened(line))
     fits = tuple(name for name in messages if name in asked or name.startswith(("libcu", "libnv")))
     named = tuple(name for name in reported or fits if not name.startswith(_OF_DRIVER))
-    return _Missing(package, version, variant, named or (() if reported or fits else unresolved(place, asked)))
+    return _Missing(package, version, variant, named or (() if reported or fits else _unresolved(place, asked)))
+
+
+def _unopened(text: str) -> tuple[str, ...]:
+    """Libraries that could not be opened, according to an error."""
+    return tuple(dict.fromkeys(_CANNOT_OPEN.findall(text)))
+
+
+def _cuda_folders(place: Place) -> tuple[str, ...]:
+    """Folders of LD_LIBRARY_PATH that contain CUDA libraries, without those of only the driver."""
+    folders = (known(variable(place, "LD_LIBRARY_PATH")) or "").split(":")
+    return tuple(item for item in folders if _CUDA_FOLDER.search(item) and not _DRIVER_FOLDER.search(item))
+
+
+def _brought(environment: PythonEnvironment) -> dict[str, str]:
+    """Sonames that wheels in this environment contain, each with its distribution."""
+    pins = ((name, library_pin(name, version)) for name, version in sorted(installed(environment).items()))
+    return {soname: name for name, pin in pins if pin for soname in pin.sonames}
+
+
+def _foreign(place: Place, environment: PythonEnvironment) -> dict[str, str]:
+    """Libraries that wheels contain but that were loaded from a folder of LD_LIBRARY_PATH."""
+    own, folders = _brought(environment), _cuda_folders(place)
+    return {
+        soname: path
+        for soname, path in sorted((known(environment.loaded) or {}).items())
+        if soname in own and folders and not _is_own(path, environment)
+    }
+
+
+def _is_own(path: str, environment: PythonEnvironment) -> bool:
+    prefix = known(environment.prefix)
+    return bool(_WHEELS.search(path)) and (prefix is None or path.startswith(f"{prefix.rstrip('/')}/"))
+
+
+def variant_of(package: str, version: str | None) -> Variant | None:
+    """The table row of a release on PyPI."""
+    release = release_of(package, version) if version else None
+    return release.variant() if isinstance(release, Release) else None
+
+
+def _wanted(variant: Variant) -> tuple[str, ...]:
+    """The libraries that a build without its own looks for first."""
+    cudnn = (variant.cudnn or "").partition(".")[0]
+    major = f"libcublasLt.so.{variant.cuda.major}" if variant.cuda else ""
+    return tuple(name for name in (f"libcudnn.so.{cudnn}" if cudnn else "", major) if name)
+
+
+def _unresolved(place: Place, sonames: tuple[str, ...]) -> tuple[str, ...]:
+    """The libraries that the loader looked for but did not find."""
+    return tuple(name for name in sonames if is_absent(looked_up(place.loader.resolves, name)))
+
+
+def image_with(variant: Variant, host: HostProfile | None) -> str | None:
+    """The newest nvidia/cuda image with a build's CUDA and cuDNN that this host's driver supports."""
+    offered = offered_by(host) if host else None
+    least, cudnn = variant.cuda, (variant.cudnn or "").partition(".")[0]
+    if least is None:
+        return None
+    below = variant.cuda_below or Cuda(least.major + 1, 0)
+    fitting = [
+        image
+        for image in tables().images
+        if least <= image.cuda < below and not image.gone and image.distro == "ubuntu22.04"
+        if not cudnn or (image.cudnn or "").partition(".")[0] == cudnn
+    ]
+    kept = [image for image in fitting if offered is None or image.cuda <= offered]
+    return f"nvidia/cuda:{kept[-1].tag('cudnn-runtime' if cudnn else 'runtime')}" if kept else None
 
 
 @computes("ort-cudnn9-missing")
 def _onnxruntime_libraries(facts: Facts) -> Iterator[Values]:
     for where, place, environment in environments(facts):
-        onnx, own = known(environment.onnxruntime), brought(environment)
-        if onnx is None or works_on_gpu(environment, "onnxruntime") is not False or not _starts(place):
+        onnx, own = known(environment.onnxruntime), _brought(environment)
+        if onnx is None or works_on_gpu(environment, "onnxruntime") is not False or not may_start(place):
             continue
         built_in = "CUDAExecutionProvider" in each(onnx.available_providers)
         found = _missing(facts, place, environment, "onnxruntime-gpu", each(onnx.missing_libraries))
         if found.names and (built_in or "onnxruntime-gpu" in installed(environment)):
             lies = tuple(sorted({own[name] for name in found.names if name in own}))
-            fix = () if len(lies) == len(found.names) else found.install(facts, place, _PRELOAD)
-            yield {"where": where, "missing": found.names, "lies": lies, "fix": fix, "there": bool(not fix and lies)}
+            ways = found.ways(facts, place) if len(lies) < len(found.names) else {"wheels": None, "base_image": None}
+            there = bool(lies) and not any(ways.values())
+            yield {"where": where, "missing": found.names, "lies": lies, "there": there, **ways}
 
 
 @computes("tf-cannot-dlopen")
 def _tensorflow_libraries(facts: Facts) -> Iterator[Values]:
     for where, place, environment in environments(facts):
         flow = known(environment.tensorflow)
-        if flow is None or known(flow.gpus) != 0 or is_absent(flow.cuda_version) or not _starts(place):
+        if flow is None or known(flow.gpus) != 0 or is_absent(flow.cuda_version) or not may_start(place):
             continue
         reported = each(flow.missing_libraries)
         found = _missing(facts, place, environment, "tensorflow", reported)
@@ -134,7 +193,7 @@ def _tensorflow_libraries(facts: Facts) -> Iterator[Values]:
                 "named": found.names,
                 "bare": bare,
                 "certain": not bare,
-                "fix": full.install(facts, place),
+                **full.ways(facts, place),
             }
 
 
@@ -142,15 +201,15 @@ def _is_bare(place: Place, environment: PythonEnvironment, variant: Variant | No
     """No wheel contains CUDA's libraries, and the loader's cache does not list them."""
     cache = known(place.loader.cache)
     listed = known(environment.distributions) is not None and "tensorflow" in installed(environment)
-    missing = cache is None or (variant is not None and not set(wanted(variant)) & set(cache))
-    return listed and missing and not brought(environment) and not cuda_folders(place)
+    missing = cache is None or (variant is not None and not set(_wanted(variant)) & set(cache))
+    return listed and missing and not _brought(environment) and not _cuda_folders(place)
 
 
 @computes("ld-library-path-shadows-wheel-libs")
 def _shadowed(facts: Facts) -> Iterator[Values]:
     for where, place, environment in environments(facts):
-        if _fails(environment) and cuda_folders(place) and _starts(place):
-            loaded = foreign(place, environment)
+        if _fails(environment) and _cuda_folders(place) and may_start(place):
+            loaded = _foreign(place, environment)
             if loaded or _is_likely(facts, environment):
                 yield {
                     "where": where,
@@ -162,9 +221,9 @@ def _shadowed(facts: Facts) -> Iterator[Values]:
 
 def _is_likely(facts: Facts, environment: PythonEnvironment) -> bool:
     """The loaded files are unknown, but jax has its plugin, or the messages mention two versions."""
-    if known(environment.loaded) is not None or not brought(environment):
+    if known(environment.loaded) is not None or not _brought(environment):
         return False
-    messages = (*errors(environment), *each(facts.messages))
+    messages = _said(facts, environment)
     plugin = any(name.startswith("jax-cuda") for name in installed(environment))
     jax = known(environment.jax)
     on_cpu = jax is not None and known(jax.backend) == "cpu"
@@ -175,12 +234,12 @@ def _is_likely(facts: Facts, environment: PythonEnvironment) -> bool:
 def _jitlink(facts: Facts) -> Iterator[Values]:
     """The symbol that libcusparse did not find in the loaded nvJitLink, and where that one comes from."""
     for where, place, environment in environments(facts):
-        raised = tuple(errors(environment))
+        raised = tuple(line for _, line in errors(environment))
         found = next((found for line in (*raised, *each(facts.messages)) if (found := _JITLINK.search(line))), None)
         if found is None:
             continue
         loaded = {n: p for n, p in (known(environment.loaded) or {}).items() if n.startswith("libnvJitLink")}
-        folders, wheel = cuda_folders(place), _old_wheel(environment, found[1])
+        folders, wheel = _cuda_folders(place), _old_wheel(environment, found[1])
         version, _, variant = installed(environment).get("torch", "").partition("+")
         of_cuda = bool(version) and variant.startswith("cu")
         yield {

@@ -5,16 +5,17 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
+from itertools import chain
 
-from mlship.doctor.diagnose import Diagnosis, Examined, Probed, RootCause, Unexplained
+from mlship.doctor.conditions import in_general
+from mlship.doctor.diagnose import Diagnosis, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
-from mlship.doctor.rule_texts import in_general, rule_texts, with_address
+from mlship.doctor.rule_texts import rule_texts, with_address
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.words import (
     AS_ROOT,
     LADDER,
     SIGNS,
-    Numbered,
     cause_head,
     command_lines,
     coverage,
@@ -108,8 +109,11 @@ def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:
     for unexplained in diagnosis.unexplained:
         yield ""
         yield from _unexplained(diagnosis, unexplained)
-    yield from _not_read(diagnosis)
-    yield from _bugs(diagnosis)
+    yield from _block("Could not be read", _items("  ", not_read(diagnosis)))
+    if root_would_add(diagnosis):
+        yield "  Root can read some of it; on that machine, run:"
+        yield f"{_COMMAND}{AS_ROOT}"
+    yield from _block("Bugs in mlship; please report them", _items("  ", diagnosis.bugs))
     yield ""
     yield coverage(diagnosis)
     if verbose:
@@ -130,40 +134,22 @@ def _ladder(diagnosis: Diagnosis) -> Iterator[str]:
 def _cause(cause: RootCause) -> Iterator[str]:
     finding = cause.finding
     yield from _wrapped("  ", finding.cause)
-    yield from _fix(finding)
-    yield ""
-    yield "  Evidence"
-    for item in finding.evidence:
-        yield from _hanging("    ", f"{item.fact}: {item.value}")
-    if below := follows(cause):
-        yield ""
-        yield "  Consequences"
-        for text in below:
-            yield from _hanging("    ", text)
-    if finding.decides:
-        yield ""
-        yield from _deciders("What would confirm it", finding.decides)
-    yield ""
-    yield "  More"
-    yield f"{_COMMAND}mlship doctor explain {finding.id}"
+    yield from _block("  Fix", _fix(finding))
+    yield from _block("  Evidence", _items("    ", (f"{item.fact}: {item.value}" for item in finding.evidence)))
+    yield from _block("  Consequences", _items("    ", follows(cause)))
+    yield from _block("  What would confirm it", _deciders(finding.decides))
+    yield from _block("  More", (f"{_COMMAND}mlship doctor explain {finding.id}",))
 
 
 def _fix(finding: Finding) -> Iterator[str]:
-    yield ""
-    yield "  Fix"
-    for item in numbered(finding.fix):
-        yield from _step(item)
+    for number, step in numbered(finding.fix):
+        yield from _hanging("    ", f"{number}{step.say}")
+        yield from (f"{_COMMAND}{command}" for command in command_lines(step))
     if meaning := stands_for(finding):
         yield from _wrapped("    ", f"({meaning})")
 
 
-def _step(item: Numbered) -> Iterator[str]:
-    yield from _hanging("    ", f"{item.number}{item.step.say}")
-    yield from (f"{_COMMAND}{command}" for command in command_lines(item.step))
-
-
-def _deciders(head: str, deciders: tuple[Decider, ...]) -> Iterator[str]:
-    yield f"  {head}"
+def _deciders(deciders: tuple[Decider, ...]) -> Iterator[str]:
     for item in deciders:
         yield from _hanging("    ", item.fact)
         yield f"{_COMMAND}{item.command}"
@@ -175,66 +161,45 @@ def _unexplained(diagnosis: Diagnosis, broken: Unexplained) -> Iterator[str]:
     yield from _hanging("  ", f"Expected: {broken.link.expects}")
     for symptom in broken.symptoms:
         yield from _hanging("  ", f"Seen: {symptom.where}: {symptom.seen} [{symptom.id}]")
-    yield ""
-    yield "  Likely causes, in order"
-    for number, cause in enumerate(broken.causes, 1):
-        yield from _hanging(f"    {number}. ", cause)
-    yield ""
+    listed = (_hanging(f"    {number}. ", cause) for number, cause in enumerate(broken.causes, 1))
+    yield from _block("  Likely causes, in order", chain.from_iterable(listed))
     if broken.decides:
-        yield from _deciders("What decides between them", broken.decides)
+        yield from _block("  What decides between them", _deciders(broken.decides))
         if meaning := placeholders("\n".join(item.command for item in broken.decides)):
             yield from _wrapped("    ", f"({meaning})")
     else:
+        yield ""
         yield from _wrapped(
             "  ", "The facts that tell them apart are known, and fit no known cause. Please report them:"
         )
         yield f"{_COMMAND}mlship doctor --record facts.json"
-    if broken.follows:
-        yield ""
-        yield "  Consequences"
-        for symptom in broken.follows:
-            yield from _hanging("    ", f"{symptom.where}: {symptom.seen}")
-
-
-def _not_read(diagnosis: Diagnosis) -> Iterator[str]:
-    if lines := not_read(diagnosis):
-        yield ""
-        yield "Could not be read"
-        for line in lines:
-            yield from _hanging("  ", line)
-    if root_would_add(diagnosis):
-        yield "  Root can read some of it; on that machine, run:"
-        yield f"{_COMMAND}{AS_ROOT}"
-
-
-def _bugs(diagnosis: Diagnosis) -> Iterator[str]:
-    if diagnosis.bugs:
-        yield ""
-        yield "Bugs in mlship; please report them"
-        for bug in diagnosis.bugs:
-            yield from _hanging("  ", bug)
+    followed = (f"{symptom.where}: {symptom.seen}" for symptom in broken.follows)
+    yield from _block("  Consequences", _items("    ", followed))
 
 
 def _everything(diagnosis: Diagnosis) -> Iterator[str]:
     yield ""
     yield f"Every check: {SIGNS['found']} found, {SIGNS['fine']} not found, {SIGNS['not looked']} a fact is missing"
     for examined in diagnosis.examined:
-        yield from _examined(examined)
-    if diagnosis.probes:
-        yield ""
-        yield "Every probe"
-        for probe in diagnosis.probes:
-            yield from _hanging("  ", _probed(probe))
-
-
-def _examined(examined: Examined) -> Iterator[str]:
-    lacking = f" (missing: {examined.why})" if examined.outcome == "not looked" else ""
-    yield from _hanging(f"  {SIGNS[examined.outcome]} ", f"{examined.id}{lacking}")
+        lacking = f" (missing: {examined.why})" if examined.outcome == "not looked" else ""
+        yield from _hanging(f"  {SIGNS[examined.outcome]} ", f"{examined.id}{lacking}")
+    yield from _block("Every probe", _items("  ", map(_probed, diagnosis.probes)))
 
 
 def _probed(probe: Probed) -> str:
     took = None if probe.seconds is None else f"{probe.seconds:.3f} s"
     return f"{probe.name}: {', '.join(filter(None, (took, probe.problem))) or 'no answer'}"
+
+
+def _block(head: str, lines: Iterable[str]) -> Iterator[str]:
+    """An empty line, the head, and the lines; nothing if there are none."""
+    listed = tuple(lines)
+    yield from ("", head, *listed) if listed else ()
+
+
+def _items(start: str, texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from _hanging(start, text)
 
 
 def _hanging(start: str, text: str) -> Iterator[str]:

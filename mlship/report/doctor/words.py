@@ -1,7 +1,6 @@
 """The words of a diagnosis, for the screen and the page: verdict, steps, what follows, what could not be read."""
 
 import re
-from dataclasses import dataclass
 
 from mlship.doctor.chain.link import ChainState, lower_links
 from mlship.doctor.diagnose import Diagnosis, RootCause, RuleOutcome, Rung, Unexplained
@@ -24,35 +23,20 @@ _STANDS_FOR = {
 _WORD = re.compile(rf"(?<![\w$-])({'|'.join(_STANDS_FOR)})(?![\w=])")
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """A step with its number, which is empty for a single step or an alternative."""
-
-    number: str
-    step: Step
-
-
 def verdict_line(diagnosis: Diagnosis) -> str:
     if diagnosis.verdict == "healthy":
         return "HEALTHY: no known problem stops containers from using the GPU"
     if diagnosis.verdict == "no-gpu":
         return "NO NVIDIA GPU on this host"
     if diagnosis.verdict == "unknown":
-        return f"CANNOT TELL: not known whether this holds: {_first_unknown(diagnosis)}"
-    return _problem(diagnosis)
-
-
-def _problem(diagnosis: Diagnosis) -> str:
+        first = next((rung for rung in diagnosis.chain if rung.link in diagnosis.open), diagnosis.chain[0])
+        return f"CANNOT TELL: not known whether this holds: {first.title}"
     if not diagnosis.causes:
         return f"PROBLEM at {diagnosis.unexplained[0].link.title}: {diagnosis.unexplained[0].symptoms[0].seen}"
-    first = diagnosis.causes[0].finding
+    cause = diagnosis.causes[0].finding
     others = len(diagnosis.causes) + len(diagnosis.unexplained) - 1
     more = f" (and {others} more)" if others else ""
-    return f"PROBLEM{', probably' if first.certainty == 'likely' else ''}: {first.title}{more}"
-
-
-def _first_unknown(diagnosis: Diagnosis) -> str:
-    return next((rung.title for rung in diagnosis.chain if rung.link in diagnosis.open), diagnosis.chain[0].title)
+    return f"PROBLEM{', probably' if cause.certainty == 'likely' else ''}: {cause.title}{more}"
 
 
 def rung_words(rung: Rung) -> str:
@@ -91,16 +75,11 @@ def cause_head(diagnosis: Diagnosis, number: int) -> str:
     return f"Cause {number + 1} of {total}{likely}: {finding.title} [{finding.id}]"
 
 
-def numbered(steps: tuple[Step, ...]) -> tuple[Numbered, ...]:
-    """Number the steps that are done in order; alternatives get no number."""
-    in_order = [step for step in steps if not is_other_way(step)]
+def numbered(steps: tuple[Step, ...]) -> tuple[tuple[str, Step], ...]:
+    """Number the steps that are done in order; a single one, and alternatives to those before them, get no number."""
+    in_order = [step for step in steps if not (step.instead or step.say.startswith("Or "))]
     numbers = {id(step): f"{count}. " for count, step in enumerate(in_order, 1)} if len(in_order) > 1 else {}
-    return tuple(Numbered(numbers.get(id(step), ""), step) for step in steps)
-
-
-def is_other_way(step: Step) -> bool:
-    """The step is an alternative to those before it."""
-    return step.instead or step.say.startswith("Or ")
+    return tuple((numbers.get(id(step), ""), step) for step in steps)
 
 
 def command_lines(step: Step) -> tuple[str, ...]:

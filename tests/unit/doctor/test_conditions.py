@@ -11,7 +11,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Unknown
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.finding import Evidence
-from mlship.doctor.rule_texts import fill, rule_texts
+from mlship.doctor.rule_texts import rule_texts
 
 FACTS: Facts = parse_facts(
     json.dumps(
@@ -25,6 +25,8 @@ FACTS: Facts = parse_facts(
                 "wsl": {"drivers": ["intel", "nv_dispi"]},
                 "device_nodes": {"/dev/nvidiactl": {"open": "EPERM"}, "/dev/nvidia-uvm": None},
                 "toolkit": {"version": "1.17.4-1"},
+                "selinux": {"denials": ["avc: a", "avc: b"]},
+                "cdi": {"specs": [{"path": "/a", "kind": "x/gpu"}, {"path": "/b"}]},
             },
             "kernel": {"log": ["NVRM: first", "NVRM: last"]},
             "messages": ["driver/library version mismatch"],
@@ -59,8 +61,16 @@ FACTS: Facts = parse_facts(
         ("works | host.nvml.init", True),
         ("works & host.nvml.init", False),
         ("given = yes", True),
+        ("host.cdi.specs.path = /c, /b", True),  # one of the items
+        ("host.cdi.specs.path = /c", False),
+        ("host.cdi.specs.kind ~ ^x", True),  # the kind of the other is unknown
+        ("host.cdi.specs.mode ~ .", False),
+        ("host.selinux.denials ~ ^avc: b", True),
         ("host.toolkit.version newer host.toolkit.version", False),
         ("host.toolkit.version same host.toolkit.version", True),
+        ("'2026-07-02T00:00:00Z' after '2026-07-01T06:00:00Z'", True),
+        ("'2026-07-01T06:00:00Z' after '2026-07-01T06:00:00Z'", False),
+        ("host.docker.daemon_started_at after '2026-07-01T06:00:00Z'", False),  # unknown
         ("host.toolkit.version same host.docker.version", False),  # unknown
         ("!host.toolkit.version same host.docker.version", True),
     ],
@@ -76,6 +86,10 @@ def test_a_term() -> None:
     assert value_at(FACTS, "log ~ NVRM", {}) == Evidence("kernel.log", "NVRM: last")
     assert value_at(FACTS, "lines ~ mismatch", {}) == Evidence("messages", "driver/library version mismatch")
     assert value_at(FACTS, "log ~ Xid", {}) is None
+    assert value_at(FACTS, "nvml ~ 1.", {}) == (Evidence("host.nvml.init", "18 (driver/library version mismatch)"),)
+    assert value_at(FACTS, "nvml ~ 1", {}) is None
+    assert value_at(FACTS, "cuda ~ .+", {}) is None  # 0 is no failure
+    assert value_at(FACTS, "host.cdi.specs.kind", {}) == ("x/gpu",)
     assert value_at(FACTS, "reported", {"reported": None}) is None  # a value, no line
     assert value_at(FACTS, "host.wsl.drivers ~ ^nv", {}) == "nv_dispi"
     assert value_at(FACTS, "host.loader.conf ~ compat", {}) == ("a", "b")
@@ -85,7 +99,7 @@ def test_a_term() -> None:
 
 def test_evidence() -> None:
     items = ("host.nvml.init", "container.nvml.init", "host.nvml.library", "a = {x}", "b = no if x = z", "c = {*y}!")
-    assert [(one.fact, one.value) for one in evidence_of(FACTS, items, {"x": "X", "y": ("{1}", "2")}, fill)] == [
+    assert [(one.fact, one.value) for one in evidence_of(FACTS, items, {"x": "X", "y": ("{1}", "2")})] == [
         ("host.nvml.init", "18 (driver/library version mismatch)"),
         ("host.nvml.library", "/lib/libnvidia-ml.so.1"),
         ("a", "X"),

@@ -7,11 +7,11 @@ import tomllib
 
 import pytest
 
-from mlship.doctor.commands import COMMANDS
+from mlship.doctor.conditions import NAMED, fill
 from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
-from mlship.doctor.rule_texts import RuleText, StepText, fill, rule_texts, with_address
+from mlship.doctor.rule_texts import RuleText, StepText, rule_texts, with_address
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import story_text
@@ -91,7 +91,7 @@ def test_every_value_of_a_text_is_passed_by_its_rule(rule: Rule) -> None:
     named = {name for text in templates for names in _NAMES.findall(text) for name in names}
     named |= {name.lstrip("!") for row in rule.text.fix for name in row.when.split()}
     source = inspect.getsource(sys.modules[rule.compute.__module__])
-    known = {"", "where", "on_host", *COMMANDS, *rule.text.values}
+    known = {"", "where", "on_host", *NAMED, *rule.text.values}
     missing = {name for name in named - known if f'"{name}"' not in source}
     assert not missing
 

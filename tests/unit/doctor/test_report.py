@@ -136,8 +136,8 @@ def test_a_probe_without_an_answer_is_listed() -> None:
 
 def test_several_steps_are_numbered_but_alternatives_are_not() -> None:
     steps = (Step("Stop it."), Step("Start it."), Step("Or reboot.", instead=True))
-    assert [item.number for item in numbered(steps)] == ["1. ", "2. ", ""]
-    assert [item.number for item in numbered(steps[1:])] == ["", ""]
+    assert [number for number, _ in numbered(steps)] == ["1. ", "2. ", ""]
+    assert [number for number, _ in numbered(steps[1:])] == ["", ""]
 
 
 def test_words_in_capitals_are_explained(of_nouveau: Diagnosis) -> None:

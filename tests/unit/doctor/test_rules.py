@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.cuda.versions import Cuda
-from mlship.doctor.chain.walk import symptoms
+from mlship.doctor.chain.link import Symptom
+from mlship.doctor.chain.walk import walk_chain
 from mlship.doctor.diagnose import findings
 from mlship.doctor.facts.fact import Unreadable, known
 from mlship.doctor.facts.facts import Facts, merge
@@ -17,9 +18,10 @@ from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.finding import Decider, Finding
-from mlship.doctor.frameworks import image_with, stacks, variant_of
+from mlship.doctor.frameworks import stacks
 from mlship.doctor.queries import has_fact
 from mlship.doctor.rule_texts import rule_texts, ways_to_see
+from mlship.doctor.rules.libraries import image_with, variant_of
 from tests.helpers.doctor_hosts import hosts, put
 
 GPU = {"address": "0000:ca:00.0", "vendor": "10de", "class_code": "030200", "revision": "a1", "driver": "nvidia"}
@@ -28,6 +30,10 @@ LOST = "NVRM: Xid (PCI:0000:ca:00): 79, GPU has fallen off the bus."
 
 def facts_of(**groups: object) -> Facts:
     return parse_facts(json.dumps({"schema": 1, **groups}), "facts")
+
+
+def symptoms(facts: Facts) -> list[Symptom]:
+    return [symptom for looked in walk_chain(facts) for symptom in looked.symptoms]
 
 
 def found(rule: str, facts: Facts) -> Finding:

@@ -1,17 +1,27 @@
-"""Rules about CDI: specifications that are not generated, stale, not found, not read by the engine, or not used."""
+"""Rules about the toolkit: its packages and config.toml, and CDI specifications that it writes or that are not used."""
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
+from shlex import quote
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import host_driver, injection, is_rootless, runtime
-from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.container import CDI, host_driver, injection, is_rootless, runtime, version_of_engine
+from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.host import CdiSpec
+from mlship.doctor.facts.host import CdiSpec, PackageSource
+from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence
-from mlship.doctor.queries import line_of, node
+from mlship.doctor.queries import (
+    host_architecture,
+    is_ubuntu,
+    line_of,
+    node,
+    nvidia_resources,
+    pods,
+    toolkit_config,
+)
 from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import same, version_numbers
 
@@ -29,13 +39,15 @@ _GONE = re.compile(
     rf"error mounting [\\\"']*(/[^\\\"']*{_OURS}[^\\\"']*)|cannot stat [`'\"]?(/[^`'\" ]*{_OURS}[^`'\" ]*)"
     r"|failed to stat CDI host device [\\\"']*(/[^\\\"': ]+)"
 )
-_CDI_SINCE = {"podman": (4, 1), "docker": (25,)}
 _UNRESOLVED = r"unresolvable CDI devices"
 # The last schema that an engine reads, before the version that reads the next: from the CDI library in its go.mod.
 _READS: dict[str, tuple[tuple[tuple[int, ...], str], ...]] = {
     "podman": (((4, 3), "0.4.0"), ((5, 1), "0.6.0")),
     "docker": (((27,), "0.6.0"),),
 }
+# The files of apt that current guides and packages write.
+_KEPT = ("nvidia-container-toolkit", "cuda-")
+_SONAMES = ("libnvidia-ml.so.1", "libcuda.so.1")
 
 
 @computes("cdi-spec-without-uvm")
@@ -225,7 +237,7 @@ def _is_asked_for(facts: Facts) -> bool:
     """A container has failed, or did not get the GPU, and CDI is the way here."""
     box, mode = facts.container, known(facts.container.injection)
     failed = line_of(facts, rf"{_NO_VENDOR}|{_UNRESOLVED}") is not None
-    return failed or (mode in {"cdi", "jit-cdi"} and known(box.cuda.init) not in {0, None})
+    return failed or (mode in CDI and known(box.cuda.init) not in {0, None})
 
 
 @computes("docker-finds-no-gpu-vendor")
@@ -235,46 +247,17 @@ def _vendor(facts: Facts) -> Values:
 
 @computes("cdi-spec-newer-than-engine")
 def _too_new(facts: Facts) -> Values | None:
-    name, version = _engine_version(facts)
-    reads = _reads(name, version)
-    if reads is None:
+    numbers = version_numbers(version_of_engine(facts) or "")
+    reads = next((schema for before, schema in _READS.get(commands.engine(facts), ()) if numbers < before), None)
+    if reads is None or not numbers:
         return None
     newer = [one for one in _ours(facts) if version_numbers(known(one.cdi_version) or "") > version_numbers(reads)]
     return {
-        "name": name,
-        "engine_name": "Docker" if name == "docker" else name,
-        "version": version or "",
         "reads": reads,
         "schema": known(newer[0].cdi_version) if newer else None,
         "path": newer[0].path if newer else "The CDI specification",
         "newer": tuple(f"{spec.path}: cdiVersion {known(spec.cdi_version)}" for spec in newer),
     }
-
-
-def _reads(engine: str, version: str | None) -> str | None:
-    """The newest schema that this version of the engine reads, if it does not read every schema of today."""
-    numbers = version_numbers(version or "")
-    return next((schema for before, schema in _READS.get(engine, ()) if numbers and numbers < before), None)
-
-
-@computes("engine-older-than-cdi")
-def _before_cdi(facts: Facts) -> Values | None:
-    name, version = _engine_version(facts)
-    first = _CDI_SINCE.get(name, ())
-    if version and version_numbers(version) >= first:
-        return None
-    return {
-        "engine_name": "Docker" if name == "docker" else name,
-        "version": version,
-        "first": ".".join(map(str, first)),
-    }
-
-
-def _engine_version(facts: Facts) -> tuple[str, str | None]:
-    """The engine of the container in question, and its version."""
-    name, podman = commands.engine(facts), known(facts.host.podman)
-    of = podman.version if podman else None
-    return name, known(of if name == "podman" else facts.host.docker.version)
 
 
 @computes("cdi-spec-lists-missing-file")
@@ -300,14 +283,82 @@ def _missing_file(facts: Facts) -> Values | None:
 @computes("containerd-does-not-read-cdi")
 def _asks_for_cdi(facts: Facts) -> Values:
     """What shows that a pod's GPU is requested by CDI, and that the pod did not get it."""
-    plugin = next((s for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
-    nothing = is_absent(node(facts.container, "/dev/nvidiactl"))
-    waits = plugin and nothing and runtime(facts) != "nvidia" and _pod_requests_gpu(facts)
-    return {"plugin": plugin.path if plugin and waits else None}
+    plugin = next((s.path for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
+    own = [pod for pod in pods(facts) if known(pod.name) == known(facts.container.name)]
+    asks = any(nvidia_resources(pod.requests) for pod in own)
+    waits = asks and is_absent(node(facts.container, "/dev/nvidiactl")) and runtime(facts) != "nvidia"
+    return {"plugin": plugin if waits else None}
 
 
-def _pod_requests_gpu(facts: Facts) -> bool:
-    """The container's pod requests a GPU."""
-    cluster, name = known(facts.kubernetes), known(facts.container.name)
-    pods = [pod for pod in each(cluster.pods) if known(pod.name) == name] if cluster else []
-    return any(kind.startswith("nvidia.com/") for pod in pods for kind in known(pod.requests) or {})
+@computes("ldcache-not-updated-debian-ldconfig")
+def _ldconfig(facts: Facts) -> Values:
+    path, library = known(toolkit_config(facts).ldconfig), _mounted_not_cached(facts.container)
+    wrong = _is_wrong(facts, path) if path else None
+    return {
+        "library": library and library.path,
+        "path": path,
+        "wrong": wrong,
+        "exists": wrong is False,
+        "right": _right_ldconfig(facts),
+    }
+
+
+def _mounted_not_cached(place: Place) -> Library | None:
+    cache = known(place.loader.cache)
+    if cache is None or any(name in cache for name in _SONAMES):
+        return None
+    mounted = (library for library in each(place.loader.libraries) if known(library.mounted))
+    return next((one for one in mounted if "/compat/" not in one.path and "/stubs/" not in one.path), None)
+
+
+def _is_wrong(facts: Facts, path: str) -> bool | None:
+    """The path is not on the host, or does not exist; None if neither a probe nor the distribution shows it."""
+    if not path.startswith("@"):
+        return True
+    there = looked_up(facts.host.paths, path[1:])
+    if is_known(there):
+        return there is None
+    if known(facts.host.os.id) is None:
+        return None
+    return path == "@/sbin/ldconfig.real" and not is_ubuntu(facts)
+
+
+def _right_ldconfig(facts: Facts) -> str:
+    there, ubuntu = known(facts.host.paths) or {}, known(facts.host.os.id) is not None and is_ubuntu(facts)
+    for path in ("/sbin/ldconfig.real", "/sbin/ldconfig"):
+        if known(there.get(path)):
+            return f"@{path}"
+    usual = "/sbin/ldconfig.real" if ubuntu else "/sbin/ldconfig"
+    return "@$(command -v ldconfig)" if usual in there else f"@{usual}"
+
+
+@computes("apt-signed-by-conflict")
+def _two_keys(facts: Facts) -> Values:
+    pair = _conflict(facts)
+    files = [quote(known(source.file) or "") for source in pair]
+    ours = (file for name in _KEPT for file in files if file.rpartition("/")[2].startswith(name))
+    keep = next(ours, files[-1] if files else "")
+    return {
+        "pair": tuple(
+            Evidence(
+                "host.packages.sources", f"{known(one.file)}: {known(one.uri)} ({known(one.signed_by) or 'no key'})"
+            )
+            for one in pair
+        ),
+        "files": " and ".join(files),
+        "keep": keep,
+        "remove": " ".join(file for file in files if file != keep),
+    }
+
+
+def _conflict(facts: Facts) -> tuple[PackageSource, ...]:
+    """The first two files that list the same repository with different keys."""
+    sources = [one for one in each(facts.host.packages.sources) if known(one.uri) and is_known(one.signed_by)]
+    pairs = combinations(sources if commands.manager(facts) == "apt" else (), 2)
+    return next((p for p in pairs if _at(facts, p[0]) == _at(facts, p[1]) and p[0].signed_by != p[1].signed_by), ())
+
+
+def _at(facts: Facts, source: PackageSource) -> str:
+    """The repository in the form that apt compares."""
+    uri = (known(source.uri) or "").replace("$(ARCH)", host_architecture(facts) or "")
+    return re.sub(r"[/ ]+$", "", uri)
