@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from mlship import plain
 from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import merged
 from mlship.doctor.facts.place import Loader, Place
-from mlship.doctor.probes import plain, shell
+from mlship.doctor.probes import shell
 from mlship.doctor.probes.driver import SONAMES, cuda_facts, nvml_facts, resolved_files, with_all_devices
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
