@@ -23,7 +23,16 @@ _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")
 
 
 def install_step(package: str, version: str, host: HostProfile, where: Where, here: dict[str, str]) -> Step | None:
-    """Install a build of the package that runs on this host: the same version if possible, otherwise the newest.
+    """Install a build of the package that runs on this host; `build_for` explains the choice."""
+    found = build_for(package, version, host, here)
+    if found is None:
+        return None
+    built, command = found
+    return Step(_sentence(where, f"install the build for CUDA {built}, which runs here"), (command,))
+
+
+def build_for(package: str, version: str, host: HostProfile, here: dict[str, str]) -> tuple[str, str] | None:
+    """The CUDA of a build that runs on this host, and the command: the same version if possible, otherwise the newest.
 
     Args:
         here: the other installed distributions.
@@ -31,10 +40,7 @@ def install_step(package: str, version: str, host: HostProfile, where: Where, he
     for ask in _asks(package, version):
         picks = choose((ask,), Fleet((host,), "this host", committed=False), host.platform).picks
         if picks and picks[0].outcome == "runs":
-            return Step(
-                _sentence(where, f"install the build for CUDA {picks[0].built}, which runs here"),
-                (_pip(picks[0], ask, here),),
-            )
+            return str(picks[0].built), _pip(picks[0], ask, here)
     return None
 
 

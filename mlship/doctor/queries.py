@@ -21,6 +21,10 @@ NVIDIA = "10de"
 _DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
 _PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
 SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unable|denied|lost|unhealthy|panic")
+_DRIVER_PACKAGE = re.compile(
+    r"nvidia-(driver|dkms|kernel|open|headless|utils|compute|gfx|lts|drivers)|libnvidia-(compute|ml)|libcuda1$|"
+    r"(akmod|kmod|xorg-x11-drv)-nvidia|cuda-drivers|linux-modules-nvidia|nvidia$"
+)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
 # Codes of nvmlInit that come before it reaches the GPUs: permissions, no driver, no library, version mismatch.
 _BEFORE_GPUS = frozenset({4, 9, 12, 18})
@@ -190,6 +194,11 @@ def upgrades(facts: Facts) -> tuple[Evidence, ...]:
 def host_architecture(facts: Facts) -> str | None:
     """The processor as images name it; None if it is unknown."""
     return _ARCHITECTURES.get(known(facts.host.os.arch) or "")
+
+
+def packages_of_driver(facts: Facts) -> tuple[str, ...]:
+    """The installed packages of NVIDIA's driver, sorted."""
+    return tuple(sorted(filter(_DRIVER_PACKAGE.match, known(facts.host.packages.installed) or {})))
 
 
 def gpu_label(device: NvmlDevice) -> str:

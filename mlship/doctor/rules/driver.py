@@ -20,6 +20,7 @@ from mlship.doctor.queries import (
     kernel_driver,
     log_line,
     logged,
+    packages_of_driver,
     places,
     variable,
 )
@@ -28,15 +29,7 @@ from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
 _REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
-_DRIVER_PACKAGE = re.compile(
-    r"nvidia-(driver|dkms|kernel|open|headless|utils|compute|gfx|lts|drivers)|libnvidia-(compute|ml)|libcuda1$|"
-    r"(akmod|kmod|xorg-x11-drv)-nvidia|cuda-drivers|linux-modules-nvidia|nvidia$"
-)
 _PATH = "LD_LIBRARY_PATH"
-_DRIVER_PACKAGES = (
-    *("libnvidia-compute", "nvidia-utils", "nvidia-driver", "nvidia-dkms", "nvidia-kernel", "cuda-drivers"),
-    *("libcuda1", "libnvidia-ml1", "kmod-nvidia", "nvidia-compute-utils"),
-)
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
 _LEGACY = re.compile(r"NVIDIA ([0-9]+)\.xx Legacy")
 _FAMILY = re.compile(r"(?:PCI ID|\[)[: ]*10de:([0-9a-fA-F]{4})")
@@ -65,8 +58,7 @@ def _traces_of_driver(facts: Facts) -> Evidence | None:
     library = known(facts.host.nvml.library)
     if library or known(facts.host.nvml.init) == 9:
         return Evidence("host.nvml.library", library.path if library else "reports that the driver is not loaded")
-    names = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "libnvidia-compute")
-    packages = sorted(name for name in known(facts.host.packages.installed) or {} if name.startswith(names))
+    packages = packages_of_driver(facts)
     return Evidence("host.packages.installed", ", ".join(packages)) if packages else None
 
 
@@ -118,12 +110,10 @@ def _before_turing(facts: Facts) -> Values:
 @computes("driver-not-installed")
 def _never_installed(facts: Facts) -> Values:
     old = any(architecture(gpu) in PRE_TURING for gpu in gpus(facts))
-    built = any("nvidia" in (known(line.module) or "") for line in each(facts.kernel.dkms))
     return {
         "found": tuple(map(describe, gpus(facts)[:4])),
         "old": old,
         "install_driver": _install_driver(facts, old=old),
-        "traces": built or any(_DRIVER_PACKAGE.match(name) for name in known(facts.host.packages.installed) or {}),
     }
 
 
@@ -219,14 +209,7 @@ def _linux_driver(facts: Facts) -> Values:
         for fact, path in found
         if "/wsl/" not in path and "/stubs/" not in path and not is_compat(path)
     )
-    installed = known(facts.host.packages.installed)
-    packages = tuple(sorted(name for name in installed or {} if name.startswith(_DRIVER_PACKAGES)))
-    return {
-        "foreign": foreign,
-        "taken": foreign[0].value if foreign else "its libraries",
-        "packages": packages,
-        "by_hand": installed is not None and not packages,
-    }
+    return {"foreign": foreign, "taken": foreign[0].value if foreign else "its libraries"}
 
 
 def _version(facts: Facts) -> str | None:

@@ -184,12 +184,11 @@ def _has_gpu(facts: Facts, place: Place) -> bool:
     return not gpu_is_known_absent(facts) and (bool(gpus(facts)) or any(known(answer) == 0 for answer in answers))
 
 
-def _install(facts: Facts, where: Where, place: Place, environment: PythonEnvironment, *asked: str) -> Values:
-    """The step that installs a build for this host, for the texts, which have their own if there is none."""
+def _install(facts: Facts, place: Place, environment: PythonEnvironment, package: str, version: str) -> Values:
+    """A build for this host, for the texts, which have their own step if there is none."""
     host = profile(facts, place)
-    package, version = asked
-    step = advice.install_step(package, version, host, where, installed(environment)) if host else None
-    return {"say": step.say if step else None, "commands": step.commands if step else ()}
+    found = advice.build_for(package, version, host, installed(environment)) if host else None
+    return dict(zip(("built", "pip_install"), found or (None, None), strict=True))
 
 
 @computes("cpu-only-torch")
@@ -207,7 +206,7 @@ def _cpu_torch(facts: Facts) -> Iterator[Values]:
                 "rocm": local.startswith("rocm"),
                 "xpu": local == "xpu",
                 "cpu": local != "xpu" and not local.startswith("rocm"),
-                **_install(facts, where, place, environment, "torch", version),
+                **_install(facts, place, environment, "torch", version),
             }
 
 
@@ -226,7 +225,7 @@ def _cpu_onnxruntime(facts: Facts) -> Iterator[Values]:
                 "version": here["onnxruntime"],
                 "packages": tuple(name for name in sorted(here) if "onnx" in name),
                 "providers": providers,
-                **_install(facts, where, place, environment, "onnxruntime-gpu", version),
+                **_install(facts, place, environment, "onnxruntime-gpu", version),
             }
 
 
@@ -239,5 +238,5 @@ def _jax_without_plugin(facts: Facts) -> Iterator[Values]:
         odd = mismatched_plugin(environment)
         if odd or not any(name in here for name in _PLUGINS):
             version = known(jax.version) or here.get("jax", "")
-            step = _install(facts, where, place, environment, "jax", version)
+            step = _install(facts, place, environment, "jax", version)
             yield {"where": where, "odd": odd, "version": version, **step}

@@ -130,13 +130,12 @@ def _install_fabric_manager(facts: Facts) -> str:
 
 @computes("gpu-memory-taken")
 def _full(facts: Facts) -> Values | None:
-    failed = next((Evidence(name, codes.cuda(code)) for name, code in cuda_codes(facts) if code == 2), None)
     for where, place in places(facts):
         for device in each(place.nvml.devices):
             total, used, count = known(device.memory_total), known(device.memory_used), known(device.compute_processes)
             if total and used and count and used >= _FULL * total:
                 figures = f"{used / 1024**3:.1f} of {total / 1024**3:.1f} GiB in use by {count} processes"
-                return {"where": where, "number": known(device.index), "figures": figures, "failed": failed}
+                return {"where": where, "number": known(device.index), "figures": figures}
     return None
 
 

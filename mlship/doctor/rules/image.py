@@ -10,13 +10,13 @@ from mlship.cuda.tables.rows import FLAVOURS, NvidiaImage
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor import advice
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import CDI, environment, has_started, host_driver, injection
+from mlship.doctor.container import CDI, environment, host_driver, injection
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence
 from mlship.doctor.frameworks import as_cuda, profile
-from mlship.doctor.nvidia_require import Offer, Requirement, holds, is_disabled, parse_require, requirements
-from mlship.doctor.queries import driver_cuda, is_tegra, kernel_driver, line_of, places, toolkit_config
+from mlship.doctor.nvidia_require import Offer, Requirement, holds, parse_require, requirements
+from mlship.doctor.queries import driver_cuda, is_tegra, kernel_driver, line_of, places
 from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import branch, version_numbers
 from mlship.driver import codes
@@ -215,9 +215,6 @@ def _unsatisfied(facts: Facts) -> Values:
         "line": line,
         "said": said or "another driver",
         "named": said or "the requirement",
-        # The legacy hook will reject it; a container that runs was not rejected.
-        "ahead": injection(facts) == "legacy" and not has_started(facts),
-        "off": is_disabled(environment(facts)) or known(toolkit_config(facts).disable_require) is True,
         "fits": driver is not None and _fits_by_now(facts, said, driver),
     }
 

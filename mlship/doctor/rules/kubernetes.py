@@ -8,12 +8,8 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Containerd
 from mlship.doctor.facts.kubernetes import GpuNode, Pod
 from mlship.doctor.finding import Evidence
-from mlship.doctor.frameworks import error_line
 from mlship.doctor.queries import (
     cluster,
-    cuda_codes,
-    driver_is_contained,
-    kernel_driver,
     nvidia_resources,
     pods,
     pods_of,
@@ -21,7 +17,6 @@ from mlship.doctor.queries import (
 from mlship.doctor.rules.base import computes
 
 _NVIDIA = "nvidia"
-_OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
 
 
 @computes("k8s-device-plugin-incompatible-strategy")
@@ -30,16 +25,13 @@ def _without_runtime(facts: Facts) -> Values:
     pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
     offered, classes = known(node.allocatable), known(node.runtime_classes)
     offers = any(nvidia_resources(offered).values())
-    loaded, handlers = kernel_driver(facts), known(engine.runtimes)
+    handlers = known(engine.runtimes)
     return {
         "bare": (known(pod.name) or "POD") if pod and is_absent(pod.runtime_class) else None,
         "has_runtime": bool(plugins) and pod is None,
-        "default": known(engine.default_runtime_name),
         "engine_name": name,
         "offers": offers,
         "offers_none": offered is not None and not offers,
-        "usable": loaded and (driver_is_contained(facts) or not known(facts.host.nvml.init)),
-        "loaded": loaded or "loaded",
         "lacks_handler": handlers is not None and _NVIDIA not in handlers,
         "lacks_class": classes is not None and _NVIDIA not in classes,
     }
@@ -82,7 +74,6 @@ def _rejected(facts: Facts) -> Values:
     return {
         "failed_pod": failed is not None,
         "pod": _pod_name(failed) if failed else "-n NAMESPACE POD",
-        "node": known(cluster(facts).node) or "NODE",
         "logs": f"kubectl logs {_pod_name(plugin)} --tail=50" if plugin else "",
     }
 
@@ -134,23 +125,7 @@ def _closed(node: GpuNode, *, placed: bool) -> str:
 
 @computes("time-slicing-no-memory-isolation")
 def _sliced(facts: Facts) -> Values:
-    return {"shared": _shared(facts), "ran_out": _ran_out(facts), "held": _holder(facts)}
-
-
-def _shared(facts: Facts) -> tuple[Evidence, ...]:
-    labels = known(cluster(facts).labels) or {}
-    strategy, product = labels.get("nvidia.com/gpu.sharing-strategy"), labels.get("nvidia.com/gpu.product", "")
-    replicas = labels.get("nvidia.com/gpu.replicas", "1")
-    several = product.endswith("-SHARED") or (replicas.isdecimal() and int(replicas) > 1)
-    names = ("nvidia.com/gpu.product", "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy")
-    if strategy != "time-slicing" and not (strategy is None and several):
-        return ()
-    return tuple(Evidence("kubernetes.labels", f"{name}={labels[name]}") for name in names if name in labels)
-
-
-def _ran_out(facts: Facts) -> Evidence | None:
-    measured = next((fact for fact, code in cuda_codes(facts) if code == 2), None)
-    return Evidence(measured, "2 (out of memory)") if measured else error_line(facts, _OUT_OF_MEMORY)
+    return {"held": _holder(facts)}
 
 
 def _holder(facts: Facts) -> Evidence | None:
@@ -180,14 +155,12 @@ def _no_handler(facts: Facts) -> Values:
         "runtime": name,
         "why": f" because {known(before[0].name)} is not ready" if before else "" if has is False else " in use",
         "logs": tuple(f"kubectl logs {_pod_name(pod)}" for pod in before),
-        "driver": kernel_driver(facts),
         "configured": has,
         "lacks": has is False,
         "handlers": ", ".join(sorted(handlers or {})) or "none",
         "asks": (known(pod.name) or "POD") if pod else None,
         "ready": pod and known(pod.ready),
         "waits": tuple(Evidence("kubernetes.pods", f"{known(pod.name)}: not ready") for pod in before),
-        "operator": known(node.operator_version),
     }
 
 

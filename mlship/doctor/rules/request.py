@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import environment, gpus_need_no_hook, injection
+from mlship.doctor.container import environment, gpus_need_no_hook
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import (
     cluster,
     host_architecture,
@@ -24,12 +23,6 @@ from mlship.doctor.queries import (
 )
 from mlship.doctor.rules.base import computes
 
-_FAILS = (
-    r"could not select device driver|no known GPU vendor|AMD CDI spec not found|unresolvable CDI devices"
-    r"|nvidia-container-cli|unknown or invalid runtime name: nvidia|No devices were found"
-    r"|couldn't communicate with the NVIDIA driver|no NVIDIA GPU device is present"
-)
-_VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
 _NAMED = re.compile(r"device error: ([^\s:]+): unknown device")
 _HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -40,21 +33,10 @@ _CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 _CUDA_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def _asked(facts: Facts) -> Evidence | None:
-    """A container that asked for a GPU and did not get one, or an error that says so."""
-    config = facts.container.host_config
-    devices = [name for name in each(config.cdi_devices) if name.startswith("nvidia.com/")]
-    if line := line_of(facts, _FAILS):
-        return line
-    if known(facts.container.error) and each(config.gpus):
-        return Evidence("container.host_config.gpus", ", ".join(each(config.gpus)))
-    return Evidence("container.host_config.cdi_devices", ", ".join(devices)) if devices else None
-
-
 @computes("gpu-requested-without-one")
 def _other_devices(facts: Facts) -> Values:
     others = sorted({known(one.name) or "a display adapter" for one in each(facts.kernel.pci)})
-    return {"asked": _asked(facts), "others": ", ".join(others), "listed": "; ".join(("no NVIDIA GPU", *others))}
+    return {"others": ", ".join(others), "listed": "; ".join(("no NVIDIA GPU", *others))}
 
 
 @computes("gpu-passed-to-virtual-machines")
@@ -65,7 +47,6 @@ def _bound_elsewhere(facts: Facts) -> Values | None:
     line = (known(facts.kernel.cmdline) or "").split()
     option = next((word for word in line if word.startswith(("vfio-pci.ids", "xen-pciback"))), None)
     return {
-        "asked": _asked(facts),
         "address": known(given[0].address) or "ADDRESS",
         "driver": known(given[0].driver) or "",
         "count": len(given),
@@ -95,7 +76,7 @@ def _unknown_name(facts: Facts) -> Values | None:
     if line is None or "tegra" in line.value:
         return None
     named = _NAMED.search(line.value)
-    name = named.group(1) if named else environment(facts).get(_VISIBLE, "")
+    name = named.group(1) if named else environment(facts).get("NVIDIA_VISIBLE_DEVICES", "")
     here = tuple(uuid for one in each(facts.host.nvml.devices) if (uuid := known(one.uuid)))
     count = known(facts.host.nvml.device_count)
     parts = tuple(mig for one in each(facts.host.nvml.devices) for mig in each(one.mig_devices))
@@ -118,7 +99,7 @@ def _without_node(facts: Facts) -> Values | None:
     gpus = sorted(path for path in nodes if re.fullmatch(r"/dev/nvidia[0-9]+", path))
     if not all(is_absent(nodes[path]) for path in gpus):
         return None
-    return {"gpus": ", ".join(gpus), "gpus_absent": tuple(gpus[:2]), "how": injection(facts)}
+    return {"gpus": ", ".join(gpus), "gpus_absent": tuple(gpus[:2])}
 
 
 @computes("k8s-resource-not-offered")

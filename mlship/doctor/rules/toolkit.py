@@ -7,7 +7,7 @@ from shlex import quote
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import CDI, host_driver, injection, is_rootless, runtime, version_of_engine
+from mlship.doctor.container import host_driver, injection, is_rootless, runtime, version_of_engine
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import CdiSpec, PackageSource
@@ -29,17 +29,11 @@ _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"
 _REASONS = ("off", "undefined", "broken", "shut", "elsewhere", "other_names", "twice")
 _UNRESOLVABLE = r"unresolvable CDI devices|could not select device driver .cdi."
 _REFRESH = "nvidia-cdi-refresh"
-_EMPTY = r"empty (device|container) edits"
-# Specifications of runtime.nvidia.com are made in memory, by the runtime itself.
-_IN_MEMORY = r"unresolvable CDI devices runtime\.nvidia\.com"
-_NOT_MADE = rf"{_EMPTY}|{_IN_MEMORY}|[Ff]ailed to (generate|create|get) .{{0,40}}CDI spec"
-_NO_VENDOR = r"no known GPU vendor|AMD CDI spec not found"
 _OURS = r"(?:nvidia|cuda)"
 _GONE = re.compile(
     rf"error mounting [\\\"']*(/[^\\\"']*{_OURS}[^\\\"']*)|cannot stat [`'\"]?(/[^`'\" ]*{_OURS}[^`'\" ]*)"
     r"|failed to stat CDI host device [\\\"']*(/[^\\\"': ]+)"
 )
-_UNRESOLVED = r"unresolvable CDI devices"
 # The last schema that an engine reads, before the version that reads the next: from the CDI library in its go.mod.
 _READS: dict[str, tuple[tuple[tuple[int, ...], str], ...]] = {
     "podman": (((4, 3), "0.4.0"), ((5, 1), "0.6.0")),
@@ -216,32 +210,8 @@ def _refresh(facts: Facts) -> Evidence | None:
 
 
 @computes("cdi-spec-not-generated")
-def _not_made(facts: Facts) -> Values | None:
-    line, unit = line_of(facts, _NOT_MADE), _refresh(facts)
-    shown = line or unit
-    if shown is None:
-        return None
-    return {
-        "shown": shown,
-        "unit": unit,
-        "shown_is_unit": shown is unit,
-        "fresh": line is not None and line.fact != "host.toolkit.log",  # logs keep what has been fixed since
-        "listed": bool(_ours(facts)),
-        "asked_for": _is_asked_for(facts),
-        "empty": re.search(_EMPTY, shown.value) is not None,
-        "runtime": "crio" if known(facts.host.crio) and not known(facts.host.containerd) else "containerd",
-    }
-
-
-def _is_asked_for(facts: Facts) -> bool:
-    """A container has failed, or did not get the GPU, and CDI is the way here."""
-    box, mode = facts.container, known(facts.container.injection)
-    failed = line_of(facts, rf"{_NO_VENDOR}|{_UNRESOLVED}") is not None
-    return failed or (mode in CDI and known(box.cuda.init) not in {0, None})
-
-
 @computes("docker-finds-no-gpu-vendor")
-def _vendor(facts: Facts) -> Values:
+def _specification(facts: Facts) -> Values:
     return {"path": next((spec.path for spec in _ours(facts)), ""), "unit": _refresh(facts)}
 
 
@@ -296,9 +266,7 @@ def _ldconfig(facts: Facts) -> Values:
     wrong = _is_wrong(facts, path) if path else None
     return {
         "library": library and library.path,
-        "path": path,
         "wrong": wrong,
-        "exists": wrong is False,
         "right": _right_ldconfig(facts),
     }
 

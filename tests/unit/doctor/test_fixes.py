@@ -121,3 +121,4 @@ def test_an_explanation_has_the_fix_without_template_marks(rule: Rule) -> None:
     text = story_text(rule)
     assert "\nFix, in general\n" in text
     assert not re.search(r"\{\w+(!q)?\}|\[!?\w+\?", text)
+    assert not re.search(r"(?m)^  [A-Z_]+$", text), "a step is nothing but the name of a value"
