@@ -245,6 +245,19 @@ def port_answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def file_system(folder: str, facts: Path = Path("/sys/fs/ext4")) -> str:
+    """The file system of a folder. For ext4, also whether it has no journal.
+
+    Without one, the kernel reuses no file number for minutes after its file was deleted, and looks at all of these
+    numbers for each file that it creates (`recently_deleted` in fs/ext4/ialloc.c).
+    """
+    found = run(("findmnt", "--noheadings", "--first-only", "--output", "FSTYPE,SOURCE", "--target", folder)).out
+    kind, source, *_ = [*found.split(), "unknown", ""]
+    journal = facts / Path(source).name / "journal_task"
+    without = kind == "ext4" and journal.is_file() and journal.read_text().strip() == "<none>"
+    return f"{kind} without a journal" if without else kind
+
+
 def command_line(pid: int | None) -> list[str]:
     """The argv of a running process; empty if there is none or it is a zombie."""
     try:
