@@ -91,12 +91,9 @@ def _unit_path(root: Path, daemon: Daemon) -> str | None:
 
 
 def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
-    argv = daemon.argv if daemon else ()
-    for option, value in zip(argv, (*argv[1:], ""), strict=False):
-        if option == "--config-file":
-            return value or _CONFIG
-        if option.startswith("--config-file="):
-            return option.partition("=")[2]
+    named = re.search(r"\0--config-file[=\0]([^\0]+)", "\0".join(daemon.argv if daemon else ()))
+    if named:
+        return named[1]
     if snap:
         return _SNAP_CONFIG
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())

@@ -9,6 +9,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Docker, Host, Podman
 from mlship.doctor.probes import dockerd, files
 from mlship.doctor.probes.base import Look, here
+from mlship.doctor.probes.inside.loader import real
 from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only
 from mlship.engine.look import EngineLook, LookResult
@@ -94,16 +95,10 @@ def endpoint_of(context: LookResult) -> Fact[str]:
 
 
 def binary(root: Path) -> str | None:
-    """Path of the docker program with links resolved, except /snap/bin/docker, which links to snap itself."""
+    """Path of the docker program, links followed; that of a snap is a link to the program `snap`."""
     found = files.program(root, "docker")
-    for _ in range(10):
-        if found is None or found.startswith("/snap/"):
-            break
-        path = files.below(root, str(Path(found).parent)) / Path(found).name
-        if not path.is_symlink():
-            break
-        found = str(Path(found).parent / path.readlink())
-    return found
+    path = real(str(root), found) if found else None
+    return "/snap/bin/docker" if path and path.endswith("/bin/snap") else path
 
 
 def with_daemon(root: Path, docker: Docker) -> Docker:
@@ -111,13 +106,11 @@ def with_daemon(root: Path, docker: Docker) -> Docker:
     endpoint = known(docker.endpoint) or ""
     rootless = known(docker.rootless) is True or "/run/user/" in endpoint
     snap = "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}"
-    elsewhere = (not endpoint.startswith("unix://") and endpoint != "") or known(
-        docker.operating_system
-    ) == "Docker Desktop"
-    daemon = None if elsewhere else dockerd.find_daemon(root, rootless=rootless)
-    if not elsewhere:
-        path = dockerd.config_path(daemon, rootless=rootless, snap=snap)
-        docker = replace(docker, daemon_json=dockerd.daemon_json(root, path))
+    if not (endpoint or "unix://").startswith("unix://") or known(docker.operating_system) == "Docker Desktop":
+        return docker
+    daemon = dockerd.find_daemon(root, rootless=rootless)
+    path = dockerd.config_path(daemon, rootless=rootless, snap=snap)
+    docker = replace(docker, daemon_json=dockerd.daemon_json(root, path))
     if daemon is None:
         return docker
     return replace(docker, daemon_started_at=dockerd.started_at(root, daemon), daemon_hooks=dockerd.hooks(root, daemon))

@@ -161,14 +161,13 @@ def _claims_gpu(pod: object) -> bool:
 
 def _pod(pod: object, name: str, role: Role, requests: dict[str, int]) -> Pod:
     reasons = (plain.text(one, "state", "waiting", "reason") for one in statuses(pod))
-    conditions = plain.items(pod, "status", "conditions")
     images = (plain.text(one, "image") for one in plain.items(pod, "spec", "containers"))
     return Pod(
         name=name,
         namespace=plain.text(pod, "metadata", "namespace"),
         role=role,
         phase=plain.text(pod, "status", "phase"),
-        ready=any(plain.text(c, "type") == "Ready" and plain.text(c, "status") == "True" for c in conditions),
+        ready=plain.text(conditions(pod).get("Ready"), "status") == "True",
         reason=next(filter(None, reasons), None),
         runtime_class=plain.text(pod, "spec", "runtimeClassName"),
         image=next(filter(None, images), None),
@@ -180,6 +179,11 @@ def statuses(pod: object) -> tuple[object, ...]:
     """The status of each container of a pod; init containers come first."""
     names = ("initContainerStatuses", "containerStatuses")
     return tuple(one for name in names for one in plain.items(pod, "status", name))
+
+
+def conditions(one: object) -> dict[str | None, object]:
+    """The conditions of a pod or a node, by type."""
+    return {plain.text(each, "type"): each for each in plain.items(one, "status", "conditions")}
 
 
 def gpu_requests(pod: object) -> dict[str, int]:

@@ -63,7 +63,7 @@ def _is_here(pod: CheckedPod, node: object) -> bool:
 
 def gpu_node(node: object, pod: object) -> GpuNode:
     """A node, with the taints that this pod does not tolerate."""
-    states = {plain.text(one, "type"): one for one in plain.items(node, "status", "conditions")}
+    states = kubernetes.conditions(node)
     ready, wanted = plain.text(states.get("Ready"), "status"), {"Ready": "True"}
     odd = {kind: one for kind, one in states.items() if plain.text(one, "status") != wanted.get(str(kind), "False")}
     return GpuNode(
@@ -95,7 +95,7 @@ def pod_of(pod: object) -> CheckedPod:
     """The pod, from `kubectl get pod -o json`, without its claims and nodes."""
     states, status = kubernetes.statuses(pod), plain.at(pod, "status")
     running = {plain.text(one, "name") or "": one for one in states if plain.at(one, "state", "running") is not None}
-    placed = {plain.text(one, "type"): one for one in plain.items(status, "conditions")}.get("PodScheduled")
+    placed = kubernetes.conditions(pod).get("PodScheduled")
     waits = plain.text(placed, "message") or plain.text(placed, "reason")
     return CheckedPod(
         name=plain.text(pod, "metadata", "name"),
@@ -206,10 +206,10 @@ def _around(kubectl: Kubectl, pod: object, checked: CheckedPod, node: object) ->
 
 def current_events(found: object, pod: object) -> Iterator[str]:
     """The warnings about this pod since it was scheduled or, if it runs, since its containers started."""
-    states, conditions = kubernetes.statuses(pod), plain.items(pod, "status", "conditions")
+    states, placed = kubernetes.statuses(pod), kubernetes.conditions(pod).get("PodScheduled")
     times = [plain.text(one, "state", "running", "startedAt") for one in states if all(map(_is_well, states))]
-    placed = (one for one in conditions if plain.text(one, "type") == "PodScheduled")
-    times += [plain.text(one, "lastTransitionTime") for one in placed if plain.text(one, "status") == "True"]
+    if plain.text(placed, "status") == "True":
+        times.append(plain.text(placed, "lastTransitionTime"))
     since, uid = max(filter(None, map(moments.moment_of, times)), default=""), plain.text(pod, "metadata", "uid")
     dated = []
     for one in plain.items(found, "items"):

@@ -186,14 +186,15 @@ def test_podman() -> None:
 @pytest.mark.parametrize(
     ("links", "expected"),
     [
-        ({"/usr/bin/docker": "../libexec/docker"}, "/usr/bin/../libexec/docker"),
+        ({"/usr/bin/docker": "../libexec/docker"}, "/usr/libexec/docker"),
         ({"/usr/local/bin/docker": "/snap/bin/docker"}, "/snap/bin/docker"),
+        ({"/usr/local/bin/docker": "/snap/other/docker", "/snap/other/docker": "/usr/bin/snap"}, "/snap/bin/docker"),
         ({}, None),
     ],
 )
 def test_the_docker_program(links: dict[str, str], expected: str | None, tmp_path: Path) -> None:
-    write(tmp_path, {"/usr/libexec/docker": "", "/snap/bin/docker": ""})
-    for path in ("usr/libexec/docker", "snap/bin/docker"):
+    write(tmp_path, {"/usr/libexec/docker": "", "/snap/bin/docker": "", "/usr/bin/snap": ""})
+    for path in ("usr/libexec/docker", "snap/bin/docker", "usr/bin/snap"):
         (tmp_path / path).chmod(0o755)
     if not links:
         shutil.rmtree(tmp_path / "snap")
