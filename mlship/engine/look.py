@@ -4,9 +4,7 @@ The program supports every kind of context, ssh included, and starts faster than
 unchanged: it differs by version, and the doctor reads exactly that.
 """
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from uuid import uuid4
@@ -14,6 +12,7 @@ from uuid import uuid4
 from mlship import process
 from mlship.engine.base import LABEL
 from mlship.known_texts import first_match
+from mlship.versioned import parse_line
 
 Json: TypeAlias = Mapping[str, object]
 Lack: TypeAlias = Literal["no client", "no engine", "not there", "no answer"]
@@ -84,7 +83,7 @@ class EngineLook:
         done = self._run(("info", "--format", "{{json .}}"), 3)
         if not isinstance(done, process.Completed):
             return done
-        found = _json(done.stdout)
+        found = parse_line(done.stdout, dict[str, object]) or {}
         errors = found.get("ServerErrors")
         said = "; ".join(str(error) for error in errors) if isinstance(errors, list) and errors else done.stderr
         lack: Lack | None = None if done.ok and not errors else "no engine"
@@ -108,7 +107,7 @@ class EngineLook:
         if not isinstance(done, process.Completed):
             return done
         if done.ok:
-            return LookResult(_json(done.stdout))
+            return LookResult(parse_line(done.stdout, dict[str, object]) or {})
         said = done.stderr.strip()
         match = first_match(said, "registry")
         return LookResult({}, "not there" if match and match.row.id == "image-missing" else "no answer", said)
@@ -144,18 +143,10 @@ class EngineLook:
         if not isinstance(done, process.Completed):
             return done
         if done.ok:
-            return LookResult(_json(done.stdout), client=self.client[0])
+            return LookResult(parse_line(done.stdout, dict[str, object]) or {}, client=self.client[0])
         said = done.stderr.strip()
         match = first_match(said, "engine")
         return LookResult({}, "no engine" if match and match.row.error == "EngineError" else "not there", said)
-
-
-def _json(text: str) -> Json:
-    with suppress(ValueError):
-        plain: object = json.loads(text)
-        if isinstance(plain, dict):
-            return plain
-    return {}
 
 
 def _ran(done: process.Completed | LookResult) -> Ran:

@@ -22,7 +22,6 @@ from mlship.leftovers import OWN_IMAGES, is_dead, is_dead_image, this_run
 
 if TYPE_CHECKING:
     from docker import DockerClient
-    from docker.context import Context
     from docker.models.containers import Container
     from docker.tls import TLSConfig
     from docker.types import DeviceRequest
@@ -214,43 +213,23 @@ def _found_client() -> "DockerClient":
 def _client() -> "DockerClient":
     """Selects the engine as the docker program does: DOCKER_HOST, then DOCKER_CONTEXT, then the configured context."""
     import docker
+    from docker.context import ContextAPI
 
     if host := os.environ.get("DOCKER_HOST"):
         _check_host(host)
         return docker.from_env()
-    context = _context()
-    host = (context.Host if context else _host_outside_config()) or _DEFAULT_HOST
-    _check_host(host)
-    return docker.DockerClient(base_url=host, tls=(_tls(context) if context else None) or False)
-
-
-def _context() -> "Context | None":
-    """The selected docker context; None for the default one."""
-    from docker.context import ContextAPI
-
     name = os.environ.get("DOCKER_CONTEXT")
-    if name == "default":
-        return None
-    context: Context | None = ContextAPI.get_context(name)
-    return None if context is None or context.name == "default" else context
-
-
-def _host_outside_config() -> str | None:
-    """The address of a context that the SDK does not find, such as one in a DOCKER_CONFIG without config.json.
-
-    Raises:
-        EngineError: the docker program does not find it either.
-    """
-    name = os.environ.get("DOCKER_CONTEXT", "default")
-    if name == "default":
-        return None
-    if host := context_host(name):
-        return host
-    raise EngineError(f"there is no docker context `{name}`", hint="run `docker context ls` to list them")
-
-
-def _tls(context: "Context") -> "TLSConfig | None":
-    return context.TLSConfig  # None for a socket, although the stubs exclude it
+    context = None if name == "default" else ContextAPI.get_context(name)
+    tls: TLSConfig | None = None
+    if context is not None and context.name != "default":
+        host, tls = context.Host, context.TLSConfig  # None for a socket, although the stubs exclude it
+    elif name not in (None, "default"):
+        host = context_host(name)  # the SDK does not find those in a DOCKER_CONFIG without config.json
+        if not host:
+            raise EngineError(f"there is no docker context `{name}`", hint="run `docker context ls` to list them")
+    host = host or _DEFAULT_HOST
+    _check_host(host)
+    return docker.DockerClient(base_url=host, tls=tls or False)
 
 
 def _check_host(host: str) -> None:
