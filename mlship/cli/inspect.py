@@ -50,7 +50,7 @@ def verify_command(
     """
     from mlship.build.preflight import check_reference
     from mlship.proof.attach import verify as verify_image
-    from mlship.report.proof import show_proofs
+    from mlship.report.story import show_proofs
 
     found = verify_image(check_reference(image), on, platform)
     show_result(found, show_proofs, json=json)

@@ -1,4 +1,4 @@
-"""Reports the story of an image."""
+"""Reports the story of an image, and the proofs that are attached to it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,9 +7,11 @@ from pydantic import JsonValue
 
 from mlship.console import clean
 from mlship.image.labels import OCI, OWN
+from mlship.proof.attach import Verified
+from mlship.proof.statement import Predicate
 from mlship.proof.story import Story
 from mlship.render import render
-from mlship.report.smoke import where
+from mlship.report.smoke import measured, where
 from mlship.units import size
 
 UNKNOWN = "unknown"
@@ -108,3 +110,31 @@ def _training(record: Mapping[str, JsonValue]) -> str:
     packages = record.get("packages")
     count = f"; {len(packages)} packages on record" if isinstance(packages, dict) else ""
     return f"{record.get('created') or 'at an unknown time'}, commit {commit or UNKNOWN}{dirty}{count}"
+
+
+def show_proofs(verified: Verified) -> None:
+    """Print the newest proof in full, and one line for each older one."""
+    from mlship.console import out
+
+    newest = verified.proofs[-1]
+    out(f"PROVEN on {where(newest.mlship)}: {verified.image}", style="bold green")
+    for name, value in (("digest", verified.digest), *_proof_facts(newest)):
+        out(f"  {name:<18}{value}")
+    for platform, digest in verified.platforms.items():
+        out(f"  {platform:<18}{digest}")
+    for older in verified.proofs[-2::-1]:
+        out(f"  {'also proven on':<18}{where(older.mlship)}, {older.mlship.date}")
+
+
+def _proof_facts(proof: Predicate) -> Iterator[tuple[str, str]]:
+    details = proof.mlship
+    yield "tested", f"{details.date} by mlship {details.version}, engine {details.engine}"
+    yield "passed", f"{len(proof.passedTests)} checks"
+    if proof.warnedTests:
+        yield "warnings", ", ".join(proof.warnedTests)
+    skipped = ", ".join(check.id for check in details.checks if check.status == "skip")
+    if skipped:
+        yield "not checked", skipped
+    for source in proof.configuration:
+        yield "built from", f"{source.name} sha256:{source.digest.sha256}"
+    yield from measured(details.figures)

@@ -12,16 +12,10 @@ from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
 from mlship.units import count_of
-from mlship.versioned import data_table
+from mlship.versioned import TableRow, data_table
 
 _EXAMPLES = 3
 _NAMED = 4
-_HIDDEN = "remove or change them in the step that adds them, or copy only the needed files from another stage"
-_OWN_COPIES = "each package bundles its own copy; use fewer packages, or releases that share the library"
-_LINKS = (
-    "replace them with links in the step that adds them: wheels cannot contain links, and registries store each copy"
-)
-_HIDDEN_IN_BASE = "use a base image without them; later steps cannot remove them from the pull"
 _SMALLEST_WASTE = 1 << 16  # bytes
 _LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
 _PYTHON = re.compile(r"(?:^|/)python(\d)\.(\d+)/")
@@ -55,7 +49,7 @@ def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0)
     found = list(_hidden(hidden, base))
     left = [each for each in placed if each.file.size and each.file.regular]
     every = {each.path for each in placed}
-    by_path: list[WasteRule] = [partial(row.found, every) for row in _path_rows()]
+    by_path: list[WasteRule] = [partial(row.found, every) for row in _table().row]
     for rule in (_identical, _twice_installed, _libraries, *by_path):
         for name, what, advice, files in rule(left):
             found.append(_waste(name, what, advice, {each.path: each.file.size for each in files}))
@@ -73,9 +67,9 @@ def _waste(name: str, what: str, advice: str, sizes: dict[str, int]) -> Waste:
 def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
     for number, sizes in enumerate(layers, 1):
         if sizes:
-            whose, advice = ("", _HIDDEN) if number > base else (" (base image)", _HIDDEN_IN_BASE)
+            whose, advice = ("", "hidden") if number > base else (" (base image)", "hidden-in-base")
             what = f"{count_of(len(sizes), 'file')} of layer {number}{whose} that later layers replace or remove"
-            yield _waste("hidden", what, advice, sizes)
+            yield _waste("hidden", what, _table().advice[advice], sizes)
 
 
 def _identical(left: PlacedFiles) -> FoundWaste:
@@ -91,8 +85,8 @@ def _identical(left: PlacedFiles) -> FoundWaste:
             if len(parts) == 1
             else f"{_listed(parts)} have the same content"
         )
-        advice = _OWN_COPIES if len(parts) > 1 and _of_packages(taken) else _LINKS
-        yield "identical", f"{what}: {_listed(names)}", advice, taken
+        advice = "own-copies" if len(parts) > 1 and _of_packages(taken) else "links"
+        yield "identical", f"{what}: {_listed(names)}", _table().advice[advice], taken
 
 
 def _by_parts(twice: Iterable[tuple[Sequence[Placed], str]]) -> Iterator[tuple[list[str], list[Placed], list[str]]]:
@@ -143,18 +137,14 @@ def _libraries(left: PlacedFiles) -> FoundWaste:
     for parts, taken, names in _by_parts(twice):
         what = f"{_listed(parts)} {'has' if len(parts) == 1 else 'each have'} {_listed(names)}"
         where = " in several folders" if len(parts) == 1 else ""
-        yield "library-twice", what + where, _advice(parts, taken), taken
+        yield "library-twice", what + where, _table().advice[_advice(parts, taken)], taken
 
 
 def _advice(parts: Sequence[str], taken: PlacedFiles) -> str:
-    if any(part.startswith("/") for part in parts) and not all(part.startswith("/") for part in parts):
-        if any(each.group == "cuda" for each in taken):
-            return (
-                "use a base image without CUDA, such as python:X.Y-slim: the wheels already contain the CUDA libraries"
-            )
-    elif _of_packages(taken):
-        return _OWN_COPIES
-    return "keep one copy on the loader's search path if its version suits all users"
+    in_folders = {part.startswith("/") for part in parts}
+    if len(in_folders) == 2 and any(each.group == "cuda" for each in taken):
+        return "cuda-twice"
+    return "own-copies" if len(in_folders) == 1 and _of_packages(taken) else "one-copy"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -168,8 +158,7 @@ def _of_packages(files: PlacedFiles) -> bool:
     return all(each.owner is not None for each in files)
 
 
-@dataclass(frozen=True)
-class _PathRow:
+class _PathRow(TableRow):
     """A row of data/waste.toml."""
 
     id: str
@@ -192,14 +181,19 @@ class _PathRow:
         return re.search(self.path, each.path) is not None
 
 
+class _Table(TableRow):
+    row: tuple[_PathRow, ...]
+    advice: dict[str, str]
+
+
 @cache
-def _path_rows() -> tuple[_PathRow, ...]:
-    return data_table(dict[str, tuple[_PathRow, ...]], "waste")["row"]
+def _table() -> _Table:
+    return data_table(_Table, "waste")
 
 
 @cache
 def _cache_path() -> re.Pattern[str]:
-    return re.compile(next(row.path for row in _path_rows() if row.id == "cache" and row.path))
+    return re.compile(next(row.path for row in _table().row if row.id == "cache" and row.path))
 
 
 def is_cache(path: str) -> bool:

@@ -14,7 +14,6 @@ from mlship.doctor.rule_texts import RuleText
 from mlship.project import credentials
 from mlship.project.structure.schemas import StructureTable
 from mlship.resources import read_package_file
-from mlship.size import waste
 from mlship.versioned import adapter
 
 FILES = [layer.replace(" ", "-") for layer in LAYERS]
@@ -26,7 +25,6 @@ TABLES: dict[str, object] = {
     "probes": ProbeTables,
     "structures": StructureTable,
     "symptoms": dict[str, tuple[Message, ...]],
-    "waste": dict[str, tuple[waste._PathRow, ...]],
     **{f"messages/{file}": dict[str, tuple[Message, ...]] for file in FILES},
     **{f"rules/{file}": dict[str, RuleText] for file in FILES},
 }

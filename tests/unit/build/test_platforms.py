@@ -23,7 +23,7 @@ from mlship.proof.bom import Inventory
 from mlship.registry.client import OCI_MANIFEST
 from mlship.registry.images import image_in_registry
 from mlship.report.build import show_index
-from mlship.report.proof import show_proofs
+from mlship.report.story import show_proofs
 from mlship.smoke.result import Figures, SmokeReport, failed, passed
 from tests.helpers.build_reporters import IMAGE, Silent
 from tests.helpers.fakes import FakeEngine

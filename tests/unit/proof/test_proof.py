@@ -17,7 +17,7 @@ from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.proof.attach import attach_proof, verify
 from mlship.proof.statement import MEDIA_TYPE, make_statement, read_statement, resource
 from mlship.registry.client import OCI_MANIFEST, content, digest_of, fallback_tag
-from mlship.report.proof import show_proofs
+from mlship.report.story import show_proofs
 from mlship.smoke.result import Figures, SmokeReport, failed, passed, skipped, warned
 from tests.helpers.registry_server import RegistryState, basic, registry_server
 
