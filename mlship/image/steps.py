@@ -9,31 +9,18 @@ from pathlib import PurePosixPath
 from mlship.image.plan import BuildPlan, WeightFolder
 from mlship.lock.groups import GROUPS, LockGroup, PackageLayer
 
-_COMMENTS: dict[LockGroup, tuple[str, ...]] = {
-    "cuda": ("CUDA's libraries: gigabytes that change only with the framework.",),
-    "framework": ("The framework and its own packages.",),
-    "heavy": ("Other large wheels.",),
-    "light": ("All other packages, which change most often.",),
-    "compiled": (
-        "Packages compiled with nvcc. Without build isolation, setuptools, wheel and ninja come from the lock; without",
-        "uv's cache, nothing compiled for another CUDA or GPU is reused.",
-    ),
-}
-
 
 @dataclass(frozen=True)
 class InstallGroup:
     """The stage that installs one group of the lock.
 
     Attributes:
-        comment: lines.
         options: options of `uv pip install` that depend on the group.
         cache: path of the cache mount.
     """
 
     name: LockGroup
     title: str
-    comment: tuple[str, ...]
     options: str
     cache: str
 
@@ -70,9 +57,9 @@ def _install_group(plan: BuildPlan, name: LockGroup, packages: list[str]) -> Ins
         title = f"compile {', '.join(packages)} with nvcc"
         sources = "".join(f" --no-binary {package}" for package in packages)
         options = f"--no-cache --no-build-isolation{sources}"
-        return InstallGroup(name, title, _COMMENTS[name], options, "/root/.cache/mlship")
+        return InstallGroup(name, title, options, "/root/.cache/mlship")
     what = packages[0] if len(packages) == 1 else f"{len(packages)} packages"
-    return InstallGroup(name, f"install {what} from {plan.lock}", _COMMENTS[name], "--quiet", "/root/.cache")
+    return InstallGroup(name, f"install {what} from {plan.lock}", "--quiet", "/root/.cache")
 
 
 def weight_steps(plan: BuildPlan, repo: str = "") -> tuple[WeightsStep, ...]:
