@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator
-
-from pydantic import JsonValue
+from urllib.parse import quote
 
 from mlship import __version__
 from mlship.audit.rules import AuditReport, AuditSeen, AuditVerdict, Judgement
@@ -50,48 +49,36 @@ def sarif(report: AuditReport) -> str:
 
     https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
     """
-    rules: list[JsonValue] = [_described(one) for one in report.judgements]
-    results: list[JsonValue] = [
-        _result(report, one, number, seen)
+    rules = [
+        {
+            "id": one.rule.id,
+            "shortDescription": {"text": one.rule.title},
+            "fullDescription": {"text": one.rule.why},
+            "help": {"text": f"{one.rule.fix}. Source: {one.rule.source}"},
+        }
+        for one in report.judgements
+    ]
+    results = [
+        {
+            "ruleId": one.rule.id,
+            "ruleIndex": number,
+            "level": _LEVELS[one.verdict],
+            "message": {"text": f"{one.rule.title}: {seen.text}"},
+            "locations": [_location(report, seen)],
+        }
         for number, one in enumerate(report.judgements)
         if one.verdict in _LEVELS
         for seen in one.seen
     ]
-    driver: JsonValue = {"name": "mlship", "version": __version__, "rules": rules}
-    run: JsonValue = {"tool": {"driver": driver}, "results": results, "columnKind": "unicodeCodePoints"}
-    document: JsonValue = {"$schema": _SARIF, "version": "2.1.0", "runs": [run]}
+    driver = {"name": "mlship", "version": __version__, "rules": rules}
+    run = {"tool": {"driver": driver}, "results": results, "columnKind": "unicodeCodePoints"}
+    document = {"$schema": _SARIF, "version": "2.1.0", "runs": [run]}
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _described(one: Judgement) -> JsonValue:
-    return {
-        "id": one.rule.id,
-        "shortDescription": {"text": one.rule.title},
-        "fullDescription": {"text": one.rule.why},
-        "help": {"text": f"{one.rule.fix}. Source: {one.rule.source}"},
-    }
-
-
-def _result(report: AuditReport, one: Judgement, number: int, seen: AuditSeen) -> JsonValue:
-    what: JsonValue = {"text": f"{one.rule.title}: {seen.text}"}
-    return {
-        "ruleId": one.rule.id,
-        "ruleIndex": number,
-        "level": _LEVELS[one.verdict],
-        "message": what,
-        "locations": [_location(report, seen)],
-    }
-
-
-def _location(report: AuditReport, seen: AuditSeen) -> JsonValue:
+def _location(report: AuditReport, seen: AuditSeen) -> dict[str, object]:
     """A line of the Dockerfile; an image has only its name, which is no file."""
     if report.kind == "image":
         return {"logicalLocations": [{"fullyQualifiedName": report.target, "kind": "resource"}]}
-    from urllib.parse import quote
-
-    return {
-        "physicalLocation": {
-            "artifactLocation": {"uri": quote(report.target)},
-            "region": {"startLine": max(seen.line, 1)},
-        }
-    }
+    place = {"artifactLocation": {"uri": quote(report.target)}, "region": {"startLine": max(seen.line, 1)}}
+    return {"physicalLocation": place}
