@@ -71,11 +71,9 @@ class Reporter(Protocol):
 
     def warn(self, text: str) -> None:
         """Report a problem that does not stop the build."""
-        ...
 
     def building(self) -> AbstractContextManager[BuildWatcher]:
         """Return a watcher for the events of the image build."""
-        ...
 
 
 def build(

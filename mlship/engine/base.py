@@ -226,19 +226,15 @@ class Engine(Protocol):
 
     def info(self) -> EngineInfo:
         """The engine's version and properties; an engine that is too old or has no buildx is an EngineError."""
-        ...
 
     def resolve(self, reference: str) -> str:
         """Digest (`sha256:...`) of an image in its registry, not pulled; the index's if it has several platforms."""
-        ...
 
     def image_environment(self, reference: str, platform: str) -> Mapping[str, str] | None:
         """The environment of an image in its registry, not pulled; None if it cannot be read."""
-        ...
 
     def disk(self) -> Disk | None:
         """The engine's disk; None if it is on another machine or unknown."""
-        ...
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         """Build, reporting to `watch` from another thread, in order.
@@ -249,27 +245,21 @@ class Engine(Protocol):
         Raises:
             BuildError: a step failed; the message has its last lines and the likely cause.
         """
-        ...
 
     def image(self, reference: str) -> ImageInfo | None:
         """A local image; None if there is none of that name."""
-        ...
 
     def history(self, reference: str) -> tuple[tuple[str, int], ...]:
         """The instructions of a local image with the unpacked bytes of each one's layer; empty if unknown."""
-        ...
 
     def tag(self, reference: str, name: str) -> None:
         """Give a local image another name; an image that had that name loses it."""
-        ...
 
     def untag(self, *names: str) -> None:
         """Take names away; an image without any name is deleted. Does nothing where there is no such name."""
-        ...
 
     def push(self, reference: str) -> str:
         """Push a local image to its registry; returns its digest there."""
-        ...
 
     def save(self, reference: str) -> Generator[bytes]:
         """A local image as a tar stream like that of `docker save`: the OCI image layout with Docker's manifest.json.
@@ -277,34 +267,27 @@ class Engine(Protocol):
         A caller that stops early closes the iterator. An unknown image is a UsageError, raised at the first read at
         the latest. https://github.com/opencontainers/image-spec/blob/main/image-layout.md
         """
-        ...
 
     def start(self, request: RunRequest) -> str:
         """Start a container and return its id; the caller removes it.
 
         If the engine cannot pass GPUs to it, that is an EngineError, and no container is left behind.
         """
-        ...
 
     def output(self, container: str) -> Iterator[str]:
         """Lines of the container's stdout as they come, until it ends."""
-        ...
 
     def errors(self, container: str) -> str:
         """What the container has written to stderr so far."""
-        ...
 
     def wait(self, container: str, seconds: float) -> ExitState | None:
         """How the container ended; None if it still runs after `seconds`."""
-        ...
 
     def signal(self, container: str, name: str) -> None:
         """Send a signal such as SIGTERM to the container's first process; does nothing if it has ended."""
-        ...
 
     def remove(self, container: str) -> None:
         """Stop and remove the container; does nothing if it is gone."""
-        ...
 
 
 @contextmanager

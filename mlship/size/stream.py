@@ -22,7 +22,6 @@ _EXTENSIONS = {
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes; empty at the end."""
-        ...
 
 
 TarEntry: TypeAlias = tarfile.TarInfo
