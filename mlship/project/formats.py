@@ -4,6 +4,7 @@ A file has a format only if its whole structure parses, from the first byte to t
 """
 
 import bz2
+import codecs
 import io
 import lzma
 import mmap
@@ -91,13 +92,11 @@ def _structure(data: Buffer, head: bytes, name: str) -> ModelFormat:
                 return "unknown"
     if _packed(head) and (kind := _compressed(data)):
         return kind
-    return "text" if is_text(head) and _is_whole_text(data) else "unknown"
+    return "text" if _is_whole_text(data) else "unknown"
 
 
 def _is_whole_text(data: Buffer) -> bool:
     """Whether a file is text to its end."""
-    import codecs
-
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for at in range(0, min(len(data), _LONGEST_TEXT), _HEAD):

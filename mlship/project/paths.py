@@ -136,14 +136,12 @@ def existing_path(repo: Path, path: str, key: str) -> Path:
         UsageError: it does not exist or leads out of the repository.
     """
     full = repo / path
-    if full.is_symlink():
-        _inside(repo, full, key)
+    _inside(repo, full, key)
     if not full.exists():
         raise UsageError(
             f"mlship.yaml, {key}: `{path}` does not exist in `{repo}`",
             hint=f"create `{path}`, or correct `{key}` in mlship.yaml",
         )
-    _inside(repo, full, key)
     return full
 
 
