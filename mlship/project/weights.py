@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file
@@ -50,6 +51,9 @@ class WeightFile:
     size: int
 
 
+F = TypeVar("F", bound=WeightFile)
+
+
 def check_weights(repo: Path, model: Model) -> tuple[WeightFile, ...]:
     """Every file in `model.weights`, with folders expanded; each is data, not code.
 
@@ -77,7 +81,7 @@ def weight_file(repo: Path, path: str) -> WeightFile:
     return WeightFile(path, identify(full), full.stat().st_size)
 
 
-def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ...]:
+def with_data_files(repo: Path, files: Sequence[F]) -> tuple[F, ...]:
     """The same files, with those that hold tensors of an ONNX model or a SavedModel marked as its data."""
     named: dict[str, ModelFormat] = {}
     for file in files:
@@ -87,8 +91,7 @@ def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ..
             named |= dict.fromkeys(_variables(repo, PurePosixPath(file.path).parent), "savedmodel-data")
     kept = CODE | {"lfs-pointer", "empty"}
     return tuple(
-        WeightFile(file.path, named[file.path], file.size) if file.path in named and file.kind not in kept else file
-        for file in files
+        replace(file, kind=named[file.path]) if file.path in named and file.kind not in kept else file for file in files
     )
 
 

@@ -11,7 +11,7 @@ from mlship.project.formats import CODE, MODELS, ModelFormat, decompressor, iden
 from mlship.project.model_code import loaded_names
 from mlship.project.pickle_globals import unlisted
 from mlship.project.pickles import is_pickle, may_be_pickle
-from mlship.project.weights import WeightFile, check_external, expected_format, is_pickle_name, with_data_files
+from mlship.project.weights import check_external, expected_format, is_pickle_name, with_data_files
 from mlship.scan.report import ScannedFile, ScanReport, sorted_files
 
 _MODEL_NAME = re.compile(
@@ -38,9 +38,8 @@ def scan_path(path: Path) -> ScanReport:
     root = path.parent if path.is_file() else path
     names, unread = ([path.name], []) if path.is_file() else _names(path)
     files = [found for name in names if (found := _scan_below(root, name, named=path.is_file()))]
-    marked = with_data_files(root, [WeightFile(file.path, file.kind, file.size) for file in files])
-    of_models = {file.path: file.kind for file in marked if file.kind in _DATA}
-    files = [replace(f, kind=of_models[f.path], verdict="data") if f.path in of_models else f for f in files]
+    marked = with_data_files(root, files)
+    files = [replace(file, verdict="data") if file.kind in _DATA else file for file in marked]
     return ScanReport(str(path), len(names), sorted_files(files), tuple(unread))
 
 
@@ -78,9 +77,9 @@ def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
     found = scan_file(root / name, name, named=named)
     if found and found.kind == "onnx":
         try:
-            check_external(root, WeightFile(name, found.kind, found.size))
+            check_external(root, found)
         except UsageError as error:
-            return ScannedFile(name, found.kind, "unknown", found.size, problem=str(error))
+            return replace(found, verdict="unknown", uses=(), problem=str(error))
     return found
 
 
@@ -105,16 +104,16 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
         uses, problem = frozenset(), str(error)
     foreign = unlisted(uses)
     if kind in CODE or foreign or problem:
-        return ScannedFile(name, kind, "code", size, tuple(sorted(uses)), foreign, problem)
+        return ScannedFile(name, kind, size, "code", tuple(sorted(uses)), foreign, problem)
     if kind == "text" and _is_path_file(name):
         return None
     if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
-        return ScannedFile(name, kind, "unknown", size, problem="is text under the name of a model")
+        return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
     if not named and (
         kind in _QUIET or kind == "empty" or (kind == "unknown" and not (_is_named(name) or _is_packed(path)))
     ):
         return None
-    return ScannedFile(name, kind, "data" if kind in MODELS | _QUIET else "unknown", size, tuple(sorted(uses)))
+    return ScannedFile(name, kind, size, "data" if kind in MODELS | _QUIET else "unknown", tuple(sorted(uses)))
 
 
 def _is_path_file(name: str) -> bool:

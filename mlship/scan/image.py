@@ -71,7 +71,7 @@ def _files(layer: Readable, folder: Path) -> Iterator[ScannedFile | None]:
         found = scan_file(copy, path)
         copy.unlink()
         if not whole and (found is None or found.kind not in ("safetensors", "gguf", "onnx")):
-            found = found or ScannedFile(path, "unknown", "unknown", member.size)
+            found = found or ScannedFile(path, "unknown", member.size, "unknown")
             found = replace(found, verdict="unknown", problem="too large to be read as a whole on this disk")
         yield found
 

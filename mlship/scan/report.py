@@ -3,29 +3,25 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.project.formats import ModelFormat
+from mlship.project.weights import WeightFile
 
 FileVerdict: TypeAlias = Literal["data", "code", "unknown"]
 _ORDER: tuple[FileVerdict, ...] = ("code", "unknown", "data")
 
 
 @dataclass(frozen=True)
-class ScannedFile:
+class ScannedFile(WeightFile):
     """A model file, or another file that runs code when it is loaded.
 
     Attributes:
         path: relative to the folder, or in the image.
-        kind: format by content.
         verdict: "data" only if the whole structure of a format without code was checked.
         uses: names that loading it imports or calls; `foreign`: those that no known framework needs.
         problem: what is not known; None if everything is.
         layer: digest of the layer of an image.
     """
 
-    path: str
-    kind: ModelFormat
     verdict: FileVerdict
-    size: int
     uses: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     problem: str | None = None
