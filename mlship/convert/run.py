@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from mlship.convert.torch_state import compare_safetensors, open_torch_state, wr
 from mlship.errors import UsageError
 from mlship.files import check_new, read_regular, save_new, sha256_file
 from mlship.frameworks import framework_table
+from mlship.leftovers import temporary_folder
 from mlship.project.formats import ModelFormat, identify
 from mlship.project.training import Training, read_training
 
@@ -84,8 +84,8 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
     training = read_training(record, str(record)) if record else None
     document = _new_record(source, record, training) if record and training else None
     tensors, outputs = None, None
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:  # on the same disk
-        temporary = tuple(Path(folder, path.name) for path in files)
+    with temporary_folder("convert", beside=target) as folder:  # on the same disk
+        temporary = tuple(folder / path.name for path in files)
         if options.sample:
             outputs = in_container(
                 ContainerConversion(source, kind, temporary[0], options.sample, training, options.key or "")

@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from mlship.errors import CheckFailed, UsageError
 from mlship.files import has_content
+from mlship.leftovers import temporary_folder
 from mlship.models.registered import METADATA_FILE, ModelVersion
 from mlship.project.training import TrainedFile
 from mlship.registry.client import OCI_MANIFEST, TITLE, JsonValue, content, json_content, manifest_of, opened, title_of
@@ -121,8 +121,7 @@ class FolderStore:
         if target.exists():
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".register-"))
-        try:
+        with temporary_folder("register", beside=target) as temporary:
             for name, file in files.items():
                 place = temporary / name
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +134,9 @@ class FolderStore:
             with suppress(OSError):  # another writer was first
                 temporary.rename(target)
                 return True
-            if not target.exists():
-                raise UsageError(f"cannot write `{target}`", hint="check the folder's permissions")
-            return False
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        if not target.exists():
+            raise UsageError(f"cannot write `{target}`", hint="check the folder's permissions")
+        return False
 
 
 def _settle(path: Path) -> None:
