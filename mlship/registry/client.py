@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
@@ -32,6 +33,7 @@ _MOST_BYTES = 8_000_000  # of a manifest, an index or an attestation; registries
 _TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 _LOCAL = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")  # plain HTTP, as Docker's default
 _DAEMON = "/etc/docker/daemon.json"
+_CERTIFICATES = "/etc/docker/certs.d"
 _SCOPE = re.compile(r'(\w+)="([^"]*)"')
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
@@ -102,11 +104,14 @@ class Registry:
 
     def __init__(self, reference: Reference, session: "Session") -> None:
         self._reference = reference
-        self._session = session
         plain = _LOCAL.fullmatch(reference.api) or reference.api in _insecure_registries()
         scheme = "http" if plain else "https"
         self._base = f"{scheme}://{reference.api}/v2/{reference.repository}/"
         self._authorization: dict[str, str] = {}
+        own = Path(_CERTIFICATES) / reference.host / "ca.crt"
+        # Without a CA of the registry's own, requests takes the environment's, else the session's.
+        verify = str(own) if own.is_file() else None
+        self._send = partial(session.request, timeout=_TIMEOUT, stream=True, verify=verify)
 
     def manifest(self, version: str) -> StoredContent | None:
         """A manifest or index, by tag or digest; None if there is none.
@@ -237,9 +242,7 @@ class Registry:
         address = urljoin(self._base, path)
         # A registry may send an upload elsewhere; that place must not see the credentials.
         known = self._authorization if urlsplit(address).netloc == urlsplit(self._base).netloc else {}
-        return self._session.request(
-            method, address, headers={**headers, **known}, data=data or None, timeout=_TIMEOUT, stream=True
-        )
+        return self._send(method, address, headers={**headers, **known}, data=data or None)
 
     def _authorize(self, challenge: str) -> bool:
         """Answer a challenge with Docker's credentials, or with none; False if there is no way to answer it.
@@ -266,11 +269,11 @@ class Registry:
     def _token(self, realm: str, asked: Mapping[str, str], user: str, password: str, refresh: str) -> str:
         if refresh:
             form = {**asked, "grant_type": "refresh_token", "refresh_token": refresh, "client_id": "mlship"}
-            answer = self._session.post(realm, data=form, timeout=_TIMEOUT, stream=True)
+            answer = self._send("POST", realm, data=form)
         else:
             query = {**dict(parse_qsl(urlsplit(realm).query)), **asked}
             auth = (user, password) if user else None
-            answer = self._session.get(realm.partition("?")[0], params=query, auth=auth, timeout=_TIMEOUT, stream=True)
+            answer = self._send("GET", realm.partition("?")[0], params=query, auth=auth)
         self._expect(answer, 200)
         found = content("", self._body(answer)).json()
         token = found.get("token") or found.get("access_token")
@@ -314,7 +317,7 @@ def opened(reference: Reference) -> Iterator[Registry]:
 
     with requests.Session() as session:
         session.auth = keep_authorization
-        session.verify = _certificates(reference.host)
+        session.verify = ssl.get_default_verify_paths().cafile or True
         session.headers["User-Agent"] = "mlship"
         yield Registry(reference, session)
 
@@ -339,9 +342,3 @@ def _insecure_registries() -> list[JsonValue]:
     except OSError:
         return []
     return found if isinstance(found, list) else []
-
-
-def _certificates(host: str) -> str | bool:
-    """The CA file: the environment's (requests reads it), else Docker's for this registry, else the system's."""
-    own = Path("/etc/docker/certs.d") / host / "ca.crt"
-    return str(own) if own.is_file() else ssl.get_default_verify_paths().cafile or True

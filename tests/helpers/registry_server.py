@@ -9,6 +9,7 @@ import json
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -136,9 +137,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-def registry_server(state: RegistryState) -> AbstractContextManager[str]:
-    """Serve a stand-in on 127.0.0.1; gives its host and port."""
-    return served_by(_Handler, state)
+def registry_server(state: RegistryState, certificate: Path | None = None) -> AbstractContextManager[str]:
+    """Serve a stand-in on 127.0.0.1, with TLS if there is a certificate; gives its host and port."""
+    return served_by(_Handler, state, certificate)
 
 
 def basic(user: str, password: str) -> str:
