@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from mlship.errors import CheckFailed, UsageError
-from mlship.files import place_copy, read_regular, sha256_file, write_atomic
+from mlship.files import read_regular, sha256_file, write_atomic
 from mlship.models.registered import (
     METADATA_FILE,
     SCHEMA,
@@ -24,8 +24,7 @@ from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.training import TrainedFile, check_files, read_training
 from mlship.project.weights import check_weights
 from mlship.versioned import adapter, first_error
-from mlship.weights.download import download
-from mlship.weights.fetch import Watch
+from mlship.weights.fetch import Watch, place_locked
 from mlship.weights.locked import LockedFile
 
 _DESCRIBE = "pass the model's files to `record(..., files=[...])` in the training script"
@@ -207,17 +206,10 @@ def pull_model(store: ModelStore, address: str, text: str, folder: Path, cache: 
         source = store.address(found.version, path)
         try:
             with watch(path) as progress:
-                cached, _ = download(source, cache, LockedFile(source, file.sha256, file.size), progress)
+                place_locked(target, LockedFile(source, file.sha256, file.size), cache, progress)
         except CheckFailed as error:
             hint = f"the store is damaged: restore `{path}` from a backup, or register the model again elsewhere"
             raise CheckFailed(error.message, hint=hint) from error
-        place_copy(cached, target)
-        try:
-            check_stored(target, path, file)
-        except CheckFailed:
-            target.unlink()
-            cached.unlink(missing_ok=True)
-            raise
     write_atomic(folder / METADATA_FILE, (data or b"").decode())
     return found
 

@@ -66,7 +66,19 @@ def fetch_weights(repo: Path, config: Config, cache: Path, watch: Watch) -> tupl
                 hint="delete it to fetch the locked one, or run `mlship lock --upgrade` if its source has a new one",
             )
         with watch(path) as progress:
-            file, _ = download(locked.source, cache, locked, progress)
-        place_copy(file, target)
+            place_locked(target, locked, cache, progress)
         fetched.append(path)
     return tuple(fetched)
+
+
+def place_locked(target: Path, locked: LockedFile, cache: Path, progress: Progress) -> None:
+    """Put a locked file into its place; a copy in the cache that was changed is downloaded again.
+
+    Raises:
+        CheckFailed, UsageError, TransientError: see `download`.
+    """
+    place_copy(download(locked.source, cache, locked, progress)[0], target)
+    if not is_locked(target, locked):
+        target.unlink()
+        (cache / locked.sha256).unlink(missing_ok=True)
+        place_copy(download(locked.source, cache, locked, progress)[0], target)

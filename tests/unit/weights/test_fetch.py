@@ -137,6 +137,15 @@ def test_without_the_cache_the_file_is_downloaded_again(repo: Repo, server: File
     assert (repo.fetch(), repo.model.read_bytes(), len(server.asked)) == (("model.onnx",), DATA, 2)
 
 
+@pytest.mark.parametrize("change", [b"", b"\1" + DATA[1:]])
+def test_a_changed_file_in_the_cache_is_downloaded_again(repo: Repo, server: FileServer, change: bytes) -> None:
+    repo.lock()
+    (cached,) = repo.cache.iterdir()
+    cached.write_bytes(change)
+    assert (repo.fetch(), repo.model.read_bytes(), len(server.asked)) == (("model.onnx",), DATA, 2)
+    assert cached.read_bytes() == DATA
+
+
 @pytest.mark.parametrize("change", [b"", DATA[:-1], DATA + b"x", b"\1" + DATA[1:], b"<html>sign in</html>"])
 def test_another_file_at_the_source_is_refused(repo: Repo, server: FileServer, change: bytes, tmp_path: Path) -> None:
     repo.lock()
