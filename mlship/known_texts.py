@@ -6,7 +6,6 @@ The rows are in `mlship/data/known_texts.toml`; its header describes them.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeAlias
 
 from mlship import errors
@@ -58,11 +57,14 @@ class KnownText(TableRow):
     examples: tuple[str, ...]
 
 
-class _Table(TableRow):
+class TextTable(TableRow):
     """The whole file. Texts name the phrases that several rows share as {name}."""
 
     phrases: Mapping[str, str]
     text: tuple[KnownText, ...]
+
+
+text_table = table_reader(TextTable, "known_texts")
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,16 @@ class TextMatch:
 
     def why(self, **values: str) -> str:
         """The cause; `values` are those that the row names beside its groups."""
-        return self.row.why.format(**{**self.groups, **values})
+        return self._filled(self.row.why, values)
 
     def hint(self, **values: str) -> str:
         """The fix, in this context."""
-        hint = self.row.hints.get(self.context, self.row.hint)
-        return hint.format(**{**self.groups, **values})
+        return self._filled(self.row.hints.get(self.context, self.row.hint), values)
+
+    def _filled(self, text: str, values: Mapping[str, str]) -> str:
+        for name, words in text_table().phrases.items():  # some name values, too
+            text = text.replace(f"{{{name}}}", words)
+        return text.format(**{**self.groups, **values})
 
     def as_error(self, **values: str) -> errors.MlshipError:
         """Cause and fix as the row's class of error."""
@@ -91,7 +97,7 @@ class TextMatch:
 def first_match(text: str, context: TextContext) -> TextMatch | None:
     """The first row of the context that matches `text`; None if there is none."""
     text = bounded(text)
-    for row in known_texts():
+    for row in text_table().text:
         if context in row.contexts and (found := re.search(row.pattern, text, re.MULTILINE)):
             groups = {name: value or "" for name, value in found.groupdict().items()}
             return TextMatch(row, context, groups)
@@ -107,29 +113,4 @@ def bounded(text: str) -> str:
 
 def phrase(name: str) -> str:
     """A phrase that several rows share."""
-    return _table().phrases[name]
-
-
-@cache
-def known_texts() -> tuple[KnownText, ...]:
-    """Every row, in the order of the file, with the shared phrases filled in."""
-    table = _table()
-    return tuple(
-        row.model_copy(
-            update={
-                "why": _filled(row.why, table.phrases),
-                "hint": _filled(row.hint, table.phrases),
-                "hints": {context: _filled(hint, table.phrases) for context, hint in row.hints.items()},
-            }
-        )
-        for row in table.text
-    )
-
-
-_table = table_reader(_Table, "known_texts")
-
-
-def _filled(text: str, phrases: Mapping[str, str]) -> str:
-    for name, words in phrases.items():
-        text = text.replace(f"{{{name}}}", words)
-    return text
+    return text_table().phrases[name]

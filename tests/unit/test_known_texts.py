@@ -4,7 +4,7 @@ import re
 from string import Formatter
 
 from mlship import errors
-from mlship.known_texts import TextContext, first_match, known_texts, phrase
+from mlship.known_texts import TextContext, first_match, phrase, text_table
 
 # Values that the code of a context adds to the groups of the pattern.
 VALUES: dict[TextContext, set[str]] = {
@@ -17,7 +17,7 @@ VALUES: dict[TextContext, set[str]] = {
     "s3": {"where", "reply"},
     "lock": {"input", "python", "platform", "ignored", "indexes", "instead", "conflict", "raised", "package"},
 }
-ROWS = known_texts()
+ROWS, PHRASES = text_table().text, text_table().phrases
 
 
 def test_examples_match_their_row_first() -> None:
@@ -36,7 +36,8 @@ def test_texts_name_groups_and_values_that_exist() -> None:
         for context in row.contexts:
             hint = row.hints.get(context, row.hint)
             named = {name for text in (row.why, hint) for _, name, _, _ in Formatter().parse(text) if name is not None}
-            assert named <= groups | VALUES.get(context, set())
+            named |= {name for one in named for _, name, _, _ in Formatter().parse(PHRASES.get(one, "")) if name}
+            assert named <= groups | VALUES.get(context, set()) | PHRASES.keys()
 
 
 def test_a_row_with_an_error_has_cause_and_fix() -> None:
@@ -50,7 +51,7 @@ def test_a_row_with_an_error_has_cause_and_fix() -> None:
 
 
 def test_ids_are_unique() -> None:
-    ids = [row.id for row in known_texts()]
+    ids = [row.id for row in ROWS]
     assert len(ids) == len(set(ids))
 
 
