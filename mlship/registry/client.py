@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
+from mlship import plain
 from mlship.errors import CheckFailed, MlshipError, TransientError, UsageError
 from mlship.known_texts import first_match, phrase
 from mlship.registry.reference import DOCKER_HUB, Reference
@@ -88,8 +89,7 @@ def manifest_of(media_type: str, **fields: JsonValue) -> StoredContent:
 
 def title_of(layer: Mapping[str, JsonValue]) -> str:
     """The name of the file that a layer of an artifact holds; empty without one."""
-    notes = layer.get("annotations")
-    return str(notes.get(TITLE, "")) if isinstance(notes, dict) else ""
+    return plain.text(layer, "annotations", TITLE) or ""
 
 
 def digest_of(data: bytes) -> str:
@@ -182,8 +182,7 @@ class Registry:
             if answer.status_code == 404:
                 return ()
             self._expect(answer, 200)
-            more = content("", self._body(answer)).json().get("tags")
-            found += map(str, more) if isinstance(more, list) else ()
+            found += plain.texts(content("", self._body(answer)).json(), "tags") or ()
             path = urljoin(answer.url, answer.links["next"]["url"]) if "next" in answer.links else ""
         return tuple(found)
 
@@ -276,8 +275,7 @@ class Registry:
             answer = self._send("GET", realm.partition("?")[0], params=query, auth=auth)
         self._expect(answer, 200)
         found = content("", self._body(answer)).json()
-        token = found.get("token") or found.get("access_token")
-        return token if isinstance(token, str) else ""
+        return plain.text(found, "token") or plain.text(found, "access_token") or ""
 
     def _expect(self, answer: "Response", status: int) -> None:
         code = answer.status_code
@@ -335,10 +333,9 @@ def fallback_tag(digest: str) -> str:
     return digest.replace(":", "-")
 
 
-def _insecure_registries() -> list[JsonValue]:
+def _insecure_registries() -> tuple[str, ...]:
     """Registries that Docker's configuration allows without TLS."""
     try:
-        found = content("", Path(_DAEMON).read_bytes()).json().get("insecure-registries")
-    except OSError:
-        return []
-    return found if isinstance(found, list) else []
+        return plain.texts(plain.json_of(Path(_DAEMON).read_text(encoding="utf-8")), "insecure-registries") or ()
+    except (OSError, UnicodeDecodeError):
+        return ()

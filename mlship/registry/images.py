@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from mlship import plain
 from mlship.engine.base import ImageInfo
 from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
@@ -57,8 +58,7 @@ def _found(name: str) -> tuple[str, StoredContent, ImageConfig]:
                 hint=f"push it first: `docker push {name}`, or `mlship build --push`",
             )
         manifest = for_one_platform(registry, found, name)
-        config = _object(manifest.json().get("config")).get("digest")
-        blob = registry.blob(str(config))
+        blob = registry.blob(str(plain.text(manifest.json(), "config", "digest")))
         if blob is None:
             raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
     with image_errors(name, "push the image again"):
@@ -69,9 +69,9 @@ def platforms_in(found: StoredContent) -> dict[str, str]:
     """Digests of the images of an index, by platform; attestations are left out. Empty for an image."""
     images: dict[str, str] = {}
     for row in found.rows("manifests"):
-        parts = [_object(row.get("platform")).get(key) for key in ("os", "architecture", "variant")]
+        parts = [plain.text(row, "platform", key) for key in ("os", "architecture", "variant")]
         if parts[0] not in (None, "unknown"):
-            images["/".join(str(part) for part in parts if part)] = str(row.get("digest"))
+            images["/".join(filter(None, parts))] = str(row.get("digest"))
     return images
 
 
@@ -118,8 +118,7 @@ def for_one_platform(registry: Registry, found: StoredContent, name: str) -> Sto
 
 def layer_sizes(manifest: StoredContent) -> tuple[int, ...]:
     """Compressed bytes of each layer of an image, lowest first."""
-    sizes = [layer.get("size") for layer in manifest.rows("layers")]
-    return tuple(size if isinstance(size, int) else 0 for size in sizes)
+    return tuple(plain.number_at(layer, "size") or 0 for layer in manifest.rows("layers"))
 
 
 def _info(digest: str, manifest: StoredContent, config: ImageConfig) -> ImageInfo:
@@ -136,7 +135,3 @@ def _info(digest: str, manifest: StoredContent, config: ImageConfig) -> ImageInf
         digest=digest,
         layers=len(sizes),
     )
-
-
-def _object(value: JsonValue) -> Mapping[str, JsonValue]:
-    return value if isinstance(value, dict) else {}

@@ -10,6 +10,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlship import plain
 from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.project.weight_addresses import address_parts, hub_request
 from mlship.redact import redact
@@ -176,5 +177,4 @@ def _of_registry(image: str, file: str) -> Iterator[Incoming]:
         if row is None:
             named = ", ".join(sorted(filter(None, titles))) or "no file with a title"
             raise UsageError(f"`{image}` has {named}", hint="add `#FILE` with one of its files to the address")
-        size = row.get("size")
-        yield Incoming(0, size if isinstance(size, int) else None, registry.layer(str(row.get("digest"))))
+        yield Incoming(0, plain.number_at(row, "size"), registry.layer(str(row.get("digest"))))
