@@ -6,12 +6,12 @@ https://prometheus.io/docs/prometheus/latest/querying/api/
 import base64
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import unquote, urlencode, urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.redact import redact
@@ -45,7 +45,7 @@ class Scraped:
 
 class _Row(BaseModel):
     metric: dict[str, str]
-    values: list[tuple[float, str]]
+    values: list[tuple[float, FiniteFloat]]
 
 
 class _Matrix(BaseModel):
@@ -83,26 +83,14 @@ def scraped(url: str, names: Sequence[str], labels: str, hours: float) -> Scrape
         raise _no_prometheus(url, "its time is no number")
     seconds = math.ceil(hours * 3600)
     ranges = {name: f"{name}{{{labels}}}[{seconds + _BEFORE}s]" for name in names}
-    found = {name: [*_series(url, _ask(url, query, now[0]).result)] for name, query in ranges.items()}
+    found = {name: _series(url, _ask(url, query, now[0]).result) for name, query in ranges.items()}
     return Scraped(now[0] - seconds, found)
 
 
-def _series(url: str, rows: "list[_Row] | tuple[float, str]") -> Iterator[Series]:
+def _series(url: str, rows: "list[_Row] | tuple[float, str]") -> list[Series]:
     if isinstance(rows, tuple):
         raise _no_prometheus(url, "a range is no matrix")
-    for row in rows:
-        samples = [(time, _number(url, value)) for time, value in row.values]
-        yield Series(row.metric, sorted(samples))
-
-
-def _number(url: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise _no_prometheus(url, f"`{text[:50]}` is no value of these metrics")
-    return value
+    return [Series(row.metric, sorted(row.values)) for row in rows]
 
 
 def _ask(url: str, query: str, time: float | None = None) -> "_Matrix | _Scalar":

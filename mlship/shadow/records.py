@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from mlship.versioned import adapter
+from mlship.versioned import adapter, first_error
 
 Leaf = bool | Annotated[int, Field(ge=-(2**64), le=2**64)] | FiniteFloat | str | None
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -63,6 +63,4 @@ def read_records(lines: Iterable[bytes]) -> Iterator[ShadowRecord | str]:
         try:
             yield kind.validate_json(line)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            yield f"line {number} is not a record of a shadow: {f'{place}: ' if place else ''}{first['msg']}"
+            yield f"line {number} is not a record of a shadow: {first_error(error)}"

@@ -1,13 +1,14 @@
 """What was seen of GPUs inside a container, from what `mlship.smoke.inside.gpu` reports. Sizes in bytes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, TypeAdapter
+from pydantic import BeforeValidator
 
 from mlship.driver.answer import DEVICE_COUNT, DEVICE_HANDLE, LIBCUDA, NVML, NVML_INIT, DriverAnswer, read_answer
+from mlship.versioned import adapter
 
 _LISTINGS = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
 _GPU = re.compile(r"(?i)cuda|gpu|tensorrt")
@@ -173,30 +174,24 @@ class _ChildLines:
     signal: str | None = None
 
 
-def _answer_of(value: object) -> DriverAnswer | None:
-    """The answer in an event; None if the event holds values already, as a report does."""
-    if not isinstance(value, dict) or "lines" not in value:
-        return None
-    child = TypeAdapter(_ChildLines).validate_python(value)
-    return read_answer(child.lines, timed_out=child.timed_out, signal=child.signal)
+def _read_by(seen: Callable[[DriverAnswer], object]) -> BeforeValidator:
+    """Reads the lines in an event; a report holds values already."""
 
+    def read(value: object) -> object:
+        if not isinstance(value, dict) or "lines" not in value:
+            return value
+        child = adapter(_ChildLines).validate_python(value)
+        return seen(read_answer(child.lines, timed_out=child.timed_out, signal=child.signal))
 
-def _as_cuda(value: object) -> object:
-    answer = _answer_of(value)
-    return value if answer is None else cuda_seen(answer)
-
-
-def _as_nvml(value: object) -> object:
-    answer = _answer_of(value)
-    return value if answer is None else nvml_seen(answer)
+    return BeforeValidator(read)
 
 
 @dataclass(frozen=True)
 class GpuBefore:
     """What the container can do with a GPU, before anything of the model is imported."""
 
-    cuda: Annotated[CudaSeen, BeforeValidator(_as_cuda)]
-    nvml: Annotated[NvmlSeen, BeforeValidator(_as_nvml)]
+    cuda: Annotated[CudaSeen, _read_by(cuda_seen)]
+    nvml: Annotated[NvmlSeen, _read_by(nvml_seen)]
     event: Literal["gpu_before"] = "gpu_before"
 
 
@@ -214,7 +209,7 @@ class GpuAfter:
     pid: int
     libraries: tuple[str, ...]
     cuda_version: int | None
-    nvml: Annotated[NvmlSeen, BeforeValidator(_as_nvml)]
+    nvml: Annotated[NvmlSeen, _read_by(nvml_seen)]
     simulated: bool
     silent: tuple[str, ...]
     words: tuple[FrameworkUse, ...]
