@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from mlship.cli.options import Json, only_one, show_result
+from mlship.cli.options import Json, only_one, save_page, show_result
 from mlship.console import say
 
 if TYPE_CHECKING:
-    from mlship.doctor.diagnose import Diagnosis
     from mlship.doctor.facts.facts import Facts
 
 _Replay: TypeAlias = Annotated[
@@ -192,17 +191,6 @@ def _load_rules() -> None:
     rule_texts()
 
 
-def _write_page(diagnosis: "Diagnosis", path: Path, host: str) -> None:
-    from datetime import UTC, datetime
-
-    from mlship.files import save_new
-    from mlship.report.doctor.page import PageHead, diagnosis_page
-
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    save_new(path, diagnosis_page(diagnosis, PageHead(host, now)))
-    say(f"wrote {path}")
-
-
 def _host_of(sources: _Sources) -> str:
     """The machine or the file that the facts describe."""
     import platform
@@ -229,13 +217,16 @@ def _record(facts: "Facts", path: Path) -> None:
 
 
 def _conclude(facts: "Facts", html: Path | None, host: str, *, verbose: bool, json: bool) -> None:
+    from datetime import UTC, datetime
+
     from mlship.doctor.diagnose import diagnose as conclude
+    from mlship.report.doctor.page import PageHead, diagnosis_page
     from mlship.report.doctor.text import show_diagnosis
 
-    diagnosis: Diagnosis = conclude(facts)
+    diagnosis = conclude(facts)
     show_result(diagnosis, lambda one: show_diagnosis(one, verbose=verbose), json=json)
-    if html is not None:
-        _write_page(diagnosis, html, host)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    save_page(html, lambda: diagnosis_page(diagnosis, PageHead(host, now)))
     if diagnosis.verdict == "problem":
         raise typer.Exit(1)
 

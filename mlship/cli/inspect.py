@@ -1,18 +1,15 @@
 """`mlship inspect` and `mlship verify`: what a registry knows of an image."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlship.cli.options import Json, On, show_result
+from mlship.cli.options import Html, Json, On, save_page, show_result
 
 
 def inspect_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write an HTML page; never overwrites FILE.")
-    ] = None,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Show what an image in a registry was built from.
@@ -21,8 +18,7 @@ def inspect_command(
     proven, and what is in it. What nothing says is "unknown".
     """
     from mlship.build.preflight import check_reference
-    from mlship.console import say
-    from mlship.files import check_new, save_new
+    from mlship.files import check_new
     from mlship.proof.story import read_story
     from mlship.report.story import show_story, story_page
 
@@ -30,9 +26,7 @@ def inspect_command(
         check_new(html)
     found = read_story(check_reference(image))
     show_result(found, show_story, json=json)
-    if html is not None:
-        save_new(html, story_page(found))
-        say(f"wrote {html}")
+    save_page(html, lambda: story_page(found))
 
 
 def verify_command(

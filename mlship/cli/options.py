@@ -28,6 +28,7 @@ Driver = Annotated[str | None, typer.Option(metavar="VERSION", help="Match this 
 Capabilities = Annotated[
     list[str] | None, typer.Option(metavar="X.Y", help="GPU of that host, such as 8.0; repeatable.")
 ]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page; never overwrites FILE.")]
 HERE = Path()
 T = TypeVar("T")
 
@@ -59,6 +60,16 @@ def show_result(value: T, show: "Callable[[T], None]", *, json: bool) -> None:
         emit(to_json(value))
     else:
         show(value)
+
+
+def save_page(file: Path | None, page: "Callable[[], str]") -> None:
+    """Write the HTML page of a result, if one is asked for; `check_new` has seen that the file is new."""
+    from mlship.console import say
+    from mlship.files import save_new
+
+    if file is not None:
+        save_new(file, page())
+        say(f"wrote {file}")
 
 
 def platforms_of(text: str | None) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import Json, show_result
+from mlship.cli.options import Html, Json, save_page, show_result
 
 if TYPE_CHECKING:
     from mlship.engine.base import Engine
@@ -23,9 +23,7 @@ def size_command(
     against: Annotated[
         str | None, typer.Option(metavar="IMAGE_OR_JSON", help="Compare with an image or saved JSON report.")
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write an HTML page; never overwrites FILE.")
-    ] = None,
+    html: Html = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List small items too.")] = False,
     json: Json = False,
 ) -> None:
@@ -37,6 +35,8 @@ def size_command(
     """
     from mlship.engine import connect
     from mlship.files import check_new
+    from mlship.report.size.page import size_page
+    from mlship.report.size.text import show_size
     from mlship.size.compare import compare
 
     if html is not None:
@@ -46,7 +46,8 @@ def size_command(
     report = _measured(engine, image)
     if other is not None:
         report = replace(report, against=compare(report, other))
-    _show(report, html, verbose=verbose, json=json)
+    show_result(report, lambda one: show_size(one, verbose=verbose), json=json)
+    save_page(html, lambda: size_page(report))
 
 
 def _other(engine: "Engine", against: str) -> "SizeReport":
@@ -97,16 +98,3 @@ def reading_progress(image: str, expected: int) -> Iterator[Callable[[int], None
 
     with transfer(f"reading {image}", line) as progress:
         yield lambda count: progress(count, max(count, expected))
-
-
-def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool) -> None:
-    from mlship.console import say
-    from mlship.report.size.text import show_size
-
-    show_result(report, lambda one: show_size(one, verbose=verbose), json=json)
-    if html is not None:
-        from mlship.files import save_new
-        from mlship.report.size.page import size_page
-
-        save_new(html, size_page(report))
-        say(f"wrote {html}")

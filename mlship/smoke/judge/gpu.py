@@ -124,11 +124,13 @@ def _used(before: GpuBefore, after: GpuAfter, observed: Observed) -> Check:
     on_gpu = [use for use in after.words if use.on_gpu or use.for_requests_only]
     reporting = [use for use in after.words if use.uses and use.problem is None]
     alone = not reporting or bool(after.silent)  # no framework can report it: NVML has to
+    reports = (*map(_framework, after.words), _nvml_says(listed, grown, after.nvml), _mapped(after, libcuda))
     if libcuda is None or not (on_gpu or (alone and (joined or grown >= GREW))):
-        return _not_used(before, after, observed, libcuda)
-    evidence = "; ".join(
-        (*map(_framework, after.words), _nvml_says(listed, grown, after.nvml), _mapped(after, libcuda))
-    )
+        cause = _why_not_used(before, after, observed, libcuda)
+        held = libcuda is not None and (listed or grown >= GREW)
+        verdict = "nothing shows work on the GPU, although GPU memory is in use" if held else "ran on the CPU"
+        return failed("gpu.used", f"{verdict}: {cause.why}", cause.remedy, reports)
+    evidence = "; ".join(reports)
     halves = [use for use in on_gpu if use.framework == "onnxruntime" and not all(map(is_gpu, use.uses))]
     if halves:
         return warned("gpu.used", evidence, _provider_remedy(observed.spec, "for every session"))
@@ -141,10 +143,8 @@ def _used(before: GpuBefore, after: GpuAfter, observed: Observed) -> Check:
     return passed("gpu.used", evidence)
 
 
-def _not_used(before: GpuBefore, after: GpuAfter, observed: Observed, libcuda: str | None) -> Check:
-    grown, listed = _grown(before.nvml, after.nvml), _processes(after.nvml)
-    seen = (*map(_framework, after.words), _nvml_says(listed, grown, after.nvml), _mapped(after, libcuda))
-    cause = (
+def _why_not_used(before: GpuBefore, after: GpuAfter, observed: Observed, libcuda: str | None) -> GpuCause:
+    return (
         of_text("\n".join(observed.model.log), before.cuda.version)
         or _by_framework(after.words, observed.spec)
         or GpuCause(
@@ -154,9 +154,6 @@ def _not_used(before: GpuBefore, after: GpuAfter, observed: Observed, libcuda: s
             fix("gpu.used", "not_moved", load=str(observed.spec.load)),
         )
     )
-    held = libcuda is not None and (listed or grown >= GREW)
-    verdict = "nothing shows work on the GPU, although GPU memory is in use" if held else "ran on the CPU"
-    return failed("gpu.used", f"{verdict}: {cause.why}", cause.remedy, seen)
 
 
 def _by_framework(uses: tuple[FrameworkUse, ...], spec: SmokeSpec) -> GpuCause | None:
