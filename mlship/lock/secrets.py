@@ -28,31 +28,30 @@ def build_secrets(settings: PipSettings) -> dict[str, bytes]:
     Raises:
         UsageError: a file in pip's settings cannot be read, or is too large for BuildKit.
     """
-    files = {"mlship-ca": settings.cert, "mlship-netrc": settings.netrc, "mlship-client-cert": settings.client_cert}
-    secrets = {name: _read(path) for name, path in files.items() if path}
+    secrets = {name: _read(path) for name, path in _files(settings).items() if path}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in _variables(settings)]
     return {**secrets, "mlship-env": "".join(lines).encode()} if lines else secrets
 
 
+def _files(settings: PipSettings) -> dict[str, Path | None]:
+    return {"mlship-ca": settings.cert, "mlship-netrc": settings.netrc, "mlship-client-cert": settings.client_cert}
+
+
 def _variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
+    """Of pip and of uv, which has names of its own."""
     yield from _index_variables(settings)
-    if settings.trusted_hosts:
-        hosts = " ".join(settings.trusted_hosts)
-        yield from (("PIP_TRUSTED_HOST", hosts), ("UV_INSECURE_HOST", hosts))
-    if settings.timeout:
-        yield from (("PIP_DEFAULT_TIMEOUT", settings.timeout), ("UV_HTTP_TIMEOUT", settings.timeout.split(".")[0]))
-    if settings.retries:
-        yield from (("PIP_RETRIES", settings.retries), ("UV_HTTP_RETRIES", settings.retries))
-    if settings.cert:
-        ca = f"{_MOUNTED}/mlship-ca"
-        yield from (("PIP_CERT", ca), ("SSL_CERT_FILE", ca))
-    if settings.client_cert:
-        certificate = f"{_MOUNTED}/mlship-client-cert"
-        yield from (("PIP_CLIENT_CERT", certificate), ("SSL_CLIENT_CERT", certificate))
-    if settings.netrc:
-        yield "NETRC", f"{_MOUNTED}/mlship-netrc"
-    for name, value in settings.proxies:
-        yield from ((name, value), (name.upper(), value))
+    mounted = {name: f"{_MOUNTED}/{name}" if path else None for name, path in _files(settings).items()}
+    table = (
+        (("PIP_TRUSTED_HOST", "UV_INSECURE_HOST"), " ".join(settings.trusted_hosts)),
+        (("PIP_DEFAULT_TIMEOUT",), settings.timeout),
+        (("UV_HTTP_TIMEOUT",), (settings.timeout or "").split(".")[0]),
+        (("PIP_RETRIES", "UV_HTTP_RETRIES"), settings.retries),
+        (("PIP_CERT", "SSL_CERT_FILE"), mounted["mlship-ca"]),
+        (("PIP_CLIENT_CERT", "SSL_CLIENT_CERT"), mounted["mlship-client-cert"]),
+        (("NETRC",), mounted["mlship-netrc"]),
+        *(((name, name.upper()), value) for name, value in settings.proxies),
+    )
+    yield from ((name, value) for names, value in table if value for name in names)
 
 
 def _index_variables(settings: PipSettings) -> Iterator[tuple[str, str]]:

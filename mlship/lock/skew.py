@@ -95,10 +95,6 @@ def _served(trace: Trace | None) -> Served | None:
     if trace is None:
         return None
     return {
-        name: sorted({top for part in folders.items() for top in _tops(*part)})
+        name: sorted({*folders.get(".", "").split(), *(folder.partition("/")[0] for folder in folders.keys() - {"."})})
         for name, folders in trace.packages.items()
     }
-
-
-def _tops(folder: str, modules: str) -> Iterable[str]:
-    return modules.split() if folder == "." else (folder.partition("/")[0],)

@@ -1,8 +1,7 @@
 """The trace of imports that the build made, as mlship.lock keeps it. Reads the served code."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mlship.files import sha256_file, sha256_text
 from mlship.lock.pins import Pin
 from mlship.lock.record import Trace
 from mlship.project.config import Config
-from mlship.project.paths import LEFT_OUT
+from mlship.project.paths import shipped_paths
 from mlship.versioned import adapter
 
 _DATA = 1_000_000  # bytes
@@ -46,17 +45,11 @@ def served_digest(repo: Path, config: Config) -> str:
         "request": config.smoke.request.model_dump(mode="json") if config.smoke.request else config.model.sample,
         "env": config.env,
     }
-    files = {path: _content(repo / path) for path in sorted({*_files(repo, config.source), *config.test_files})}
+    folders = (path for source in config.source for path in shipped_paths(repo / source))
+    named = (source for source in config.source if not (repo / source).is_dir())
+    paths = {*(path.relative_to(repo).as_posix() for path in folders), *named, *config.test_files}
+    files = {path: _content(repo / path) for path in sorted(paths)}
     return sha256_text(json.dumps([settings, files], sort_keys=True))
-
-
-def _files(repo: Path, sources: Iterable[str]) -> Iterator[str]:
-    for source in sources:
-        if not (repo / source).is_dir():
-            yield source
-        for folder, folders, names in os.walk(repo / source):
-            folders[:] = [name for name in folders if name not in LEFT_OUT]
-            yield from (Path(folder, name).relative_to(repo).as_posix() for name in names)
 
 
 def _content(path: Path) -> str | int | None:

@@ -259,8 +259,9 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
     elif stack.measured:
         yield from _measured_reasons(stack, architecture, named, (capability, driver), translates=translates)
     elif stack.architectures is None or stack.at_run_time:
-        compiles = stack.at_run_time and not stack.least_cuda and _has_cubin(stack, capability, architecture)
-        built = replace(stack, built=stack.cuda) if compiles else stack
+        cubins = stack.architectures or ()
+        runs = capability in cubins or (_compiled_for(capability, cubins) and not architecture.apart)
+        built = replace(stack, built=stack.cuda) if runs and stack.at_run_time and not stack.least_cuda else stack
         yield from _toolkit_reasons(built, named, architecture)
     else:
         yield from _code_reasons(stack, architecture, named, (capability, driver), translates=translates)
@@ -305,7 +306,7 @@ def _code_reasons(
     built_for = stack.architectures or ()
     if capability in stack.specific:
         return
-    if any(built.major == capability.major and built.minor <= capability.minor for built in built_for):
+    if _compiled_for(capability, built_for):
         if architecture.apart and capability not in built_for:
             text = f"{stack.name} has code for {capability.major}.x, but no document says that {named} runs it"
             yield Reason("unknown-gpu", text, architecture.source)
@@ -329,11 +330,8 @@ def _code_reasons(
         yield Reason("unknown-gpu", f"{text} CUDA {offered}, and driver {driver} could not compile it", stack.source)
 
 
-def _has_cubin(stack: Stack, capability: Capability, architecture: Architecture) -> bool:
-    found = [
-        one for one in stack.architectures or () if one.major == capability.major and one.minor <= capability.minor
-    ]
-    return capability in found or bool(found and not architecture.apart)
+def _compiled_for(capability: Capability, built_for: Iterable[Capability]) -> bool:
+    return any(built.major == capability.major and built.minor <= capability.minor for built in built_for)
 
 
 def _toolkit_reasons(stack: Stack, named: str, architecture: Architecture) -> Iterator[Reason]:

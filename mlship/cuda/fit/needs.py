@@ -189,16 +189,13 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
         open_ = "" if known else package.unknown  # only the GPUs that its project supports can rule a host out
         known = known or Cuda(0, 0)
         kernels = kernels_of(pin, known.major)
-        if least and isinstance(release, Release):
-            return Stack(
-                package.named, known, known, platform, release.source, exact=False, least_cuda=bool(open_), least=least,
-                unknown=open_, measured=kernels, architectures=release.compiled_for,
-            )  # fmt: skip
         source = "" if isinstance(release, NotRecorded) else release.source
-        return Stack(
-            package.named, known, known, platform, source, exact=False, least_cuda=known is not cuda,
-            unknown="" if kernels else package.unknown, measured=kernels, optional=not is_gpu_only(pin.name),
-        )  # fmt: skip
+        stack = Stack(package.named, known, known, platform, source, exact=False, measured=kernels)
+        if least and isinstance(release, Release):
+            limits = release.compiled_for
+            return replace(stack, least_cuda=bool(open_), least=least, unknown=open_, architectures=limits)
+        unknown, optional = "" if kernels else package.unknown, not is_gpu_only(pin.name)
+        return replace(stack, least_cuda=known is not cuda, unknown=unknown, optional=optional)
     name = f"{pin.name} {pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else None
     stack = stack_of(name, variant, own or variant.cuda, platform)

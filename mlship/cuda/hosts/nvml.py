@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, read_fleet
@@ -169,20 +171,13 @@ def profile_of(answer: DriverAnswer, name: str, platform: str, toolkit: str | No
 
 def _gpus(answer: DriverAnswer) -> tuple[HostGpu, ...]:
     """GPUs of one kind together, in NVML's order."""
-    kinds: dict[tuple[str, str | None, int | None, bool | None], int] = {}
+    kinds: Counter[HostGpu] = Counter()
     for index in range(answer.number(DEVICE_COUNT) or 0):
-        capability = answer.numbers("nvmlDeviceGetCudaComputeCapability", index)
-        mig = answer.number("nvmlDeviceGetMigMode", index)
-        kind = (
-            answer.text("nvmlDeviceGetName", index) or "",
-            ".".join(map(str, capability)) or None,
-            answer.number("nvmlDeviceGetMemoryInfo", index),
-            None if mig is None else bool(mig),
-        )
-        kinds[kind] = kinds.get(kind, 0) + 1
-    return tuple(
-        HostGpu(name, capability, count, memory, mig) for (name, capability, memory, mig), count in kinds.items()
-    )
+        name = answer.text("nvmlDeviceGetName", index) or ""
+        capability = ".".join(map(str, answer.numbers("nvmlDeviceGetCudaComputeCapability", index))) or None
+        memory, mig = (answer.number(f"nvmlDeviceGet{what}", index) for what in ("MemoryInfo", "MigMode"))
+        kinds[HostGpu(name, capability, memory=memory, mig=None if mig is None else bool(mig))] += 1
+    return tuple(replace(gpu, count=count) for gpu, count in kinds.items())
 
 
 def _cuda_notes(answer: DriverAnswer, driver: Driver) -> Iterator[str]:
