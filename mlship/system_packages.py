@@ -1,12 +1,12 @@
 """Debian packages that Python packages need beside them: data/system_packages.toml, read on first use."""
 
-import re
 from collections.abc import Iterable, Iterator
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from mlship.requirement_line import requirement_in
 from mlship.versioned import TableRow, table_reader
 
 
@@ -54,9 +54,8 @@ def package_of_program(program: str) -> str | None:
 def system_needs(requirements: Iterable[str]) -> Iterator[tuple[str, SystemNeed]]:
     """The rows for requirement lines, each with the name of its distribution."""
     for line in requirements:
-        try:
-            requirement = Requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].rstrip("\\ "))
-        except (InvalidRequirement, RecursionError):
+        requirement = requirement_in(line)
+        if requirement is None:
             continue
         name = str(canonicalize_name(requirement.name))
         for row in system_table().rows:

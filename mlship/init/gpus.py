@@ -13,10 +13,11 @@ from packaging.utils import canonicalize_name
 
 from mlship.dockerfile.stages import BuildStage
 from mlship.frameworks import framework_table, is_gpu_only
-from mlship.init.declared.result import Declared, distribution, requirement_in
+from mlship.init.declared.result import Declared, distribution
 from mlship.init.found import GpuUse
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
+from mlship.requirement_line import requirement_in
 from mlship.units import count_of, few
 
 HOSTS = "hosts"

@@ -11,15 +11,10 @@ from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
 from mlship.init.declared.requirement_files import read_requirements, read_requirements_text
-from mlship.init.declared.result import (
-    Declared,
-    ImageInstalls,
-    group_role,
-    is_development_package,
-    parse_requirement,
-)
+from mlship.init.declared.result import Declared, ImageInstalls, group_role, is_development_package
 from mlship.init.tree import Tree
 from mlship.redact import has_credentials, redact
+from mlship.requirement_line import parse_requirement
 from mlship.units import few
 
 _TOOLS = {"pip", "setuptools", "wheel", "uv", "poetry", "pipenv", "pip-tools", "pdm", "hatch", "virtualenv"}

@@ -13,16 +13,15 @@ from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from mlship.errors import UsageError
 from mlship.files import read_regular
 from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document
-from mlship.lock.installable import marker_may_hold
 from mlship.lock.pages import release_in
 from mlship.lock.pins import Pin, joined_lines
+from mlship.requirement_line import marker_may_hold, requirement_in
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _PYTHONS = tuple(f"3.{minor}" for minor in range(8, 15))
@@ -218,9 +217,8 @@ def _requirements(text: str) -> Iterator[_Entry]:
 
 def _requirement(line: str) -> _Entry | None:
     """One requirement; None for a line that is neither one nor the address or path of a package."""
-    try:
-        parsed = Requirement(line.rstrip("; "))  # pip takes a semicolon without a marker
-    except (InvalidRequirement, RecursionError):
+    parsed = requirement_in(line)
+    if parsed is None:
         return (_wheel(line) or _Entry(line[:80], None)) if _PLACE.search(line) else None
     if parsed.url and (wheel := _wheel(parsed.url)):
         return replace(wheel, markers=(str(parsed.marker),) if parsed.marker else ())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlship.errors import UsageError
@@ -17,6 +17,7 @@ from mlship.project.base import base_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
 from mlship.redact import has_credentials
+from mlship.requirement_line import requirement_in
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S.*)")
 _LOCAL = re.compile(r"-e\b|--editable\b|\.{1,2}(/|$)|/|file:|\S+\s*@\s*file:")
@@ -31,7 +32,6 @@ _WHEEL = re.compile(
 # `pip freeze` in an environment of conda, or of what was installed from a folder of wheels
 _ELSEWHERE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*@\s*file:(?P<path>/\S+)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
-_OPTIONS = re.compile(r"\s--hash|\s*;?\s*\\?$")  # of one requirement; also a semicolon without a marker
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,8 @@ class InputFile:
     def requirements(self) -> Iterator[tuple[int, Requirement]]:
         """Line numbers and requirements, without pip's options; pip-compile reports lines that are neither."""
         for number, line in self.lines():
-            try:
-                requirement = Requirement(_OPTIONS.split(line, maxsplit=1)[0])
-            except (InvalidRequirement, RecursionError):
-                continue
-            yield number, requirement
+            if requirement := requirement_in(line):
+                yield number, requirement
 
     def resolved(self, wheels: Mapping[str, Path]) -> str:
         """The text for the resolver: a wheel of the repository by its address, since an index may have its name too.

@@ -1,9 +1,8 @@
-"""What installs in the image: wheel tags, Python, markers. Pure."""
+"""Which wheels install in the image, by their tags and Python. Pure."""
 
 from collections.abc import Iterable
 from functools import lru_cache
 
-from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import (
@@ -14,9 +13,9 @@ from packaging.version import Version
 
 from mlship.lock.pages import IndexFile
 from mlship.project.config import Config
+from mlship.requirement_line import MACHINES
 
 GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 
 
 def supported_tags(config: Config) -> tuple[Tag, ...]:
@@ -27,7 +26,7 @@ def supported_tags(config: Config) -> tuple[Tag, ...]:
 @lru_cache(maxsize=20)
 def _tags(version: str, platform: str, distro: str) -> tuple[Tag, ...]:
     major, newest = GLIBC[distro]
-    machine = _MACHINES[platform]
+    machine = MACHINES[platform]
     names = [f"manylinux_{major}_{minor}" for minor in range(newest, 4, -1)]
     platforms = [f"{name}_{machine}" for name in (*names, "manylinux2014", "manylinux2010", "manylinux1", "linux")]
     python = tuple(int(part) for part in version.split("."))
@@ -42,22 +41,6 @@ def allows_python(requires: str, python: str) -> bool:
         return SpecifierSet(requires).contains(f"{python}.0")
     except InvalidSpecifier:
         return False
-
-
-def marker_may_hold(marker: Marker | str, platform: str, python: str) -> bool:
-    """Whether a marker may be true on a platform and Python; one that cannot be evaluated may be."""
-    environment = {
-        "os_name": "posix",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "platform_machine": _MACHINES[platform],
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-    }
-    try:
-        return Marker(str(marker)).evaluate(environment)
-    except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
-        return True
 
 
 def wheel_versions(files: Iterable[IndexFile], config: Config) -> dict[Version, bool]:

@@ -17,8 +17,8 @@ from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, Driver
 from mlship.frameworks import framework_table
 from mlship.lock.inputs import InputFile
-from mlship.lock.installable import marker_may_hold
 from mlship.project.config import Config
+from mlship.requirement_line import marker_may_hold
 
 
 @dataclass(frozen=True)

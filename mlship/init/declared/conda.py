@@ -11,8 +11,9 @@ from mlship.frameworks import framework_table
 from mlship.imports import known_modules
 from mlship.init.declared.documents import list_in
 from mlship.init.declared.requirement_files import read_requirements_text
-from mlship.init.declared.result import Declared, Entry, few_notes, is_development_package, parse_requirement
+from mlship.init.declared.result import Declared, Entry, few_notes, is_development_package
 from mlship.init.tree import Tree
+from mlship.requirement_line import parse_requirement
 from mlship.versioned import TableRow, table_reader
 
 _BARE = re.compile(r"[<>=!~\[; ]")

@@ -9,8 +9,9 @@ from packaging.version import InvalidVersion, Version
 
 from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.declared.poetry import python_specifier
-from mlship.init.declared.result import Declared, Entry, few_notes, one_python, parse_requirement, shown
+from mlship.init.declared.result import Declared, Entry, few_notes, one_python, shown
 from mlship.init.tree import Tree
+from mlship.requirement_line import parse_requirement
 
 NAMES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock")
 _OTHER_SOURCES = ("git", "hg", "vcs", "path", "url", "directory", "archive", "editable", "virtual", "file")

@@ -7,7 +7,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from mlship.init.declared.documents import list_in, table_in, text_in
-from mlship.init.declared.result import Entry, LocalPackage, RequirementRole, parse_requirement, shown
+from mlship.init.declared.result import Entry, LocalPackage, RequirementRole, shown
+from mlship.requirement_line import parse_requirement
 
 _PART = re.compile(r"(\^|~=|~|===?|!=|<=|>=|<|>)?\s*v?([\w.*+!-]+)")
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from posixpath import normpath
 
-from mlship.init.declared.result import Declared, Entry, LocalPackage, few_notes, parse_requirement, shown
+from mlship.init.declared.result import Declared, Entry, LocalPackage, few_notes, shown
 from mlship.init.tree import Tree
 from mlship.redact import has_credentials
+from mlship.requirement_line import parse_requirement
 
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[ =]?\s*(\S+)")
 _EDITABLE = re.compile(r"(-e|--editable)[ =]?\s*")

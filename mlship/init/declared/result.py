@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.project.config import PYTHONS
+from mlship.requirement_line import marker_may_hold, parse_requirement, requirement_in
 from mlship.units import first_rows
 
 RequirementRole: TypeAlias = Literal["main", "extra", "dev"]
@@ -22,18 +23,6 @@ _DEV_PACKAGE = re.compile(
     r"|autopep8|pre-commit|tox|nox|coverage|codecov|hypothesis|sphinx.*|mkdocs.*|twine|build|bumpversion|bump2version"
     r"|pip-tools|pdbpp|pyflakes|pycodestyle|pydocstyle|types-.*|.*-stubs|debugpy|spyder.*"
 )
-_ENVIRONMENTS: list[dict[str, str | frozenset[str]]] = [
-    {
-        "python_version": version,
-        "python_full_version": f"{version}.0",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "platform_machine": "x86_64",
-        "os_name": "posix",
-        "extra": "",
-    }
-    for version in PYTHONS
-]
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class Entry:
     def always(self) -> bool:
         """Whether its marker holds for every Python that mlship supports, on Linux."""
         marker = self.requirement.marker if self.requirement else None
-        return marker is None or all(marker.evaluate(environment) for environment in _ENVIRONMENTS)
+        return marker is None or all(marker_may_hold(marker, "linux/amd64", python) for python in PYTHONS)
 
     @property
     def name(self) -> str | None:
@@ -161,22 +150,10 @@ class ImageInstalls:
         return (*self.files, *others, *([self.packages] if self.packages.entries else []))
 
 
-def parse_requirement(text: str) -> Requirement | None:
-    try:
-        return Requirement(text)
-    except (InvalidRequirement, RecursionError):
-        return None
-
-
 def distribution(line: str) -> str | None:
     """The normalised name in a line of a requirements file; None for options, URLs and invalid lines."""
     found = requirement_in(line)
     return canonicalize_name(found.name) if found else None
-
-
-def requirement_in(line: str) -> Requirement | None:
-    """The requirement in a line of a requirements file, which may have hashes and a comment; None for any other."""
-    return parse_requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].strip().rstrip("\\").strip())
 
 
 def one_python(version: str | None) -> str | None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from posixpath import normpath
 
 from mlship.init.declared.requirement_files import logical_lines
-from mlship.init.declared.result import Declared, Entry, entries_of, few_notes, not_understood, parse_requirement
+from mlship.init.declared.result import Declared, Entry, entries_of, few_notes, not_understood
 from mlship.init.tree import Tree
 from mlship.project.syntax import CANNOT_PARSE, assigned, last_name, parse_source
+from mlship.requirement_line import parse_requirement
 
 
 class _UnknownError(Exception):

@@ -1,0 +1,37 @@
+"""A line of a requirements file as a requirement, and whether its marker holds in an image."""
+
+import re
+
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
+
+MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_OPTIONS = re.compile(r"\s+#|\s--hash|\s*;?\s*\\?\s*$")  # and a semicolon without a marker, which pip takes
+
+
+def requirement_in(line: str) -> Requirement | None:
+    """The requirement in a line that may have hashes and a comment; None for an option, a path and other lines."""
+    return parse_requirement(_OPTIONS.split(line, maxsplit=1)[0].strip())
+
+
+def parse_requirement(text: str) -> Requirement | None:
+    try:
+        return Requirement(text)
+    except (InvalidRequirement, RecursionError):
+        return None
+
+
+def marker_may_hold(marker: Marker | str, platform: str, python: str) -> bool:
+    """Whether a marker may be true on a platform and Python; one that cannot be evaluated may be."""
+    environment = {
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": MACHINES[platform],
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
+    try:
+        return Marker(str(marker)).evaluate(environment)
+    except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
+        return True
