@@ -182,3 +182,21 @@ def test_skops_files_need_an_entry_only_for_types_of_the_user(tmp_path: Path) ->
     assert "path: model.skops" in caught.value.hint
     path.write_bytes(skops("our.steps.Cleaner"))
     assert check_weights(tmp_path, allowing(path, trusted=("our.steps.Cleaner",)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # GradientBoosting*, HistGradientBoosting*, MLP*, SGD* and SplineTransformer of scikit-learn 1.5 and 1.9.
+        "_loss.CyHalfSquaredError",
+        "_loss.__pyx_unpickle_CyAbsoluteError",
+        "sklearn._loss.loss.HalfSquaredError",
+        "sklearn._loss._loss.CyAbsoluteError",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.linear_model._sgd_fast.Log",
+        "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    ],
+)
+def test_what_usual_estimators_import_is_known(name: str) -> None:
+    assert unlisted([name]) == ()
+    assert unlisted([f"x.{name}"]) == (f"x.{name}",)
