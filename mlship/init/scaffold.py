@@ -15,42 +15,24 @@ from mlship.files import read_regular, sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.declared.result import distribution
-from mlship.init.dependencies import CONSTRAINTS, INSTALLS, Dependencies, choose_dependencies, system_packages
+from mlship.init.dependencies import CONSTRAINTS, INSTALLS, Dependencies, system_packages
+from mlship.init.file_plan import SAMPLE, FilePlan, plan_files, starts_generated
 from mlship.init.found import Detected, Detection, Routes
 from mlship.init.generated import (
-    DATA_URI,
-    SERVING,
-    loader_example,
     server_files,
-    server_needs,
-    server_parts,
-    server_source,
 )
-from mlship.init.samples import request_lines
-from mlship.init.todo import conversion_steps, gpu_steps, import_steps, model_steps
+from mlship.init.todo import MEANINGS, Todo, refused_files, request_lines, steps
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import LEFT_OUT, PRIVATE, leads_outside
-from mlship.project.weights import WeightFile
 from mlship.render import render
 from mlship.units import few
 
 _INPUTS = {"requirements.in", SERVING_INPUT}
-_MEANINGS = {
-    "live": "returns 200 once the process responds",
-    "ready": "returns 200 once the model is loaded and warm",
-    "predict": "POST route that accepts the sample",
-}
-_WRITE_LOADER = (
-    "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
-    "`mlship init` again, which completes mlship.yaml and writes the server. Or, for a server of your own that `init` "
-    "did not find, set `serve.command`, `serve.port` and its routes."
-)
 _CODE_INDENT = " " * 7
 _OWN_ROUTES = Routes("/health/live", "/health/ready", "/predict")
-_SAMPLE = "sample.json"
-_OPEN = ("load", "sample", "command", "source", *_MEANINGS)  # what mlship.yaml may leave open
+_OPEN = ("load", "sample", "command", "source", *MEANINGS)  # what mlship.yaml may leave open
 _OWN_INPUT = "init/requirements.in.j2"
 
 
@@ -69,20 +51,6 @@ class Kept:
 
     path: str
     why: str
-
-
-@dataclass(frozen=True)
-class Todo:
-    """A manual step before `mlship lock`.
-
-    Attributes:
-        keys: keys of mlship.yaml; the step is done when one of them is set.
-        example: lines of code to start from.
-    """
-
-    text: str
-    keys: tuple[str, ...] = ()
-    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,35 +75,26 @@ class Scaffold:
         return tuple(step.text + indent(f"\n{step.example}", _CODE_INDENT).rstrip() for step in self.steps)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    load: str | None
-    generated: bool
-    sample: str | None
-    made_up: str | None
-    command: tuple[str, ...]
-    dependencies: Dependencies
-    source: tuple[str, ...]
-    parts: frozenset[str]
-
-
 def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
     """Plan all files, whether or not they exist already; `parts` are options of `mlship init`, such as `shadow`."""
-    plan = _decide(found, parts)
-    other = found.beside and _starts_ours(found) is False  # mlship.yaml is of the other server
+    plan = plan_files(found, parts)
+    other = found.beside and starts_generated(found) is False  # mlship.yaml is of the other server
+    served = (
+        server_files(found, plan.load, plan.sample or SAMPLE, parts=plan.parts) if plan.generated and plan.load else ()
+    )
     return Scaffold(
         files=(
             NewFile("mlship.yaml", _yaml(found, plan), "what to ship and how to test it"),
             *_requirements(plan.dependencies),
             NewFile(".dockerignore", _dockerignore(found, plan), "limits the build context to shipped files"),
-            *_server(found, plan),
-            *([NewFile(_SAMPLE, plan.made_up, "zeros with the shape of the model inputs")] if plan.made_up else []),
+            *starmap(NewFile, served),
+            *([NewFile(SAMPLE, plan.made_up, "zeros with the shape of the model inputs")] if plan.made_up else []),
             NewFile(
                 ".mlship/schema.json", json.dumps(config_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
             ),
         ),
         kept=tuple(_kept(found, plan)),
-        steps=tuple(_todo(found, plan)),
+        steps=tuple(steps(found, plan)),
         unfinished={} if other else {key: _yaml(found, plan, key) for key in _OPEN},
         notes=(*plan.dependencies.notes, *found.variables.notes),
     )
@@ -218,28 +177,7 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
     return tuple(file.path for file in files if write_new(repo / file.path, file.text))
 
 
-def _decide(found: Detection, wanted: frozenset[str]) -> _Plan:
-    *_, package = server_source(found)
-    load = found.loader.value or (f"{package}.model:load" if found.native or found.cog else None)
-    generated = found.server is None and load is not None
-    made_up = found.native.sample if found.native and found.sample.value is None else None
-    parts = server_parts(found, wanted, generated=generated)
-    needs = server_needs(found, parts=parts) if generated else found.server.needs if found.server else ()
-    return _Plan(
-        load=load,
-        generated=generated,
-        sample=found.sample.value or (_SAMPLE if made_up else None),
-        made_up=made_up,
-        command=("python", "-m", package) if generated else found.server.command if found.server else (),
-        dependencies=choose_dependencies(found, tuple(sorted(needs))),
-        source=tuple(sorted({*found.source, *(server_source(found) if generated else ())}))
-        if found.server or load
-        else (),
-        parts=parts,
-    )
-
-
-def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
+def _yaml(found: Detection, plan: FilePlan, left_open: str = "") -> str:
     """The text of mlship.yaml, with one key left open although its value is known."""
     routes = found.server.routes if found.server else _OWN_ROUTES
     load, sample = (
@@ -255,7 +193,9 @@ def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
         sample=sample,
         request=request_lines(routes) if found.tests_server_only and sample is None else (),
         tests_server_only=found.tests_server_only,
-        pickles=_pickles(found),
+        pickles=[
+            (one.path, sha256_file(found.root / one.path).removeprefix("sha256:")) for one in refused_files(found)
+        ],
         golden=found.golden.value,
         training=found.training,
         command=() if left_open == "command" else plan.command,
@@ -263,23 +203,13 @@ def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
         opaque=not plan.generated and bool(found.server and found.server.opaque),
         port=found.port,
         port_known=plan.generated or not found.server or found.server.port_known,
-        routes=[(k, None if k == left_open else getattr(routes, k), meaning) for k, meaning in _MEANINGS.items()],
+        routes=[(k, None if k == left_open else getattr(routes, k), meaning) for k, meaning in MEANINGS.items()],
         source=() if left_open == "source" else plan.source,
         python_path=found.python_path,
         variables=found.variables.values,
         system=system_packages(plan.dependencies, Base().distro),
         gpus=_one_line("; ".join(found.gpus.evidence)),
     )
-
-
-def _pickles(found: Detection) -> tuple[tuple[str, str], ...]:
-    """Path and sha256 of the refused files that the image needs."""
-    return tuple((file.path, sha256_file(found.root / file.path).removeprefix("sha256:")) for file in _refused(found))
-
-
-def _refused(found: Detection) -> list[WeightFile]:
-    named = set(found.weights.named)
-    return [file for file in found.weights.refused if file.path in named and file.kind != "lfs-pointer"]
 
 
 def _one_line(text: str) -> str:
@@ -318,82 +248,20 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     return (new, NewFile(CONSTRAINTS, constraints, f"the versions in {chosen.pinned_by}, which the lock starts from"))
 
 
-def _dockerignore(found: Detection, plan: _Plan) -> str:
+def _dockerignore(found: Detection, plan: FilePlan) -> str:
     shipped = (plan.sample, found.golden.value, *plan.source, *found.weights.named)
     needed = (plan.dependencies.lock, *([] if plan.dependencies.template else [plan.dependencies.input]))
     paths = [path for path in (*needed, *shipped) if path]
     return render("init/dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT + PRIVATE, named=())
 
 
-def _server(found: Detection, plan: _Plan) -> Iterator[NewFile]:
-    if plan.generated and plan.load:
-        yield from starmap(NewFile, server_files(found, plan.load, plan.sample or _SAMPLE, parts=plan.parts))
-
-
-def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
+def _kept(found: Detection, plan: FilePlan) -> Iterator[Kept]:
     chosen = plan.dependencies
     if chosen.template != _OWN_INPUT:
         yield Kept(chosen.origin, "your requirements, used for the lock")
     if server := found.beside or (found.server.path if found.server else ""):
-        ours = _starts_ours(found)
+        ours = starts_generated(found)
         another = ours or (ours is None and found.beside)
         yield Kept(
             server, f"your server, {'unchanged; mlship.yaml starts another' if another else 'shipped unchanged'}"
         )
-
-
-def _starts_ours(found: Detection) -> bool | None:
-    """Whether the repository's mlship.yaml starts the generated server; None without the file."""
-    path = found.root / CONFIG
-    command = rf"^  command: \[python, -m, (model_)?{SERVING}\]"
-    return bool(re.search(command, read_regular(path), re.MULTILINE)) if path.is_file() else None
-
-
-def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
-    yield from map(Todo, model_steps(found))
-    yield from map(Todo, found.server.steps if found.server else ())
-    if found.beside and plan.generated and _starts_ours(found) is False:
-        yield Todo(
-            "Let mlship.yaml start the new server: move the file away, run `mlship init --serving` again, and copy "
-            f"your changes. Or set `serve.command` to [{', '.join(plan.command)}] and its routes, and extend `source` "
-            "and your requirements yourself."
-        )
-    if plan.load is None and not found.tests_server_only:
-        yield Todo(_WRITE_LOADER, ("model.load", "serve.command"), loader_example(found))
-    if refused := _refused(found):
-        files = ", ".join(f"`{file.path}`" for file in refused)
-        yield Todo(
-            f"Convert {files} to a format without code and run `mlship init` again, or complete `model.allow_pickle`.",
-            ("model.allow_pickle",),
-            "\n".join(conversion_steps(found.root, refused)),
-        )
-    yield from _sample_todo(found, plan)
-    if found.server and not found.server.port_known:
-        yield Todo("Set `serve.port` in mlship.yaml: the port that the server listens on.", ("serve.port",))
-    for key, meaning in _MEANINGS.items() if found.server else ():
-        if found.server and getattr(found.server.routes, key) is None:
-            paths = few([f"`{path}`" for path in found.server.routes.posts_to]) if key == "predict" else ""
-            one_of = f", one of {paths}" if paths else ""
-            yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}{one_of}.", (f"serve.{key}",))
-    yield from map(Todo, import_steps(found, plan.dependencies))
-    yield from map(Todo, gpu_steps(found))
-
-
-def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
-    handler = found.server.routes.handler if found.server else None
-    if plan.made_up:
-        zeros = "the text" if found.native and found.native.row.template == "texts" else "the zeros"
-        yield Todo(f"Replace {zeros} in `sample.json` with a real request; {zeros.removeprefix('the ')} test little.")
-    if plan.sample is not None:
-        return
-    if found.server and found.tests_server_only and request_lines(found.server.routes):
-        yield Todo("Complete `smoke.request` in mlship.yaml with one valid request.", ("smoke.request", "model.sample"))
-    else:
-        names = handler.json if handler else found.cog.required if found.cog else ()
-        if found.native and found.native.row.template != "onnx":
-            names = ("instances",)
-        fields = f", a JSON object with {', '.join(names)}," if names else ""
-        keys = ("model.sample", "smoke.request")
-        files = [name for name in names if found.cog and name in found.cog.files]
-        example = DATA_URI.replace("NAME", files[0]) if files else ""
-        yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys, example)

@@ -15,7 +15,7 @@ from mlship.init.serving_starts import ServingStart, find_start, host_notes, lib
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.start_scripts import StartScript, read_start_script, script_path
 from mlship.init.tree import Tree
-from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root, opens_from_root
+from mlship.init.working_folder import is_django, named_modules, opens_from_root, placed, project_modules, server_folder
 from mlship.project.commands import (
     PORT,
     app_command,
@@ -26,7 +26,6 @@ from mlship.project.commands import (
     procfile_web,
     program_name,
     python_module,
-    run_in,
     takes_no_sample,
     without_reload,
 )
@@ -68,22 +67,22 @@ def find_server(
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
     entries = entries or [module.name or "" for module in first]
     entry = modules[entries[0]] if entries else None
-    served = _project_modules(entry, modules) if entry and _is_django(entry) else reachable(entries, modules)
+    served = project_modules(entry, modules) if entry and is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)
     import_root = folder if opens_from_root(tree, folder, served) else ""
-    place = _place(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
-    named = started.port if started and entry is started.module else None
+    place = server_folder(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
+    started = started if started and entry is started.module else None
     opaque = _is_opaque(tree, chosen.command)
-    known, notes, steps = (None, (), ()) if opaque else _port(chosen, stage, entry, named)
+    known, notes, steps = (None, (), ()) if opaque else _port(chosen, stage, entry, started.port if started else None)
     port, command = known or PORT, without_reload(chosen.command)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
-        command=_placed(command if opaque else listen_on(command, port), place, entry),
+        command=placed(command if opaque else listen_on(command, port), place, entry),
         port=port,
         routes=library_routes(entry, _routes_of(tree, served), served),
         modules=tuple(module.name for module in served if module.name),
-        needs=_needs(chosen.command, apps, started if started and entry is started.module else None),
+        needs=_needs(chosen.command, apps, started),
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
         folder=place,
         import_root=import_root,
@@ -98,7 +97,7 @@ def find_server(
         *notes,
         *_remarks(server, served),
         *other_processes(served),
-        *(host_notes(started) if started and entry is started.module else ()),
+        *(host_notes(started) if started else ()),
     )
 
 
@@ -159,27 +158,6 @@ def _moves(module: Module, app: App) -> Iterator[str]:
             f"Move `{call}()` out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "
             "server imports the file."
         )
-
-
-def _place(
-    tree: Tree, folder: str, entry: Module | None, served: Sequence[Module], *, written: bool
-) -> WorkingFolder | None:
-    if entry and _is_django(entry):
-        return _django_folder(entry) if not written else None
-    if entry and folder:
-        return WorkingFolder(folder, "where the command finds its module", needs_root(entry, served))
-    return find_working_folder(tree, entry, served) if entry and not written else None
-
-
-def _placed(command: tuple[str, ...], place: WorkingFolder | None, entry: Module | None) -> tuple[str, ...]:
-    """The command in the working folder; an app keeps its full name if modules need the root."""
-    if place is None:
-        return command
-    if entry and entry.name and not place.needs_root:
-        depth = len(PurePosixPath(entry.path).relative_to(place.path).parts)
-        inner = ".".join(entry.name.split(".")[-depth:])
-        command = tuple(re.sub(rf"^{re.escape(entry.name)}(?=:|$)", inner, word) for word in command)
-    return run_in(place.path, command)
 
 
 def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
@@ -244,7 +222,7 @@ def _serves(
     if not program_name(command).startswith("python"):
         return bool(apps) and command[0].removeprefix("./") in tree
     run = reachable(named_modules(command, modules, folder)[0], modules)
-    return any(one.apps or one.served or one.start for one in run) or any(_is_django(module) for module, _ in apps)
+    return any(one.apps or one.served or one.start for one in run) or any(is_django(module) for module, _ in apps)
 
 
 def _written(tree: Tree, stage: BuildStage | None) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
@@ -336,34 +314,3 @@ def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
             "no health route found in the server; add a GET route that returns 200 once the model is loaded, "
             "and set `serve.live` and `serve.ready` to it"
         )
-
-
-def _is_django(entry: Module) -> bool:
-    """Whether a module has the application of a Django project."""
-    return any(app.kind.startswith("django") for app in entry.apps)
-
-
-def _project_modules(entry: Module, modules: Mapping[str, Module]) -> tuple[Module, ...]:
-    """The packages beside that of the settings, which may be apps, and what they import.
-
-    Settings name modules and apps by strings, so the whole project is served:
-    https://docs.djangoproject.com/en/5.2/howto/deployment/
-    """
-    inside = (name for name, module in modules.items() if is_served(module.path) and _is_package(module, entry))
-    return reachable(inside, modules)
-
-
-def _django_folder(entry: Module) -> WorkingFolder | None:
-    """Where the server runs: modules have their names below the project's folder."""
-    folder = _project(entry)
-    return WorkingFolder(folder, "which Django's settings name modules from") if folder != "." else None
-
-
-def _project(entry: Module) -> str:
-    return PurePosixPath(entry.path).parent.parent.as_posix()
-
-
-def _is_package(module: Module, entry: Module) -> bool:
-    """Whether a file is in a folder of the project."""
-    folders = {parent.as_posix() for parent in PurePosixPath(module.path).parent.parents}
-    return _project(entry) in folders

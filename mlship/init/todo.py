@@ -2,17 +2,119 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mlship.init.dependencies import Dependencies
-from mlship.init.found import Detection
+from mlship.init.file_plan import FilePlan, starts_generated
+from mlship.init.found import Detection, Routes
+from mlship.init.generated import DATA_URI, loader_example
 from mlship.init.load_calls import UNNAMED
 from mlship.project.sklearn_version import sklearn_of
 from mlship.project.weights import WeightFile
 from mlship.units import few
 
+MEANINGS = {
+    "live": "returns 200 once the process responds",
+    "ready": "returns 200 once the model is loaded and warm",
+    "predict": "POST route that accepts the sample",
+}
+_WRITE_LOADER = (
+    "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
+    "`mlship init` again, which completes mlship.yaml and writes the server. Or, for a server of your own that `init` "
+    "did not find, set `serve.command`, `serve.port` and its routes."
+)
 
-def model_steps(found: Detection) -> Iterator[str]:
+
+@dataclass(frozen=True)
+class Todo:
+    """A manual step before `mlship lock`.
+
+    Attributes:
+        keys: keys of mlship.yaml; the step is done when one of them is set.
+        example: lines of code to start from.
+    """
+
+    text: str
+    keys: tuple[str, ...] = ()
+    example: str = ""
+
+
+def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
+    """All steps, in the order of their work."""
+    yield from map(Todo, _model_steps(found))
+    yield from map(Todo, found.server.steps if found.server else ())
+    if found.beside and plan.generated and starts_generated(found) is False:
+        yield Todo(
+            "Let mlship.yaml start the new server: move the file away, run `mlship init --serving` again, and copy "
+            f"your changes. Or set `serve.command` to [{', '.join(plan.command)}] and its routes, and extend `source` "
+            "and your requirements yourself."
+        )
+    if plan.load is None and not found.tests_server_only:
+        yield Todo(_WRITE_LOADER, ("model.load", "serve.command"), loader_example(found))
+    if refused := refused_files(found):
+        files = ", ".join(f"`{file.path}`" for file in refused)
+        yield Todo(
+            f"Convert {files} to a format without code and run `mlship init` again, or complete `model.allow_pickle`.",
+            ("model.allow_pickle",),
+            "\n".join(_conversion_steps(found.root, refused)),
+        )
+    yield from _sample_step(found, plan)
+    if found.server and not found.server.port_known:
+        yield Todo("Set `serve.port` in mlship.yaml: the port that the server listens on.", ("serve.port",))
+    for key, meaning in MEANINGS.items() if found.server else ():
+        if found.server and getattr(found.server.routes, key) is None:
+            paths = few([f"`{path}`" for path in found.server.routes.posts_to]) if key == "predict" else ""
+            one_of = f", one of {paths}" if paths else ""
+            yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}{one_of}.", (f"serve.{key}",))
+    yield from map(Todo, _import_steps(found, plan.dependencies))
+    yield from map(Todo, _gpu_steps(found))
+
+
+def _sample_step(found: Detection, plan: FilePlan) -> Iterator[Todo]:
+    handler = found.server.routes.handler if found.server else None
+    if plan.made_up:
+        zeros = "the text" if found.native and found.native.row.template == "texts" else "the zeros"
+        yield Todo(f"Replace {zeros} in `sample.json` with a real request; {zeros.removeprefix('the ')} test little.")
+    if plan.sample is not None:
+        return
+    if found.server and found.tests_server_only and request_lines(found.server.routes):
+        yield Todo("Complete `smoke.request` in mlship.yaml with one valid request.", ("smoke.request", "model.sample"))
+    else:
+        names = handler.json if handler else found.cog.required if found.cog else ()
+        if found.native and found.native.row.template != "onnx":
+            names = ("instances",)
+        fields = f", a JSON object with {', '.join(names)}," if names else ""
+        keys = ("model.sample", "smoke.request")
+        files = [name for name in names if found.cog and name in found.cog.files]
+        example = DATA_URI.replace("NAME", files[0]) if files else ""
+        yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys, example)
+
+
+def request_lines(routes: Routes) -> tuple[str, ...]:
+    """Lines of `smoke.request`, for the user to complete; none if a JSON file is the whole request."""
+    handler = routes.handler
+    if handler is None or not any(handler.reads(part) for part in ("form", "files", "query")):
+        return ()
+    parts = {
+        "form": dict.fromkeys(handler.form or (("FIELD",) if "form" in handler.whole else ()), "VALUE"),
+        "files": dict.fromkeys(handler.files, "FILE"),
+        "query": dict.fromkeys(handler.query, "VALUE"),
+    }
+    body = ("body: FILE",) if handler.reads("json") and not (parts["form"] or parts["files"]) else ()
+    lines = [
+        f"{name}: {{{', '.join(f'{key}: {value}' for key, value in of.items())}}}" for name, of in parts.items() if of
+    ]
+    return (f"method: {'POST' if routes.posts else 'GET'}", f"path: {routes.predict}", *lines, *body)
+
+
+def refused_files(found: Detection) -> list[WeightFile]:
+    """The files that run code when loaded, and that the image needs."""
+    named = set(found.weights.named)
+    return [file for file in found.weights.refused if file.path in named and file.kind != "lfs-pointer"]
+
+
+def _model_steps(found: Detection) -> Iterator[str]:
     """Models to download, pointers first: what else is known depends on them."""
     if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
         yield f"Run `git lfs pull`, then `mlship init` again. Not downloaded yet: {few(pointers)}."
@@ -42,7 +144,7 @@ def model_steps(found: Detection) -> Iterator[str]:
         )
 
 
-def conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str]:
+def _conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str]:
     """Commands for the refused files that mlship can convert."""
     for file in refused:
         stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
@@ -56,7 +158,7 @@ def _on_hub(name: str) -> str:
     return "a model that is named elsewhere" if name == UNNAMED else f"`{name}`"
 
 
-def import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
+def _import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
     """Imports that no requirement and no import root answers."""
     if found.compiled:
         names = few([f"`{name}` ({file})" for name, file in found.compiled])
@@ -74,7 +176,7 @@ def import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
         )
 
 
-def gpu_steps(found: Detection) -> Iterator[str]:
+def _gpu_steps(found: Detection) -> Iterator[str]:
     """Manual steps for a GPU image."""
     if not found.gpus.wanted:
         return

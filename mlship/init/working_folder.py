@@ -9,8 +9,9 @@ from keyword import iskeyword
 from pathlib import PurePosixPath
 
 from mlship.imports import is_foreign
-from mlship.init.sources import Module
+from mlship.init.sources import Module, is_served, reachable
 from mlship.init.tree import Tree
+from mlship.project.commands import run_in
 
 _MOVES = ("--chdir", "--app-dir", "--pythonpath")
 
@@ -30,7 +31,24 @@ class WorkingFolder:
     needs_root: bool = False
 
 
-def find_working_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> WorkingFolder | None:
+def server_folder(
+    tree: Tree, folder: str, entry: Module | None, served: Sequence[Module], *, written: bool
+) -> WorkingFolder | None:
+    """The folder that a server runs in; None for the repository's.
+
+    Args:
+        folder: where the command finds its module; written: the repository has the command.
+    """
+    if entry and is_django(entry):
+        # https://docs.djangoproject.com/en/5.2/howto/deployment/: modules have their names below the project's folder
+        why = "which Django's settings name modules from"
+        return WorkingFolder(_project(entry), why) if _project(entry) != "." and not written else None
+    if entry and folder:
+        return WorkingFolder(folder, "where the command finds its module", needs_root(entry, served))
+    return _needed_folder(tree, entry, served) if entry and not written else None
+
+
+def _needed_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> WorkingFolder | None:
     """The folder, if it is not the repository's root: what the code opens is there, or its name hides a module."""
     folders = [str(folder) for folder in PurePosixPath(entry.path).parents if str(folder) != "."]
     for folder in folders:
@@ -92,3 +110,34 @@ def named_modules(command: Sequence[str], modules: Mapping[str, Module], inside:
     name, word = inner[0]
     moved = any(flag.startswith(_MOVES) for flag in command)
     return [name], "" if moved else PurePosixPath(modules[name].path).parents[word.count(".")].as_posix()
+
+
+def placed(command: tuple[str, ...], place: WorkingFolder | None, entry: Module | None) -> tuple[str, ...]:
+    """The command in the working folder; an app keeps its full name if modules need the root."""
+    if place is None:
+        return command
+    if entry and entry.name and not place.needs_root:
+        depth = len(PurePosixPath(entry.path).relative_to(place.path).parts)
+        inner = ".".join(entry.name.split(".")[-depth:])
+        command = tuple(re.sub(rf"^{re.escape(entry.name)}(?=:|$)", inner, word) for word in command)
+    return run_in(place.path, command)
+
+
+def is_django(entry: Module) -> bool:
+    """Whether a module has the application of a Django project."""
+    return any(app.kind.startswith("django") for app in entry.apps)
+
+
+def project_modules(entry: Module, modules: Mapping[str, Module]) -> tuple[Module, ...]:
+    """The packages beside that of the settings, which may be apps, and what they import.
+
+    Settings name modules and apps by strings, so the whole project is served:
+    https://docs.djangoproject.com/en/5.2/howto/deployment/
+    """
+    served = [module for module in modules.values() if is_served(module.path)]
+    folders = {module.path: set(PurePosixPath(module.path).parent.parents) for module in served}
+    return reachable((one.name or "" for one in served if PurePosixPath(_project(entry)) in folders[one.path]), modules)
+
+
+def _project(entry: Module) -> str:
+    return PurePosixPath(entry.path).parent.parent.as_posix()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
-from mlship.init.samples import request_lines
+from mlship.init.todo import request_lines
 from tests.helpers.repos import write
 
 MODEL = "class M(BaseModel):\n    a: int\n"
