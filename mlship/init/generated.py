@@ -10,6 +10,7 @@ from mlship.init.found import Detection
 from mlship.init.request_type import rejecting, request_type
 from mlship.project.metadata import METADATA, TrainingStatistics, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
+from mlship.project.paths import WORKDIR
 from mlship.render import render
 from mlship.resources import read_template
 
@@ -146,7 +147,7 @@ def _model(found: Detection, load: str, sample: str, given: Mapping[str, object]
             title=native.row.title,
             loader=native.loader,
             task=native.task,
-            backend=_backend(found),
+            backend=loader_needs(found)[-1].removesuffix("-cpu"),  # of Keras, among these packages
             gpu=found.gpus.wanted,
             sample=sample,
             request=request,
@@ -156,7 +157,8 @@ def _model(found: Detection, load: str, sample: str, given: Mapping[str, object]
             workers=given["workers"],
         )
     module, _, function = load.partition(":")
-    places = (found.root / root / (module.replace(".", "/") + end) for root in ("", *_roots(found)) for end in _ENDS)
+    roots = [root.removeprefix(WORKDIR).strip("/") for root in f":{found.python_path or ''}".split(":")]
+    places = (found.root / root / (module.replace(".", "/") + end) for root in roots for end in _ENDS)
     source = next((place.read_text(encoding="utf-8", errors="replace") for place in places if place.is_file()), "")
     return render(
         "init/models/loader.py.j2",
@@ -166,10 +168,6 @@ def _model(found: Detection, load: str, sample: str, given: Mapping[str, object]
         request=request,
         rejects=rejecting(source),
     )
-
-
-def _roots(found: Detection) -> list[str]:
-    return [root.removeprefix("/app").strip("/") for root in (found.python_path or "").split(":")]
 
 
 def server_needs(found: Detection, *, parts: frozenset[str]) -> tuple[str, ...]:
@@ -190,11 +188,6 @@ def loader_needs(found: Detection) -> tuple[str, ...]:
     if found.native.loader == "onnx" and found.gpus.wanted and "onnxruntime" not in named:
         return ("numpy", "onnxruntime-gpu[cuda,cudnn]")
     return row.requires
-
-
-def _backend(found: Detection) -> str:
-    """The backend for Keras among these packages."""
-    return loader_needs(found)[-1].removesuffix("-cpu")
 
 
 def loader_example(found: Detection) -> str:

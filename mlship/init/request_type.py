@@ -82,7 +82,8 @@ def _of_tensors(tensors: Iterable[Tensor], nullable: AbstractSet[str]) -> Reques
 
 def _tensor(tensor: Tensor, aliases: list[tuple[str, str]], number: int, null: str) -> str:
     """The type of nested lists. Each axis gets a name, so that lines stay short."""
-    element = {"string": "str", "bool": "bool"}.get(tensor.element or "", "int" if _is_int(tensor) else "float") + null
+    kind = tensor.element or ""
+    element = {"string": "str", "bool": "bool"}.get(kind, "int" if "int" in kind else "float") + null
     if tensor.shape is None:
         return _ANY
     text = element
@@ -92,10 +93,6 @@ def _tensor(tensor: Tensor, aliases: list[tuple[str, str]], number: int, null: s
         aliases.append((name, f"Annotated[list[{text}], {size}]"))
         text = name
     return text
-
-
-def _is_int(tensor: Tensor) -> bool:
-    return "int" in (tensor.element or "")
 
 
 def _shape_of(value: object) -> tuple[int | None, ...]:

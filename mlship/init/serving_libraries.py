@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
 
 from mlship.init.routers import import_aliases
 from mlship.project.serving_table import ServingLibrary, serving_table
@@ -35,13 +34,11 @@ def find_served(nodes: Sequence[ast.AST]) -> tuple[ServingUse, ...]:
     return tuple(found[line] for line in sorted(found))
 
 
-def _is_absolute(node: ast.AST) -> TypeGuard[ast.Import | ast.ImportFrom]:
-    return isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
-
-
 def absolute_uses(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr, str]]:
     """What code calls or decorates with, by the absolute names of its imports, and the name that it is bound to."""
-    aliases = dict(pair for node in nodes if _is_absolute(node) for pair in import_aliases(node, "", package=False))
+    imports = (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    absolute = (node for node in imports if isinstance(node, ast.Import) or not node.level)
+    aliases = dict(pair for node in absolute for pair in import_aliases(node, "", package=False))
     for node, name in _named(nodes) if aliases else ():
         first, _, rest = dotted(node.func if isinstance(node, ast.Call) else node).partition(".")
         if first in aliases:

@@ -188,7 +188,7 @@ def _required(function: ast.FunctionDef) -> bool:
 def _loaders(body: list[ast.stmt]) -> Iterator[str]:
     for one in body:
         if isinstance(one, ast.FunctionDef) and one.name in LOADERS and not (_required(one) or _is_route(one)):
-            if one.name == "build_model" and not any(_is_load(name) for name in _calls(one)):
+            if one.name == "build_model" and not any(name in _LOADING or "load" in name for name in _calls(one)):
                 continue  # it makes an untrained network
             results = [node.value for node in _own(one) if isinstance(node, ast.Return) and node.value is not None]
             if any(isinstance(result, ast.Tuple) for result in results):
@@ -211,10 +211,6 @@ def _is_route(function: ast.FunctionDef) -> bool:
     """Whether a decorator registers it, such as `@app.route("/model")`: only a server calls it."""
     calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
     return any(isinstance(one, ast.Attribute) and one.attr in _REGISTERS for one in calls)
-
-
-def _is_load(name: str) -> bool:
-    return name in _LOADING or "load" in name
 
 
 def _is_bare(function: ast.FunctionDef) -> bool:

@@ -1,13 +1,13 @@
 """Manual steps before `mlship lock` that follow from what a repository lacks."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mlship.init.dependencies import Dependencies
 from mlship.init.file_plan import FilePlan, starts_generated
-from mlship.init.found import Detection, Routes
+from mlship.init.found import AbsentFile, Detection, Routes
 from mlship.init.generated import DATA_URI, loader_example
 from mlship.init.load_calls import UNNAMED
 from mlship.project.sklearn_version import sklearn_of
@@ -19,6 +19,17 @@ MEANINGS = {
     "ready": "returns 200 once the model is loaded and warm",
     "predict": "POST route that accepts the sample",
 }
+_DOWNLOAD = "Download what the code loads: {}. To let `mlship build` do that, add it to `model.sources`."
+_FIND_OUT = "Find out where the code expects {}, and list it in `model.weights`."
+_FROM_HUB = (
+    "Ship what the code loads from the Hugging Face Hub, because the image is tested without network: {}. Run "
+    "`hf download MODEL --local-dir models/MODEL`, load that folder, and list it in `model.weights`. To let "
+    "`mlship build` download its files, add `hf://` addresses to `model.sources`."
+)
+_OUTSIDE = "Load {} by a path in the repository: the image has no other files."
+_DOWNLOADED = (
+    "Put what the code downloads into the repository, and load it from there: {}. The image is tested without network."
+)
 _WRITE_LOADER = (
     "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
     "`mlship init` again, which completes mlship.yaml and writes the server. Or, for a server of your own that `init` "
@@ -118,30 +129,24 @@ def _model_steps(found: Detection) -> Iterator[str]:
     """Models to download, pointers first: what else is known depends on them."""
     if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
         yield f"Run `git lfs pull`, then `mlship init` again. Not downloaded yet: {few(pointers)}."
-    served = bool(found.server or found.loader.value or found.native or found.cog)
-    for listed in (True, False):
-        if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
-            files = few([f"`{file.path}` ({file.where})" for file in absent])
-            yield (
-                f"Download what the code loads: {files}. To let `mlship build` do that, add it to `model.sources`."
-                if listed
-                else f"Find out where the code expects {files}, and list it in `model.weights`."
-            )
-    if models := [f"{_on_hub(model.path)} ({model.where})" for model in found.weights.hub if served]:
-        yield (
-            f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "
-            f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "
-            "`model.weights`. To let `mlship build` download its files, add `hf://` addresses to `model.sources`."
-        )
-    for one in found.weights.misplaced if served else ():
-        yield f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
-    if outside := [f"`{one.path}` ({one.where})" for one in found.weights.outside if served]:
-        yield f"Load {few(outside)} by a path in the repository: the image has no other files."
-    if downloads := [f"{one.path} ({one.where})" for one in found.weights.downloads if served]:
-        yield (
-            f"Put what the code downloads into the repository, and load it from there: {few(downloads)}. The image is "
-            "tested without network."
-        )
+    if not (found.server or found.loader.value or found.native or found.cog):
+        return
+    weights = found.weights
+    misplaced = [f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
+                 for one in weights.misplaced]  # fmt: skip
+    yield from _about([one for one in weights.absent if one.listed], _DOWNLOAD)
+    yield from _about([one for one in weights.absent if not one.listed], _FIND_OUT)
+    yield from _about(weights.hub, _FROM_HUB)
+    yield from misplaced
+    yield from _about(weights.outside, _OUTSIDE)
+    yield from _about(weights.downloads, _DOWNLOADED, quote="")
+
+
+def _about(files: Sequence[AbsentFile], text: str, quote: str = "`") -> Iterator[str]:
+    """A step for the files of a kind, if there are any."""
+    names = ("a model that is named elsewhere" if one.path == UNNAMED else f"{quote}{one.path}{quote}" for one in files)
+    if files:
+        yield text.format(few([f"{name} ({one.where})" for name, one in zip(names, files, strict=True)]))
 
 
 def _conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str]:
@@ -152,10 +157,6 @@ def _conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
         elif sklearn_of(root / file.path):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
-
-
-def _on_hub(name: str) -> str:
-    return "a model that is named elsewhere" if name == UNNAMED else f"`{name}`"
 
 
 def _import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
