@@ -74,9 +74,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     cog, loader = (None, loader) if server else _predictor(tree, modules, needs, loader)
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
-    weights, served = _weights(
-        tree, LoadClues(served, certain, model, server.place if server else ""), collected.projects
-    )
+    weights, served = _weights(tree, LoadClues(served, certain, model, _place(server)), collected.projects)
     local = _served_imports(bare, served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
     idle = () if certain else tuple(_idle(tree, weights, needs, (*page_notes(apps), *unknown_starts(modules))))
@@ -99,7 +97,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         beside=beside,
         sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
-        training=next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None),
+        training=_training(tree),
         declared=needs,
         installs=installs,
         imports=find_needs([one for one in served if one.path not in apps], lookup, certain=certain),
@@ -139,6 +137,14 @@ def _predictor(
     """The predictor of cog.yaml, which comes before any loader."""
     cog = find_predictor(tree, modules, needs)
     return cog, Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
+
+
+def _place(server: ExistingServer | None) -> str:
+    return server.place if server else ""
+
+
+def _training(tree: Tree) -> str | None:
+    return next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None)
 
 
 def _pickled(tree: Tree, weights: ModelFiles, lookup: Lookup) -> tuple[PickledModel, ...]:

@@ -15,7 +15,14 @@ from mlship.init.serving_starts import ServingStart, find_start, host_notes, lib
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.start_scripts import StartScript, read_start_script, script_path
 from mlship.init.tree import Tree
-from mlship.init.working_folder import is_django, named_modules, opens_from_root, placed, project_modules, server_folder
+from mlship.init.working_folder import (
+    is_django,
+    named_modules,
+    opens_from_root,
+    placed_command,
+    project_modules,
+    server_folder,
+)
 from mlship.project.commands import (
     PORT,
     app_command,
@@ -78,7 +85,7 @@ def find_server(
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
-        command=placed(command if opaque else listen_on(command, port), place, entry),
+        command=placed_command(command if opaque else listen_on(command, port), place, entry),
         port=port,
         routes=library_routes(entry, _routes_of(tree, served), served),
         modules=tuple(module.name for module in served if module.name),

@@ -112,7 +112,7 @@ def named_modules(command: Sequence[str], modules: Mapping[str, Module], inside:
     return [name], "" if moved else PurePosixPath(modules[name].path).parents[word.count(".")].as_posix()
 
 
-def placed(command: tuple[str, ...], place: WorkingFolder | None, entry: Module | None) -> tuple[str, ...]:
+def placed_command(command: tuple[str, ...], place: WorkingFolder | None, entry: Module | None) -> tuple[str, ...]:
     """The command in the working folder; an app keeps its full name if modules need the root."""
     if place is None:
         return command
