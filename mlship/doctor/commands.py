@@ -153,7 +153,7 @@ def engine(facts: Facts) -> Literal["docker", "podman", "nerdctl"]:
 def is_snap(facts: Facts) -> bool:
     """Docker is the snap, which is confined and has its own toolkit."""
     docker = facts.host.docker
-    return (known(docker.binary) or "").startswith("/snap/") or (known(docker.root_dir) or "").startswith("/var/snap/")
+    return "/snap/" in (known(docker.binary) or "") or (known(docker.root_dir) or "").startswith("/var/snap/")
 
 
 def restart_engine(facts: Facts) -> str:
