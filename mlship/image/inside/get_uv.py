@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 from urllib.request import Request, urlopen
 
 WHEELHOUSE = "/wheelhouse"
@@ -58,12 +58,20 @@ def download(name: str) -> bytes:
     if os.environ.get("PIP_NO_INDEX"):
         raise LookupError(name)
     index = os.environ.get("PIP_INDEX_URL", INDEX).rstrip("/")
+    no_password(index)
     accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
     with urlopen(Request(f"{index}/uv/", headers={"Accept": accept}), timeout=SECONDS) as page:  # noqa: S310
         link = re.search(rf'"([^"#]*/{name})["#]', page.read().decode())[1]  # type: ignore[index]
         address = urljoin(page.url, link)
+    no_password(address)
     with urlopen(address, timeout=SECONDS) as answer:  # noqa: S310
         return bytes(answer.read())
+
+
+def no_password(address: str) -> None:
+    """Leave an address with a user or a token to pip: urllib would look both up as a part of the host's name."""
+    if "@" in urlsplit(address).netloc:
+        raise LookupError
 
 
 def unpack(content: bytes, folder: str) -> None:

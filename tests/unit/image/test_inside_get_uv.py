@@ -110,3 +110,15 @@ def test_a_local_wheel_with_another_hash_is_left_to_pip(get: Callable[[], bytes 
     (tmp_path / "wheelhouse").mkdir()
     (tmp_path / "wheelhouse" / NAME).write_bytes(wheel(b"another program"))
     assert get() is None
+
+
+@pytest.mark.parametrize("index", ["https://ci:s3cret@nexus.example:8443/simple", "https://token@nexus.example/simple"])
+def test_a_password_of_an_index_is_never_looked_up(
+    index: str, get: Callable[[], bytes | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[object] = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *asked, **_: looked_up.append(asked))
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    monkeypatch.setenv("no_proxy", "*")
+    assert get() is None
+    assert looked_up == []
