@@ -109,9 +109,9 @@ class Registry:
         self._base = f"{scheme}://{reference.api}/v2/{reference.repository}/"
         self._authorization: dict[str, str] = {}
         own = Path(_CERTIFICATES) / reference.host / "ca.crt"
-        # Without a CA of the registry's own, requests takes the environment's, else the session's.
-        verify = str(own) if own.is_file() else None
-        self._send = partial(session.request, timeout=_TIMEOUT, stream=True, verify=verify)
+        self._own_ca = str(own) if own.is_file() else None
+        session.verify = self._own_ca or session.verify  # also for its token server, unless the environment has a CA
+        self._request_to = partial(session.request, timeout=_TIMEOUT, stream=True)
 
     def manifest(self, version: str) -> StoredContent | None:
         """A manifest or index, by tag or digest; None if there is none.
@@ -237,10 +237,27 @@ class Registry:
                 answer = self._request(method, path, headers or {}, data)
             return answer
 
+    def _send(
+        self,
+        method: Method,
+        address: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | BinaryIO | Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> "Response":
+        """Send to any host; on the registry's own, its CA counts more than one of the environment."""
+        verify = self._own_ca if self._is_own(address) else None
+        return self._request_to(method, address, headers=headers, data=data, params=params, auth=auth, verify=verify)
+
+    def _is_own(self, address: str) -> bool:
+        return urlsplit(address).netloc == urlsplit(self._base).netloc
+
     def _request(self, method: Method, path: str, headers: Mapping[str, str], data: bytes | BinaryIO) -> "Response":
         address = urljoin(self._base, path)
         # A registry may send an upload elsewhere; that place must not see the credentials.
-        known = self._authorization if urlsplit(address).netloc == urlsplit(self._base).netloc else {}
+        known = self._authorization if self._is_own(address) else {}
         return self._send(method, address, headers={**headers, **known}, data=data or None)
 
     def _authorize(self, challenge: str) -> bool:

@@ -36,3 +36,16 @@ def test_a_registrys_own_ca_comes_before_that_of_the_environment(
         (tmp_path / host / "ca.crt").write_bytes((tmp_path / "cert.pem").read_bytes())
         with opened(Reference.parse(f"{host}/toy:1")) as registry:
             assert registry.manifest("1")
+
+
+def test_on_another_host_the_ca_of_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token server need not have a certificate of the registry's own CA."""
+    monkeypatch.setattr("mlship.registry.client._CERTIFICATES", str(tmp_path))
+    (tmp_path / "registry.example").mkdir()
+    (own := tmp_path / "registry.example/ca.crt").write_text("own")
+    used: list[object] = []
+    with opened(Reference.parse("registry.example/toy:1")) as registry:
+        monkeypatch.setattr(registry, "_request_to", lambda *_, verify, **__: used.append(verify))
+        registry._send("GET", "https://registry.example/v2/")
+        registry._send("GET", "https://token.example/")
+    assert used == [str(own), None]
