@@ -8,6 +8,7 @@ from mlship.project.structure.cursor import Buffer, Cursor, require
 
 _DEPTH = 64
 _JSON = 24 << 20  # bytes
+_CONTAINERS = 500_000  # lists and objects in it, which take memory when it is parsed
 _VALUES = 2_000_000  # that Python visits; arrays of one type count as one
 _WIDTHS = {"i": 1, "U": 1, "I": 2, "l": 4, "L": 8, "d": 4, "D": 8}
 _SINGLE = frozenset("TFNZ")
@@ -92,12 +93,16 @@ def xgboost_json(data: Buffer) -> None:
     https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html
     """
     require(b'"learner"' in data[:1024] or b'"learner"' in data[max(0, len(data) - (1 << 20)) :], "no learner")
+    head = data[:_JSON]
+    require(head.count(b"{") + head.count(b"[") <= _CONTAINERS, "too many lists and objects")
     if len(data) <= _JSON:
-        from_json(data[:])
+        from_json(head)
         return
     require(data[len(data) - 64 :].rstrip().endswith(b"}"), "it ends too early")
+    cut = head.rfind(b",")
+    require(cut > 0, "not one JSON value")
     try:  # a comma is no part of a number or a character
-        from_json(data[: data.rfind(b",", 0, _JSON)])
+        from_json(head[:cut])
     except ValueError as error:
         require(str(error).startswith("EOF while parsing"), "not one JSON value")
     else:

@@ -437,6 +437,15 @@ def test_element_types_have_the_numbers_of_onnx() -> None:
     assert names == structure_table().elements
 
 
+def test_a_json_model_of_empty_objects_is_refused_before_it_takes_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boosters, "_CONTAINERS", 1000)
+    monkeypatch.setattr(boosters, "from_json", lambda _: pytest.fail("parsed"))
+    (tmp_path / "m.json").write_bytes(b'{"learner":[' + b"{}," * 1000 + b"1]}")
+    assert identify(tmp_path / "m.json") != "xgboost"
+
+
 def test_a_large_json_model_is_checked_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boosters, "_JSON", 1 << 12)
     tree = {"split_conditions": [0.123456] * 20, "left": [1] * 20}
