@@ -1,21 +1,21 @@
 """The variables that the repository's own image sets: its server may read them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from posixpath import normpath
 
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
 from mlship.init.tree import Tree
-from mlship.project.config import SECRET
+from mlship.project.config import SECRET, VARIABLE
 from mlship.project.paths import WORKDIR
-from mlship.units import few
+from mlship.redact import has_credentials
 
 # Those of the shell, of Python and of installers: the generated image decides them itself.
 _OURS = re.compile(
     r"(PATH|HOME|USER|SHELL|TERM|LANG|LANGUAGE|LC_\w+|DEBIAN_FRONTEND|VIRTUAL_ENV|LD_\w+"
-    r"|(PYTHON|PIP|UV|POETRY|PIPENV|PDM|CONDA|MAMBA|NVIDIA|CUDA|XDG)_?\w*)"
+    r"|PYTHON\w*|(PIP|UV|POETRY|PIPENV|PDM|CONDA|MAMBA|NVIDIA|CUDA|XDG)(_\w*)?)"
 )
 
 
@@ -29,11 +29,13 @@ class ImageVariables:
 
 def image_variables(tree: Tree, build: Build) -> ImageVariables:
     """The variables of ENV in the stage that is shipped, as far as the Dockerfile decides them."""
-    found, secret, unknown, elsewhere = dict[str, str](), list[str](), list[str](), list[str]()
+    found, secret, unknown, elsewhere, odd = dict[str, str](), list[str](), list[str](), list[str](), list[str]()
     for name, value in build.stage.env.items() if build.stage else ():
         if _OURS.fullmatch(name):
             continue
-        if SECRET.search(name):
+        if not re.fullmatch(VARIABLE, name):
+            odd.append(f"`{name}`")
+        elif SECRET.search(name) or has_credentials(value):
             secret.append(f"`{name}`")
         elif UNKNOWN in value or not value.isprintable():
             unknown.append(f"`{name}`")
@@ -41,7 +43,16 @@ def image_variables(tree: Tree, build: Build) -> ImageVariables:
             elsewhere.append(f"`{name}` ({value})")
         else:
             found[name] = path
-    return ImageVariables(found, tuple(_notes(build.dockerfile, secret, unknown, elsewhere)))
+    left_out = {
+        "may be secret; set when the container starts, and under `smoke.env`": secret,
+        "known only when that image is built; set under `env`": unknown,
+        "a path that the image does not have; set under `env` if needed": elsewhere,
+        "not a name for a variable of a shell": odd,
+    }
+    head = f"not copied from {build.dockerfile}"
+    return ImageVariables(
+        found, tuple(f"{head}: {', '.join(names)}: {why}" for why, names in left_out.items() if names)
+    )
 
 
 def _moved(tree: Tree, build: Build, value: str) -> str | None:
@@ -53,13 +64,3 @@ def _moved(tree: Tree, build: Build, value: str) -> str | None:
         return None
     inside = normpath(f"{build.folder or '.'}/{value[len(workdir) :]}")
     return normpath(f"{WORKDIR}/{inside}") if inside == "." or inside in tree or inside in tree.folders else None
-
-
-def _notes(dockerfile: str, secret: list[str], unknown: list[str], elsewhere: list[str]) -> Iterator[str]:
-    head = f"of the variables that {dockerfile} sets"
-    if secret:
-        yield f"{head}, {few(secret)} may be secret: set it when the container starts, and under `smoke.env`"
-    if unknown:
-        yield f"{head}, the value of {few(unknown)} is known only when it is built: set it under `env`"
-    if elsewhere:
-        yield f"{head}, {few(elsewhere)} is a path that the image does not have: set it under `env` if it is needed"

@@ -34,6 +34,7 @@ MUSL_REFUSED = (
     "or do not exist, and NVIDIA's libraries do not load. Use bookworm or trixie"
 )
 _MUSL = re.compile(r"(?i)alpine|musl")
+VARIABLE = r"[A-Za-z_]\w*"  # the name of an environment variable
 SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
 
 
@@ -198,7 +199,7 @@ class System(Section):
 
 def _environment(env: dict[str, str | None]) -> dict[str, str | None]:
     for key, value in env.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", key):
+        if not re.fullmatch(VARIABLE, key):
             raise ValueError(f"{key!r} is not a name for an environment variable")
         printable(value or "")
     return env

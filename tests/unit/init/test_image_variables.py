@@ -13,6 +13,7 @@ from mlship.init.image_variables import ImageVariables, image_variables
 from mlship.init.scaffold import scaffold
 from mlship.init.tree import read_tree
 from mlship.project.load import parse_config
+from mlship.redact import has_credentials
 from tests.helpers.repos import write
 from tests.helpers.sampling import examples
 
@@ -35,6 +36,11 @@ def variables(repo: Path, lines: str) -> ImageVariables:
         ("ENV HERE=/srv/service", {"HERE": "/app"}),
         ("ENV CACHE=/tmp/cache", {"CACHE": "/tmp/cache"}),
         ("ARG V=2\nENV VERSION=v$V", {"VERSION": "v2"}),
+        (
+            "ENV PIPELINE=churn UVICORN_WORKERS=2 CUDAGRAPH=1",
+            {"PIPELINE": "churn", "UVICORN_WORKERS": "2", "CUDAGRAPH": "1"},
+        ),
+        ("ENV ON=1 NULL=2", {"ON": "1", "NULL": "2"}),
         ("ENV PATH=/x:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 NVIDIA_VISIBLE_DEVICES=all HOME=/root", {}),
     ],
 )
@@ -45,10 +51,13 @@ def test_a_variable_keeps_its_meaning_in_the_image(tmp_path: Path, lines: str, f
 @pytest.mark.parametrize(
     ("lines", "note"),
     [
-        ("ENV API_KEY=x", "`API_KEY` may be secret"),
-        ("ARG TAG\nENV VERSION=$TAG", "the value of `VERSION` is known only when it is built"),
-        ("ENV HF_HOME=/root/.cache", "`HF_HOME` (/root/.cache) is a path that the image does not have"),
-        ("ENV CACHE=/srv/service/cache", "`CACHE` (/srv/service/cache) is a path that the image does not have"),
+        ("ENV API_KEY=x", "`API_KEY`: may be secret"),
+        ("ENV DB_URL=postgres://u:hunter2@db/x", "`DB_URL`: may be secret"),
+        ("ARG TAG\nENV VERSION=$TAG", "`VERSION`: known only when that image is built"),
+        ("ENV HF_HOME=/root/.cache", "`HF_HOME` (/root/.cache): a path that the image does not have"),
+        ("ENV A=/a B=/b C=/c D=/d", "`A` (/a), `B` (/b), `C` (/c), `D` (/d): a path"),
+        ("ENV CACHE=/srv/service/cache", "`CACHE` (/srv/service/cache): a path that the image does not have"),
+        ("ENV MY-VAR=1 my.var=2", "`MY-VAR`, `my.var`: not a name"),
     ],
 )
 def test_what_is_not_carried_over_is_named(tmp_path: Path, lines: str, note: str) -> None:
@@ -57,16 +66,20 @@ def test_what_is_not_carried_over_is_named(tmp_path: Path, lines: str, note: str
     assert [note in text for text in found.notes] == [True]
 
 
+NAMES = st.sampled_from(["VALUE", "ON", "no", "NULL", "TRUE", "y", "MY-VAR", "e1"])
 VALUES = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="$\\\"'"), max_size=20)
 
 
-@given(VALUES)
+@given(NAMES, VALUES)
 @settings(max_examples=examples(40), deadline=None)
-def test_any_value_reaches_mlship_yaml_unchanged(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+def test_any_variable_reaches_mlship_yaml_unchanged(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: str
+) -> None:
     repo = write(tmp_path_factory.mktemp("repo"), {"main.py": CODE})
-    write(repo, {"Dockerfile": f'{HEAD}ENV VALUE="{value}"\nCMD uvicorn main:app\n'})
+    write(repo, {"Dockerfile": f'{HEAD}ENV {name}="{value}"\nCMD uvicorn main:app\n'})
     found = detect(repo)
     text = next(file.text for file in scaffold(found).files if file.path == "mlship.yaml")
     outside = value.startswith("/") and value.split("/")[1] != "tmp"
-    assert (yaml.safe_load(text).get("env") or {}) == ({} if outside else {"VALUE": value})
-    assert parse_config(text.replace("# sample:", "sample:")).env == ({} if outside else {"VALUE": value})
+    expected = {} if outside or "-" in name or has_credentials(value) else {name: value}
+    assert (yaml.safe_load(text).get("env") or {}) == expected
+    assert parse_config(text.replace("# sample:", "sample:")).env == expected
