@@ -216,3 +216,9 @@ def test_the_products_of_places_agree() -> None:
         both = Place("both", lambda facts, a=system, b=engine: b.change(a.change(facts)), "")  # type: ignore[misc]
         here = commands.kinds(both.change(Facts()))
         assert commands.kinds(system.change(Facts())) & {"apt", "dnf"} == here & {"apt", "dnf"}
+
+
+@pytest.mark.parametrize("binary", ["/snap/bin/docker", "/var/lib/snapd/snap/bin/docker"])
+def test_dockers_snap_is_restarted_as_a_snap_on_every_distribution(binary: str) -> None:
+    assert commands.restart_engine(put(Facts(), "host.docker.binary", binary)) == "sudo snap restart docker"
+    assert "snap" not in commands.restart_engine(put(Facts(), "host.docker.binary", "/usr/bin/docker"))
