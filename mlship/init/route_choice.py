@@ -10,10 +10,9 @@ _HEALTH = ("/healthz", "/health", "/healthcheck", "/health_check", "/health-chec
 _LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
 _READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
-# Words for what models do, in the names of functions: `model.predict`, `transcribe_audio`.
+# Functions that only models have: not `encode` or `search`, which texts and patterns have too.
 _PREDICTS = re.compile(
-    "predict|infer|invoke|embed|encode|classif|score|detect|segment|recogni|transcrib|translat|summari[sz]e|generat"
-    "|complet|recommend|forecast|rank|search|similar|extract|analy[sz]e"
+    r"\w*(predict|infer|classif|transcrib|translat|summari[sz]e|forecast|recommend|embed)\w*|generate|invoke"
 )
 # Parts of paths that belong to something else.
 _OTHER = re.compile(
@@ -45,7 +44,7 @@ def _predict(routes: Sequence[Route]) -> str | None:
     if exact or alike:
         return (*exact, *alike)[0]
     able = [route for route in post if not any(map(_OTHER.fullmatch, route.path.lower().split("/")))]
-    acting = [route for route in able if any(map(_PREDICTS.search, route.handler.calls))]
+    acting = [route for route in able if any(map(_PREDICTS.fullmatch, route.handler.calls))]
     return next((few[0].path for few in (able, acting) if len({route.path for route in few}) == 1), None)
 
 

@@ -552,6 +552,8 @@ def posted(path: str, *calls: str) -> Route:
         ([posted("/a"), posted("/b")], None),
         ([posted("/a", "append"), posted("/b", "predict_proba")], "/b"),
         ([posted("/a", "transcribe"), posted("/b", "predict")], None),
+        ([posted("/a", "encode", "search", "append"), posted("/b", "forward")], None),
+        ([posted("/a", "generate_password_hash"), posted("/b", "generate")], "/b"),
         ([posted("/upload", "save"), posted("/api/v1/predict")], "/api/v1/predict"),
         ([posted("/segmentation")], "/segmentation"),
     ],
