@@ -33,11 +33,11 @@ def image_variables(tree: Tree, build: Build) -> ImageVariables:
     for name, value in build.stage.env.items() if build.stage else ():
         if _OURS.fullmatch(name):
             continue
-        if not re.fullmatch(VARIABLE, name):
+        if not re.fullmatch(VARIABLE, name) or not value.replace(UNKNOWN, "").isprintable():
             odd.append(f"`{name}`")
         elif SECRET.search(name) or has_credentials(value):
             secret.append(f"`{name}`")
-        elif UNKNOWN in value or not value.isprintable():
+        elif UNKNOWN in value:
             unknown.append(f"`{name}`")
         elif (path := _moved(tree, build, value)) is None:
             elsewhere.append(f"`{name}` ({value})")
@@ -47,7 +47,7 @@ def image_variables(tree: Tree, build: Build) -> ImageVariables:
         "may be secret; set when the container starts, and under `smoke.env`": secret,
         "known only when that image is built; set under `env`": unknown,
         "a path that the image does not have; set under `env` if needed": elsewhere,
-        "not a name for a variable of a shell": odd,
+        "a name or a value that mlship.yaml cannot hold": odd,
     }
     head = f"not copied from {build.dockerfile}"
     return ImageVariables(

@@ -57,7 +57,8 @@ def test_a_variable_keeps_its_meaning_in_the_image(tmp_path: Path, lines: str, f
         ("ENV HF_HOME=/root/.cache", "`HF_HOME` (/root/.cache): a path that the image does not have"),
         ("ENV A=/a B=/b C=/c D=/d", "`A` (/a), `B` (/b), `C` (/c), `D` (/d): a path"),
         ("ENV CACHE=/srv/service/cache", "`CACHE` (/srv/service/cache): a path that the image does not have"),
-        ("ENV MY-VAR=1 my.var=2", "`MY-VAR`, `my.var`: not a name"),
+        ("ENV MY-VAR=1 my.var=2", "`MY-VAR`, `my.var`: a name or a value that mlship.yaml cannot hold"),
+        ('ENV TAB="x\ty"', "`TAB`: a name or a value that mlship.yaml cannot hold"),
     ],
 )
 def test_what_is_not_carried_over_is_named(tmp_path: Path, lines: str, note: str) -> None:
