@@ -274,7 +274,7 @@ def _importing(watch: BuildWatcher) -> BuildWatcher:
     """A watcher that imports what the report needs at the first event: meanwhile, the engine builds."""
 
     def hear(event: BuildEvent) -> None:
-        import mlship.build.report  # noqa: F401
+        import mlship.report.build  # noqa: F401
 
         watch(event)
 

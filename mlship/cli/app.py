@@ -4,43 +4,67 @@ import errno
 import signal
 import sys
 import time
+from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
 from mlship import __version__
-from mlship.cli.audit import audit_command
-from mlship.cli.build import build_command
-from mlship.cli.ci import ci_command, schema_command, training_record_command
-from mlship.cli.convert import convert_command
-from mlship.cli.doctor import doctor
-from mlship.cli.fetch import fetch_command
-from mlship.cli.fits import fits_command
-from mlship.cli.hosts import hosts
-from mlship.cli.init import init_command
-from mlship.cli.inspect import inspect_command, verify_command
-from mlship.cli.kubernetes import kubernetes_command
-from mlship.cli.lock import lock_command
-from mlship.cli.models import models, register_command
-from mlship.cli.plan import dockerfile_command, export_command, plan_command
-from mlship.cli.rebuild import rebuild_command
-from mlship.cli.scan import scan_command
-from mlship.cli.shadow import shadow
-from mlship.cli.size import size_command
-from mlship.cli.smoke import smoke_command
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:
-    from typer._click import Context  # the parameter type of TyperGroup.invoke; typer.Context is a subclass
+    from typer._click import Command, Context  # the types of TyperGroup's methods; typer.Context is a subclass
 
 
 _CLEANUP_SECONDS = 3.0
 
+# Where each command is, in the order of `--help`. Only the one that runs is imported: all of them take 0.1 s.
+_COMMANDS = {
+    "init": "init:init_command",
+    "lock": "lock:lock_command",
+    "fetch": "fetch:fetch_command",
+    "plan": "plan:plan_command",
+    "dockerfile": "plan:dockerfile_command",
+    "export": "plan:export_command",
+    "build": "build:build_command",
+    "rebuild": "rebuild:rebuild_command",
+    "smoke": "smoke:smoke_command",
+    "verify": "inspect:verify_command",
+    "inspect": "inspect:inspect_command",
+    "kubernetes": "kubernetes:kubernetes_command",
+    "ci": "ci:ci_command",
+    "size": "size:size_command",
+    "scan": "scan:scan_command",
+    "audit": "audit:audit_command",
+    "fits": "fits:fits_command",
+    "training-record": "ci:training_record_command",
+    "convert": "convert:convert_command",
+    "register": "models:register_command",
+    "schema": "ci:schema_command",
+    "doctor": "doctor:doctor",
+    "hosts": "hosts:hosts",
+    "shadow": "shadow:shadow",
+    "models": "models:models",
+}
 
-class Boundary(TyperGroup):
-    """Print known errors with their hint and exit code; exit 130 on Ctrl-C; report anything else as a bug."""
+
+class Program(TyperGroup):
+    """The command, which imports a subcommand when it is needed.
+
+    Prints known errors with their hint and exit code; exits 130 on Ctrl-C; reports anything else as a bug.
+    """
+
+    def list_commands(self, ctx: "Context") -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: "Context", cmd_name: str) -> "Command | None":
+        for name in [cmd_name] if cmd_name in _COMMANDS else _COMMANDS:  # all, to suggest one for a wrong name
+            if name not in self.commands:
+                self.commands[name] = _imported(name)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: "Context") -> object:
         before = {number: signal.signal(number, _interrupt) for number in _signals()}
@@ -72,7 +96,7 @@ class Boundary(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Boundary,
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -105,34 +129,15 @@ def main(
         set_quiet()
 
 
-for command in (
-    init_command,
-    lock_command,
-    fetch_command,
-    plan_command,
-    dockerfile_command,
-    export_command,
-    build_command,
-    rebuild_command,
-    smoke_command,
-    verify_command,
-    inspect_command,
-    kubernetes_command,
-    ci_command,
-    size_command,
-    scan_command,
-    audit_command,
-    fits_command,
-    training_record_command,
-    convert_command,
-    register_command,
-    schema_command,
-):
-    app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
-app.add_typer(doctor, name="doctor")
-app.add_typer(hosts, name="hosts")
-app.add_typer(shadow, name="shadow")
-app.add_typer(models, name="models", help="List, show, compare and fetch registered models.")
+def _imported(name: str) -> "Command":
+    module, _, attribute = _COMMANDS[name].partition(":")
+    found = getattr(import_module(f"mlship.cli.{module}"), attribute)
+    parent = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        parent.add_typer(found, name=name)
+    else:
+        parent.command(name)(found)
+    return get_group(parent).commands[name]
 
 
 def _signals() -> tuple[signal.Signals, ...]:

@@ -121,8 +121,6 @@ def _build(
     json: bool,
 ) -> None:
     from mlship.build import preflight, run
-    from mlship.cli.smoke import conclude
-    from mlship.report.build import show_build, show_index
 
     preflight.check_metadata(metadata, images=len(each))
     engine, disk = asked
@@ -130,17 +128,22 @@ def _build(
         _check(prepared, options, metadata)
     if len(each) == 1:
         report = run.build(each[0], engine, options, reporter, disk)
+        from mlship.report.build import show_build  # imported while the engine built
+
         _write_metadata(metadata, each[0], report, options, engine)
         show_result(report, show_build, json=json)
         built: tuple[BuildReport, ...] = (report,)
     else:
         from mlship.build.platforms import build_index
+        from mlship.report.build import show_index
 
         index = build_index(each, engine, options, reporter)
         show_result(index, show_index, json=json)
         built = index.images
     for one in built:
         if one.smoke is not None:
+            from mlship.cli.smoke import conclude
+
             conclude(one.smoke)
 
 

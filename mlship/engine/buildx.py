@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlship import process
-from mlship.engine.archive import load
 from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
 from mlship.engine.client import context_name
 from mlship.engine.failures import FailedBuild, build_failure, check_crash, disk_failure, docker_failure
@@ -70,11 +69,17 @@ def _run(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
             check_crash(done)
             if not done.ok:
                 raise build_failure(_failed(progress))
-            return load(files.archive, watch) if files.archive else None
+            return _loaded(files.archive, watch) if files.archive else None
     except process.ProcessError as error:
         raise docker_failure(error) from error
     except OSError as error:
         raise disk_failure(error) from error
+
+
+def _loaded(archive: Path, watch: BuildWatcher) -> Manifest:
+    from mlship.engine.archive import load  # imported here: most builds write no archive
+
+    return load(archive, watch)
 
 
 def argv(request: BuildRequest, files: BuildFiles) -> list[str]:

@@ -38,6 +38,12 @@ def test_help_names_every_command_and_exit_code() -> None:
     )
 
 
+def test_a_wrong_command_is_answered_with_those_that_may_be_meant() -> None:
+    done = runner.invoke(app, ["buid"])
+    assert done.exit_code == 2
+    assert "No such command 'buid'. Did you mean 'build'" in done.output
+
+
 @pytest.mark.parametrize("command", ["plan", "build", "dockerfile", "lock"])
 def test_without_mlship_yaml(command: str, tmp_path: Path) -> None:
     done = mlship_in_process(command, cwd=tmp_path)

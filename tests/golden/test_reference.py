@@ -30,8 +30,10 @@ REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
 
 def commands(group: TyperGroup, prefix: str = "") -> Iterator[str]:
     """Every command of the program, in the order of its help."""
-    for name, command in group.commands.items():
+    context = group.make_context("mlship", [], resilient_parsing=True)
+    for name in group.list_commands(context):
         yield f"{prefix}{name}"
+        command = group.get_command(context, name)
         if isinstance(command, TyperGroup):
             yield from commands(command, f"{prefix}{name} ")
 
