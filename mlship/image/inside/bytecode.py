@@ -188,12 +188,17 @@ def named_tests(root: Path) -> set[str]:
     A name belongs to the `tests` beside the module that has it, or beside one of the module's folders.
     """
     found: set[str] = set()
-    folders = [folder for folder in root.rglob("tests") if folder.is_dir()]
-    for top in {folder.relative_to(root).parts[0] for folder in folders} - {"tests"}:
-        for module in (root / top).rglob("*.py"):
-            beside = {str(folder.relative_to(root)) for folder in folders if folder.parent in module.parents}
-            if beside - found and "tests" not in module.relative_to(root).parts and names_tests(module.read_bytes()):
-                found |= beside
+    near: dict[str, set[str]] = {}
+    for where, folders, names in os.walk(root):
+        beside = set(near.get(os.path.dirname(where), ()))  # noqa: PTH120  faster, for thousands of files
+        if "tests" in folders:
+            beside.add(f"{where}/tests".removeprefix(f"{root}/"))
+            folders.remove("tests")
+        near[where] = beside
+        for name in names:
+            if name.endswith(".py") and beside - found:
+                with open(f"{where}/{name}", "rb") as file:  # noqa: PTH123
+                    found |= beside if names_tests(file.read()) else set()
     return found
 
 
