@@ -102,6 +102,7 @@ class Place:
             self.call([sys.executable, "-m", "venv", str(folder)], self.work)
         if packages:
             uv = [str(self.venv("uv") / "uv"), "pip", "install", "--quiet", "--python", str(folder / "bin/python")]
+            uv.append("--compile-bytecode")  # as pip does, and `PYTHONDONTWRITEBYTECODE` may be set here
             if not (self.work / "venv/uv/bin/uv").exists():
                 self.call([str(self.work / "venv/uv/bin/pip"), "install", "--quiet", "uv"], self.work)
             self.call([*uv, *packages], self.work)
@@ -179,7 +180,8 @@ class Mlship(Contestant):
         self._locks = place.work / "mlship-locks"
 
     def prepare(self) -> None:
-        """Run `mlship lock` for every set of pins."""
+        """Run `mlship lock` for every set of pins. Bytecode is compiled first, as pip does when it installs."""
+        self.place.call([sys.executable, "-m", "compileall", "-q", str(ROOT / "mlship")], self.place.work)
         self.version = self._mlship("--version").split()[-1]
         for state in self.locked:
             repo = self._locks / self._key(state)

@@ -21,6 +21,7 @@ from _machine import Problem, Result, last_lines, port_answers, run, say, start_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+BRIDGE_ADDRESS = "02:00:0a:d5:4d:01"  # of those that anyone may use (the second bit)
 BRIDGE = "mlship-bench"
 SUBNET = "10.213.77"
 _RETRY = "fix the cause, then run the benchmark again"
@@ -205,6 +206,7 @@ def engine(folder: Path, mirror: str) -> Iterator[Engine]:
         "pidfile": str(data / "pid"),
         "hosts": [f"unix://{socket_path}"],
         "bridge": BRIDGE,
+        "mtu": _mtu(),
         # Another engine on this machine has its own rules, which this one would rewrite.
         "iptables": False,
         "ip6tables": False,
@@ -252,7 +254,9 @@ def _network() -> Iterator[None]:
     """A bridge and three firewall rules for its traffic, all removed at the end."""
     _remove_network()  # a killed benchmark may have left them
     try:
-        _run(("ip", "link", "add", BRIDGE, "type", "bridge"))
+        # Without an address of its own, a bridge takes one of the containers', and changes it when that container ends:
+        # the others then send to an address that is gone, until a minute later they ask for it again.
+        _run(("ip", "link", "add", BRIDGE, "address", BRIDGE_ADDRESS, "type", "bridge"))
         _run(("ip", "address", "add", f"{SUBNET}.1/24", "dev", BRIDGE))
         _run(("ip", "link", "set", BRIDGE, "mtu", str(_mtu()), "up"))
         for table, chain, *rule in _rules():

@@ -80,7 +80,8 @@ def second_engine(folder: Path, mib: int) -> Iterator[SecondEngine]:
         pytest.skip("needs root, dockerd, ip and mount")
     engine = SecondEngine(folder, f"ml{uuid4().hex[:8]}")
     with ExitStack() as stack:
-        _run("ip", "link", "add", engine.bridge, "type", "bridge")
+        # A bridge without an address takes a container's, and changes it when that one ends: connections break.
+        _run("ip", "link", "add", engine.bridge, "address", "02:00:ac:1e:4d:01", "type", "bridge")
         stack.callback(_run, "ip", "link", "delete", engine.bridge)
         _run("ip", "address", "add", "172.30.77.1/24", "dev", engine.bridge)
         (folder / "disk").mkdir()
