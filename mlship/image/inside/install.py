@@ -81,23 +81,23 @@ def canonical(name: str) -> str:
 
 
 @cache
-def record(package: Distribution) -> dict[Path, str]:
+def record(package: Distribution) -> dict[str, str]:
     """The files in a package's RECORD with their hashes; "" for a file without one.
 
     Leaves out bytecode, which is stale, and files outside the environment.
     """
-    found: dict[Path, str] = {}
+    found: dict[str, str] = {}
     site = str(site_packages())
     for path, hash_, *_ in csv.reader((package.read_text("RECORD") or "").splitlines()):
         file = os.path.normpath(os.path.join(site, path))  # noqa: PTH118  faster, for thousands of files
         if file.startswith(f"{VENV}/") and "/__pycache__/" not in file:
-            found[Path(file)] = hash_
+            found[file] = hash_
     return found
 
 
 def overwritten(packages: dict[str, Distribution]) -> list[str]:
     """Packages that own a file which another package has overwritten, in order."""
-    owners: dict[Path, dict[str, str]] = defaultdict(dict)
+    owners: dict[str, dict[str, str]] = defaultdict(dict)
     for name, package in sorted(packages.items()):
         for path, hash_ in record(package).items():
             owners[path][name] = hash_
@@ -109,9 +109,9 @@ def overwritten(packages: dict[str, Distribution]) -> list[str]:
     return sorted(found)
 
 
-def hash_of(path: Path) -> str:
+def hash_of(path: str) -> str:
     """The hash of a file in RECORD's format."""
-    digest = hashlib.sha256(path.read_bytes()).digest()
+    digest = hashlib.sha256(Path(path).read_bytes()).digest()
     return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
@@ -124,15 +124,17 @@ def split(layers: dict[str, list[str]], packages: dict[str, Distribution], targe
     made: set[str] = set()
     for name in sorted(packages, reverse=True):
         keep_metadata(packages[name], target.parent / "metadata")
+        layer = target / layer_of[name]
         for path in record(packages[name]):
-            move(str(path), f"{target / layer_of[name]}{path}", made)
-    settle(target)
+            move(path, f"{layer}{path}", made)
+    settle(target.parent)
 
 
 def keep_metadata(package: Distribution, folder: Path) -> None:
     """Copy a package's name, version and dependencies to `folder`, and remove what installers leave."""
     site = site_packages()
-    (info,) = {path.parent for path in record(package) if path.name == "METADATA" and path.parent.parent == site}
+    files = (Path(path) for path in record(package) if path.endswith("/METADATA"))
+    (info,) = {path.parent for path in files if path.parent.parent == site}
     target = folder / info.name
     target.mkdir(parents=True)
     for name in ("METADATA", "WHEEL"):
@@ -143,7 +145,6 @@ def keep_metadata(package: Distribution, folder: Path) -> None:
     lines = (info / "RECORD").read_text().splitlines()
     kept = sorted(line for line in lines if "__pycache__" not in line and not line.startswith(gone))
     (info / "RECORD").write_text("".join(f"{line}\n" for line in kept))
-    settle(folder)
 
 
 def move(path: str, target: str, made: set[str]) -> None:

@@ -152,7 +152,7 @@ def owned(sources: set[Path]) -> dict[str, object]:
     """Sources by package and folder; sources without a package are the project's own, which is compiled whole."""
     library = Path(sysconfig.get_path("stdlib"))
     packages: dict[str, set[Path]] = {}
-    owners = {path: name for name, package in installed().items() for path in record(package)}
+    owners = {Path(path): name for name, package in installed().items() for path in record(package)}
     for path in sources & owners.keys():
         packages.setdefault(owners[path], set()).add(path)
     python = {path for path in sources if path.is_relative_to(library) and "-packages" not in str(path)}
