@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import yaml
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from mlship.build.ci import CiService, pipeline
@@ -32,9 +33,13 @@ def test_every_command_and_option_exists(service: CiService, *, gpu: bool) -> No
         for line in re.findall(r"^ *(mlship .*)$", "\n".join(scripts(service, text)), re.MULTILINE)
     ]
     assert [call[0] for call in calls] == ["lock", "build", "build", "verify"]
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    program = get_command(app)
+    assert isinstance(program, TyperGroup)
+    context = program.make_context("mlship", [], resilient_parsing=True)
     for call in calls:
-        known = {option for parameter in commands[call[0]].params for option in parameter.opts}
+        command = program.get_command(context, call[0])
+        assert command
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in call if word.startswith("--")} <= known
     assert all(("--smoke" in call) == gpu for call in calls if call[0] == "build")
 
