@@ -210,7 +210,8 @@ def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
         image = request(prepared, prepared.plan.tag, BuildOptions())
         values = json.dumps(_test_values(prepared)).encode()
         secrets = {**image.secrets, "mlship-test-env": values}
-        traced = replace(image, tag=None, target="trace", export=folder, secrets=secrets)
+        files = build_context(prepared.plan, prepared.lock, prepared.config, tracing=True)
+        traced = replace(image, tag=None, target="trace", export=folder, secrets=secrets, folders={"packages": files})
         engine.build(traced, retitled(watch, step_titles(prepared.plan)))
         return read_trace((folder / "trace.json").read_bytes())
 
@@ -274,7 +275,7 @@ def _importing(watch: BuildWatcher) -> BuildWatcher:
     """A watcher that imports what the report needs at the first event: meanwhile, the engine builds."""
 
     def hear(event: BuildEvent) -> None:
-        import mlship.report.build  # noqa: F401
+        import mlship.build.report  # noqa: F401
 
         watch(event)
 

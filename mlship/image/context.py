@@ -24,8 +24,12 @@ PROGRAMS = (
 _COMPILED_AGAINST: frozenset[LockGroup] = frozenset({"cuda", "framework", "compiled"})
 
 
-def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, bytes]:
-    """The files by path; the same inputs give the same bytes."""
+def build_context(plan: BuildPlan, lock: Lock, config: Config, *, tracing: bool = False) -> dict[str, bytes]:
+    """The files by path; the same inputs give the same bytes.
+
+    Args:
+        tracing: for a trace of the server: nothing is left out, and no more is compiled than it imports.
+    """
     texts = {f"programs/{name}": read_package_file(f"image/inside/{name}") for name in PROGRAMS}
     texts["programs/settings.sh"] = read_template("settings.sh")
     texts["programs/gpu.json"] = _json(gpu_requirements())  # libraries.py reads it
@@ -39,6 +43,9 @@ def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, byte
         texts["python/modules/modules.json"] = _json(lock.record.trace.python)
     for group in GROUPS:
         texts.update(_of_group(group, plan, lock))
+        if tracing and f"{group}/modules/prune.json" in texts:
+            texts[f"{group}/modules/modules.json"] = _json({})
+            texts[f"{group}/modules/prune.json"] = _json({"kinds": [], "keep": []})
     return {path: text.encode() for path, text in sorted(texts.items())}
 
 

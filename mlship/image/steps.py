@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mlship.image.plan import BuildPlan, WeightFolder
@@ -24,10 +24,23 @@ class InstallGroup:
     options: str
     cache: str
 
+    @property
+    def at_once(self) -> bool:
+        """Whether the packages are compiled in the step that installs them.
+
+        Not large ones: the trace needs them installed only, and the build after it should not install them again.
+        """
+        return self.name == "light"
+
+    @property
+    def stage(self) -> str:
+        """The stage with the group's layers as they ship."""
+        return f"install-{self.name}" if self.at_once else f"{self.name}-packages"
+
 
 @dataclass(frozen=True)
-class WeightsStep:
-    """The step that installs the weights of one folder: each file is mounted, and copied with a fixed mode."""
+class CopyStep:
+    """A step that copies files of the repository, which are mounted one by one."""
 
     title: str
     mounts: tuple[str, ...]
@@ -59,15 +72,16 @@ def _install_group(plan: BuildPlan, name: LockGroup, packages: list[str]) -> Ins
         options = f"--no-cache --no-build-isolation{sources}"
         return InstallGroup(name, title, options, "/root/.cache/mlship")
     what = packages[0] if len(packages) == 1 else f"{len(packages)} packages"
-    return InstallGroup(name, f"install {what} from {plan.lock}", "--quiet", "/root/.cache")
+    group = InstallGroup(name, f"install {what} from {plan.lock}", "--quiet", "/root/.cache")
+    return replace(group, title=f"{group.title}, and compile them") if group.at_once else group
 
 
-def weight_steps(plan: BuildPlan, repo: str = "") -> tuple[WeightsStep, ...]:
+def weight_steps(plan: BuildPlan, repo: str = "") -> tuple[CopyStep, ...]:
     """The steps; `repo` is the folder of the repository in the build context, with its slash."""
     return tuple(_weights_step(weights, plan.workdir, repo) for weights in plan.weights)
 
 
-def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> WeightsStep:
+def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> CopyStep:
     target = f"/layers/weights{workdir}/{weights.folder}".rstrip("/")
     mounts, commands = [], []
     for number, path in enumerate(weights.files):
@@ -75,7 +89,19 @@ def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> WeightsStep
         name = shlex.quote(f"{target}/{PurePosixPath(path).name}")
         commands.append(f"install -D --mode=0444 /weights/{number} {name}")
     title = f"copy weights from {weights.folder}" if weights.folder else "copy weights"
-    return WeightsStep(title, tuple(mounts), tuple(commands))
+    return CopyStep(title, tuple(mounts), tuple(commands))
+
+
+def source_step(plan: BuildPlan, repo: str = "") -> CopyStep:
+    """The step that copies the code: one container is quicker than an instruction for each path."""
+    targets = [PurePosixPath(f"/layers/code{plan.workdir}/{path}") for path in plan.source]
+    folders = " ".join(sorted({shlex.quote(str(target.parent)) for target in targets}))
+    mounts = tuple(_mount(repo + path, f"/source/{number}") for number, path in enumerate(plan.source))
+    copies = (
+        f"cp --archive --no-target-directory /source/{number} {shlex.quote(str(target))}"
+        for number, target in enumerate(targets)
+    )
+    return CopyStep("compile the code and make it read-only", mounts, (f"mkdir -p {folders}", *copies))
 
 
 def _mount(source: str, target: str) -> str:
@@ -95,17 +121,17 @@ def _shipped_layers(plan: BuildPlan) -> Iterator[ShippedLayer]:
         yield ShippedLayer("add CUDA libraries", "cuda-libraries", "/layers/cuda-libraries/")
     if plan.gpu and plan.gpu.compat:
         yield ShippedLayer("add CUDA forward-compatibility libraries", "compat", "/layers/compat/")
-    yield ShippedLayer("add bytecode of the standard library", "python-modules", "/layers/python/")
-    yield ShippedLayer("add virtual environment", "checked", "/layers/environment/")
-    yield from (_package_layer(layer) for layer in plan.layers if layer.group != "light")
+    yield ShippedLayer("add virtual environment and bytecode of the standard library", "checked", "/layers/python/")
+    stages = {group.name: group.stage for group in install_groups(plan)}
+    yield from (_package_layer(layer, stages[layer.group]) for layer in plan.layers if layer.group != "light")
     if plan.weights:
         yield ShippedLayer("add weights", "weights", "/layers/weights/")
-    yield from (_package_layer(layer) for layer in plan.layers if layer.group == "light")
+    yield from (_package_layer(layer, stages[layer.group]) for layer in plan.layers if layer.group == "light")
 
 
-def _package_layer(layer: PackageLayer) -> ShippedLayer:
+def _package_layer(layer: PackageLayer, stage: str) -> ShippedLayer:
     what = ", ".join(layer.packages) if len(layer.packages) < 4 else f"{len(layer.packages)} small packages"
-    return ShippedLayer(f"add {what}", f"{layer.group}-packages", f"/layers/{layer.group}/{layer.name}/")
+    return ShippedLayer(f"add {what}", stage, f"/layers/{layer.group}/{layer.name}/")
 
 
 def step_titles(plan: BuildPlan) -> dict[str, tuple[str, ...]]:
@@ -123,15 +149,15 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
     for group in groups:
         others = [f"add {other.name} packages" for other in groups[:-1]] if group.name == "compiled" else []
         yield f"install-{group.name}", (*others, group.title)
-        yield f"{group.name}-packages", (f"compile {bytecode}",)
+        if not group.at_once:
+            yield group.stage, (f"compile {bytecode}",)
     yield "python-modules", (f"compile {bytecode}, standard library",)
     yield "checked", ("check the installed packages against the lock",)
     if plan.gpu and plan.gpu.runtime:
         yield "cuda-libraries", (f"copy CUDA {plan.gpu.cuda} from {plan.gpu.runtime.reference}",)
     if plan.gpu and plan.gpu.compat:
         yield "compat", ("copy CUDA forward-compatibility libraries",)
-    copies = (f"copy {path}" for path in plan.source)
-    yield "source", (f"create {plan.workdir}", *copies, "compile the code and make it read-only")
+    yield "source", (source_step(plan).title,)
     yield "weights", tuple(step.title for step in weight_steps(plan))
     system = ("remove pip and add user 1001", f"set the working directory to {plan.workdir}")
     yield "system", (*system, *_debian(plan.packages.run))

@@ -15,8 +15,9 @@ from mlship.lock.pins import Pin
 LockGroup: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
 
 GROUPS: tuple[LockGroup, ...] = get_args(LockGroup)
-HEAVY = 5_000_000  # bytes of a wheel: from here on, installing it again costs more than a step of its own
-OWN_LAYER = 1_000_000  # bytes of a wheel: below that, the layer costs more at every build than it saves at an update
+# Bytes of a wheel: from here on, it has a layer of its own, and installing it again costs more than a step of its own.
+# For smaller ones, a layer costs more at every build than it saves at an update.
+HEAVY = 5_000_000
 SMALL = 100_000  # bytes of a wheel: such packages have buckets of their own, so that updating one pushes little
 SMALL_BUCKETS = 3
 MEDIUM_BUCKETS = 2
@@ -98,7 +99,7 @@ def requirements_of(pins: Iterable[Pin], names: Iterable[str]) -> str:
 def _with_own_layer(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> frozenset[str]:
     """The largest packages, and those of CUDA and the frameworks whose size is unknown."""
     assumed = {name: sizes.get(name, 0 if group == "light" else HEAVY) for name, group in groups.items()}
-    large = [name for name, size in assumed.items() if size >= OWN_LAYER]
+    large = [name for name, size in assumed.items() if size >= HEAVY]
     return frozenset(sorted(large, key=lambda name: (-assumed[name], name))[:MOST_OWN_LAYERS])
 
 

@@ -22,7 +22,7 @@ from tests.helpers.wheels import write_wheel
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-cache:{uuid.uuid4().hex[:8]}"
 UNPROVEN = unproven_name(TAG)
-GROUPS = ("install-heavy", "heavy-packages", "install-light", "light-packages", "python-modules")
+GROUPS = ("install-heavy", "heavy-packages", "install-light", "python-modules")
 
 
 @pytest.fixture

@@ -124,9 +124,9 @@ def split(layers: dict[str, list[str]], packages: dict[str, Distribution], targe
     made: set[str] = set()
     for name in sorted(packages, reverse=True):
         keep_metadata(packages[name], target.parent / "metadata")
-        layer = target / layer_of[name]
+        root = target / layer_of[name]
         for path in record(packages[name]):
-            move(path, f"{layer}{path}", made)
+            move(path, f"{root}{path}", made)
     settle(target.parent)
 
 
