@@ -39,13 +39,11 @@ def build_context(plan: BuildPlan, lock: Lock, config: Config, *, tracing: bool 
     )
     texts["trace/options.json"] = _json(_trace_options(plan, config))
     texts["python/modules/README"] = "modules.json is here if the server was traced.\n"
-    if lock.record.trace:
-        texts["python/modules/modules.json"] = _json(lock.record.trace.python)
+    if lock.record.trace or tracing:
+        traced = lock.record.trace.python if lock.record.trace and not tracing else {}
+        texts["python/modules/modules.json"] = _json(traced)
     for group in GROUPS:
-        texts.update(_of_group(group, plan, lock))
-        if tracing and f"{group}/modules/prune.json" in texts:
-            texts[f"{group}/modules/modules.json"] = _json({})
-            texts[f"{group}/modules/prune.json"] = _json({"kinds": [], "keep": []})
+        texts.update(_of_group(group, plan, lock, tracing=tracing))
     return {path: text.encode() for path, text in sorted(texts.items())}
 
 
@@ -61,19 +59,21 @@ def wheelhouse(plan: BuildPlan, lock: Lock) -> dict[str, tuple[Pin, ...]]:
     return {INSTALLER: installer, **locked}
 
 
-def _of_group(group: LockGroup, plan: BuildPlan, lock: Lock) -> Iterator[tuple[str, str]]:
+def _of_group(group: LockGroup, plan: BuildPlan, lock: Lock, *, tracing: bool) -> Iterator[tuple[str, str]]:
     layers = {layer.name: list(layer.packages) for layer in plan.layers if layer.group == group}
     if not layers:
         return
     names = [name for packages in layers.values() for name in packages]
     yield f"{group}/install/requirements.txt", requirements_of(lock.pins, names)
     trace = lock.record.trace
-    if trace:
-        traced = {name: trace.packages[name] for name in names if name in trace.packages}
+    if trace or tracing:
+        known = trace.packages if trace and not tracing else {}
+        traced = {name: known[name] for name in names if name in known}
         yield f"{group}/modules/modules.json", _json(traced)
     for folder in ("install", "modules"):
         yield f"{group}/{folder}/layers.json", _json(layers)
-    yield f"{group}/modules/prune.json", _json({"kinds": _kinds(group, traced=trace is not None), "keep": plan.keep})
+    kinds = [] if tracing else _kinds(group, traced=trace is not None)
+    yield f"{group}/modules/prune.json", _json({"kinds": kinds, "keep": plan.keep})
 
 
 def _kinds(group: LockGroup, *, traced: bool) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from mlship.image.plan import BuildPlan
-from mlship.image.steps import install_groups, shipped_layers, source_step, weight_steps
+from mlship.image.steps import install_groups, shipped_layers, weight_steps
 from mlship.project.paths import LEFT_OUT, PRIVATE, is_private
 from mlship.render import render
 
@@ -39,7 +39,7 @@ def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | No
         weights=weight_steps(plan, repo),
         shipped=shipped_layers(plan),
         site=f"/opt/venv/lib/python{plan.python}/site-packages",
-        source=source_step(plan, repo),
+        sources=[exec_form((repo + path, f"./{path}")) for path in plan.source],
         moved=shlex.join(("rm", "-f", *weights)) if weights else "",
         labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels.items()],
         environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],

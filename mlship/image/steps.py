@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mlship.image.plan import BuildPlan, WeightFolder
@@ -17,20 +17,15 @@ class InstallGroup:
     Attributes:
         options: options of `uv pip install` that depend on the group.
         cache: path of the cache mount.
+        at_once: whether the packages are compiled in the step that installs them. Not large ones: a trace needs them
+            only installed, and the build after it reuses that. Not if nvcc compiles others, which need their headers.
     """
 
     name: LockGroup
     title: str
     options: str
     cache: str
-
-    @property
-    def at_once(self) -> bool:
-        """Whether the packages are compiled in the step that installs them.
-
-        Not large ones: the trace needs them installed only, and the build after it should not install them again.
-        """
-        return self.name == "light"
+    at_once: bool = False
 
     @property
     def stage(self) -> str:
@@ -39,8 +34,8 @@ class InstallGroup:
 
 
 @dataclass(frozen=True)
-class CopyStep:
-    """A step that copies files of the repository, which are mounted one by one."""
+class WeightsStep:
+    """The step that installs the weights of one folder: each file is mounted, and copied with a fixed mode."""
 
     title: str
     mounts: tuple[str, ...]
@@ -72,16 +67,16 @@ def _install_group(plan: BuildPlan, name: LockGroup, packages: list[str]) -> Ins
         options = f"--no-cache --no-build-isolation{sources}"
         return InstallGroup(name, title, options, "/root/.cache/mlship")
     what = packages[0] if len(packages) == 1 else f"{len(packages)} packages"
-    group = InstallGroup(name, f"install {what} from {plan.lock}", "--quiet", "/root/.cache")
-    return replace(group, title=f"{group.title}, and compile them") if group.at_once else group
+    at_once = name == "light" and not any(layer.group == "compiled" for layer in plan.layers)
+    return InstallGroup(name, f"install {what} from {plan.lock}", "--quiet", "/root/.cache", at_once)
 
 
-def weight_steps(plan: BuildPlan, repo: str = "") -> tuple[CopyStep, ...]:
+def weight_steps(plan: BuildPlan, repo: str = "") -> tuple[WeightsStep, ...]:
     """The steps; `repo` is the folder of the repository in the build context, with its slash."""
     return tuple(_weights_step(weights, plan.workdir, repo) for weights in plan.weights)
 
 
-def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> CopyStep:
+def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> WeightsStep:
     target = f"/layers/weights{workdir}/{weights.folder}".rstrip("/")
     mounts, commands = [], []
     for number, path in enumerate(weights.files):
@@ -89,19 +84,7 @@ def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> CopyStep:
         name = shlex.quote(f"{target}/{PurePosixPath(path).name}")
         commands.append(f"install -D --mode=0444 /weights/{number} {name}")
     title = f"copy weights from {weights.folder}" if weights.folder else "copy weights"
-    return CopyStep(title, tuple(mounts), tuple(commands))
-
-
-def source_step(plan: BuildPlan, repo: str = "") -> CopyStep:
-    """The step that copies the code: one container is quicker than an instruction for each path."""
-    targets = [PurePosixPath(f"/layers/code{plan.workdir}/{path}") for path in plan.source]
-    folders = " ".join(sorted({shlex.quote(str(target.parent)) for target in targets}))
-    mounts = tuple(_mount(repo + path, f"/source/{number}") for number, path in enumerate(plan.source))
-    copies = (
-        f"cp --archive --no-target-directory /source/{number} {shlex.quote(str(target))}"
-        for number, target in enumerate(targets)
-    )
-    return CopyStep("compile the code and make it read-only", mounts, (f"mkdir -p {folders}", *copies))
+    return WeightsStep(title, tuple(mounts), tuple(commands))
 
 
 def _mount(source: str, target: str) -> str:
@@ -148,16 +131,19 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "virtual", ("create a virtual environment",)
     for group in groups:
         others = [f"add {other.name} packages" for other in groups[:-1]] if group.name == "compiled" else []
+        if group.at_once:
+            yield group.stage, (f"{group.title}, and compile {bytecode}",)
+            continue
         yield f"install-{group.name}", (*others, group.title)
-        if not group.at_once:
-            yield group.stage, (f"compile {bytecode}",)
+        yield group.stage, (f"compile {bytecode}",)
     yield "python-modules", (f"compile {bytecode}, standard library",)
     yield "checked", ("check the installed packages against the lock",)
     if plan.gpu and plan.gpu.runtime:
         yield "cuda-libraries", (f"copy CUDA {plan.gpu.cuda} from {plan.gpu.runtime.reference}",)
     if plan.gpu and plan.gpu.compat:
         yield "compat", ("copy CUDA forward-compatibility libraries",)
-    yield "source", (source_step(plan).title,)
+    copies = (f"copy {path}" for path in plan.source)
+    yield "source", (f"create {plan.workdir}", *copies, "compile the code and make it read-only")
     yield "weights", tuple(step.title for step in weight_steps(plan))
     system = ("remove pip and add user 1001", f"set the working directory to {plan.workdir}")
     yield "system", (*system, *_debian(plan.packages.run))

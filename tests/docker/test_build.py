@@ -68,7 +68,7 @@ def test_report_lists_what_was_proven(locked: Path) -> None:
     assert "PROVEN" in done.stdout.splitlines()[0]
     assert "RUN" not in done.stderr
     assert "COPY" not in done.stderr
-    assert "from requirements.txt, and compile them" in done.stderr
+    assert "and compile bytecode of imported modules" in done.stderr
     assert "cpu" in done.stdout
 
 

@@ -192,8 +192,9 @@ def named_tests(root: Path) -> set[str]:
     for where, folders, names in os.walk(root):
         beside = set(near.get(os.path.dirname(where), ()))  # noqa: PTH120  faster, for thousands of files
         if "tests" in folders:
-            beside.add(f"{where}/tests".removeprefix(f"{root}/"))
             folders.remove("tests")
+            if where != str(root):  # a folder of no package
+                beside.add(f"{where}/tests".removeprefix(f"{root}/"))
         near[where] = beside
         for name in names:
             if name.endswith(".py") and beside - found:

@@ -10,6 +10,7 @@ from mlship.image.dockerfile import dockerfile
 from mlship.image.plan import BuildPlan, CudaImage, GpuPlan
 from mlship.image.steps import step_titles
 from mlship.lock.check import Lock
+from mlship.lock.groups import PackageLayer
 from mlship.lock.pins import parse_lock
 from mlship.lock.record import LockRecord
 from mlship.project.git import Revision
@@ -109,6 +110,19 @@ def test_what_is_compiled_is_installed_last_and_for_the_hosts() -> None:
     assert 'export TORCH_CUDA_ARCH_LIST="7.5 8.0" CUDAARCHS="75;80"' in written
     assert written.count("uv pip check") == 1
     assert written.count("--no-deps --require-hashes --") == 2
+
+
+def test_packages_are_compiled_with_nvcc_against_whole_light_ones() -> None:
+    """They build with the headers of pybind11, which does not ship them."""
+    for gpu, light in ((WHEELS, "install-light"), (COMPILED, "light-packages")):
+        found = plan(gpu)
+        found = replace(found, layers=(*found.layers, PackageLayer("light", "bucket-0", ("pybind11",))))
+        written = dockerfile(found)
+        assert f"COPY --link --from={light} /layers/light/bucket-0/ /" in written
+        installs = written.partition("AS install-light")[2].partition("FROM ")[0]
+        assert ("bytecode.py" in installs) is (gpu is WHEELS)
+        titled = {stage for stage, titles in step_titles(found).items() if titles}
+        assert numbered_steps(written).keys() == titled
 
 
 def test_unknown_architectures_are_left_to_the_package() -> None:

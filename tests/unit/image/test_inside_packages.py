@@ -257,6 +257,14 @@ def test_tests_that_the_packages_own_code_names_stay(
     assert (layers / "one" / site.relative_to("/") / "a/tests/iris.csv").exists() is stays
 
 
+def test_tests_that_a_wheel_ships_beside_its_package_belong_to_no_package(site: Path, tmp_path: Path) -> None:
+    code = 'DATA = "tests/iris.csv"\n'
+    wheel(site, "a", {"a/__init__.py": code, "tests/iris.csv": "1,2\n", "tests/a.py": code, "tests/a/tests/x.csv": ""})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    compiled(layers, tmp_path, prune={"kinds": ["tests"], "keep": []}, modules={"a": {"a": "__init__"}})
+    assert not (layers / "one" / site.relative_to("/") / "tests").exists()
+
+
 @pytest.mark.parametrize(
     ("keep", "kept"), [(["*"], set(TESTED)), (["a/tests/*"], set(TESTED) - {"a/include/a.h", "a/lib.a"})]
 )

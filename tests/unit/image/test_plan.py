@@ -195,6 +195,15 @@ def test_tests_are_left_out_only_if_nothing_imports_them() -> None:
     assert json.loads(traced["light/modules/prune.json"])["kinds"] == ["tests", "headers", "archives"]
 
 
+@pytest.mark.parametrize("trace", [None, Trace({"anyio": {"anyio": "__init__"}}, {".": "abc"})])
+def test_a_trace_sees_everything_and_compiles_nothing(trace: Trace | None) -> None:
+    found = build_context(plan(pins=MANY), lock(MANY, trace), parse_config(YAML), tracing=True)
+    assert {found[name] for name in found if name.endswith("modules.json")} == {b"{}\n"}
+    assert "python/modules/modules.json" in found
+    kinds = [json.loads(found[name])["kinds"] for name in found if name.endswith("prune.json")]
+    assert kinds == [[], [], []]
+
+
 def test_rules_that_every_image_satisfies() -> None:
     text = dockerfile(plan())
     assert not re.search(r"(?m)^#\s*syntax=", text)
@@ -312,9 +321,7 @@ def test_a_label_cannot_break_out_of_its_line() -> None:
 
 def test_source_keeps_its_folders() -> None:
     text = dockerfile(plan(YAML.replace("source: [serving]", 'source: [serving, "lib/deep dir/x.py"]')))
-    assert "--mount='type=bind,\"source=lib/deep dir/x.py\",target=/source/1'" in text
-    assert "mkdir -p '/layers/code/app/lib/deep dir' /layers/code/app &&" in text
-    assert "--no-target-directory /source/1 '/layers/code/app/lib/deep dir/x.py' &&" in text
+    assert 'COPY ["lib/deep dir/x.py", "./lib/deep dir/x.py"]' in text
 
 
 def test_every_step_that_makes_a_layer_has_a_title() -> None:
