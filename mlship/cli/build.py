@@ -128,7 +128,7 @@ def _build(
         _check(prepared, options, metadata)
     if len(each) == 1:
         report = run.build(each[0], engine, options, reporter, disk)
-        from mlship.report.build import show_build  # imported here: the engine need not wait for it
+        from mlship.report.build import show_build  # imported here, so that the build starts sooner
 
         _write_metadata(metadata, each[0], report, options, engine)
         show_result(report, show_build, json=json)
