@@ -1,6 +1,7 @@
 """Files that code writes beside itself: in the image, only /tmp is writable. Parsed, never run."""
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ _WRITERS = {
     "imwrite": (0, "filename"),
     "to_csv": (0, "path_or_buf"),
     "open": (0, "file"),
+    **dict.fromkeys(("write_text", "write_bytes", "touch"), (9, "")),  # their path is before the dot
 }
+_MODE = re.compile("[bt+]*[wax][bt+]*")
 _TRAINS = ("train", "fit", "save", "export", "build", "main", "download", "convert")
 _FOLDERS = ("UPLOAD_FOLDER", "UPLOADED_PHOTOS_DEST", "SQLALCHEMY_DATABASE_URI")
 _SQLITE = "sqlite:///"
@@ -56,16 +59,19 @@ def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
                 yield value, node.lineno
             case ast.Call(func=func) if (place := _WRITERS.get(last_name(func))) and _writes(node):
                 position, keyword = place
-                given = [*node.args[position : position + 1], keyword_value(node, keyword)]
-                yield from ((path, node.lineno) for path in given if path)
+                owner = [func.value] if isinstance(func, ast.Attribute) else []  # such as `Path("x")`
+                given = [*owner, *node.args[position : position + 1], keyword_value(node, keyword)]
+                yield from ((path, node.lineno) for path in given if path and not _is_mode(path))
             case _:
                 pass
 
 
 def _writes(call: ast.Call) -> bool:
-    if last_name(call.func) != "open":
-        return True
-    return any({*"wax"} & {*(constant_text(mode) or "")} for mode in (*call.args[1:2], keyword_value(call, "mode")))
+    return last_name(call.func) != "open" or any(map(_is_mode, (*call.args[:2], keyword_value(call, "mode"))))
+
+
+def _is_mode(node: ast.expr | None) -> bool:
+    return bool(_MODE.fullmatch(constant_text(node) or ""))
 
 
 def _relative(path: str | None) -> str | None:

@@ -30,6 +30,11 @@ def written(code: str) -> list[str]:
         ("open('log.txt', 'a')", "log.txt"),
         ("open(file='log.txt', mode='w')", "log.txt"),
         ("df.to_csv(os.path.join('data', 'x.csv'), index=False)", "data/x.csv"),
+        ("Path('log.txt').open('a')", "log.txt"),
+        ("gzip.open('log.gz', 'wb')", "log.gz"),
+        ("Path('out', 'x.txt').write_text('hello')", "out/x.txt"),
+        ("OUT = Path(__file__).parent / 'x.bin'\nOUT.write_bytes(b'')", "x.bin"),
+        ("(Path('logs') / 'a').mkdir(parents=True)", "logs/a"),
         ("os.makedirs(os.path.join(os.path.dirname(__file__), 'up'))", "up"),
     ],
 )
@@ -42,6 +47,10 @@ def test_written(code: str, path: str) -> None:
     [
         "open('log.txt')",
         "open('log.txt', 'rb')",
+        "gzip.open('data.gz')",
+        "Path('data.wav').open()",
+        "Path('data.txt').read_text()",
+        "tempfile.TemporaryFile().write_text('x')",
         "open('/tmp/log.txt', 'w')",
         "open(path, 'w')",
         "sqlite3.connect(':memory:')",
