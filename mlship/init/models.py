@@ -289,7 +289,9 @@ def _misplaced(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
     for file, path in places.values():
         elsewhere = [other for other in tree.files if PurePosixPath(other).name == PurePosixPath(file.text).name]
         if elsewhere and file.text not in elsewhere:
-            yield AbsentFile(file.text, f"{path}, line {file.line}", elsewhere[0])
+            end = f"/{'/'.join(file.text.split('/')[-2:])}"
+            elsewhere = [other for other in elsewhere if other.endswith(end)] or elsewhere
+            yield AbsentFile(file.text, f"{path}, line {file.line}", "` or `".join(elsewhere[:3]))
 
 
 def _unreachable(modules: Iterable[Module]) -> tuple[tuple[AbsentFile, ...], tuple[AbsentFile, ...]]:
@@ -299,7 +301,7 @@ def _unreachable(modules: Iterable[Module]) -> tuple[tuple[AbsentFile, ...], tup
         for file in module.outside:
             outside.setdefault(file.text, AbsentFile(file.text, f"{module.path}, line {file.line}"))
         for one in module.downloads:
-            downloads.setdefault(one.title, AbsentFile(one.title, f"{module.path}, line {one.line}"))
+            downloads.setdefault(f"{one.title} {one.what}", AbsentFile(one.title, f"{module.path}, line {one.line}"))
     return tuple(outside.values()), tuple(downloads.values())
 
 
@@ -310,7 +312,8 @@ def _from_hub(tree: Tree, modules: Iterable[Module], *, alone: bool) -> Iterator
         for file in module.loaded:
             unknown = file.text == UNNAMED and (file.anchored or alone)
             if unknown or (file.is_hub_name and not _is_present(tree, file.text)):
-                found[file.text] = AbsentFile(file.text, f"{module.path}, line {file.line}")
+                where = f"{module.path}, line {file.line}"
+                found.setdefault(where if unknown else file.text, AbsentFile(file.text, where))
     yield from found.values()
 
 

@@ -81,6 +81,26 @@ def test_a_file_that_is_elsewhere_than_the_code_loads_it_is_a_step(tmp_path: Pat
     assert not any(one.startswith("Move") for one in scaffold(detect(tmp_path)).todo)
 
 
+def test_a_file_that_is_in_several_other_folders_is_not_chosen_for_the_user(tmp_path: Path) -> None:
+    code = "import joblib\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
+    code += "m, n = joblib.load(HERE / 'a/m.safetensors'), joblib.load(HERE / 'b/m.safetensors')\n"
+    models: dict[str, str | bytes] = {f"out/{name}/m.safetensors": safetensors() for name in "ac"}
+    steps = "\n".join(scaffold(detect(write(tmp_path, {"svc/app.py": APP.format(code), **models}))).todo)
+    assert "Move `out/a/m.safetensors` to `svc/a/m.safetensors`" in steps
+    assert "Move `out/a/m.safetensors` or `out/c/m.safetensors` to `svc/b/m.safetensors`" in steps
+
+
+def test_each_download_is_said_once(tmp_path: Path) -> None:
+    code = "import torch\nfrom transformers import AutoModel\n"
+    code += "a = torch.hub.load('x/y', 'a')\nb = torch.hub.load('x/z', 'b')\nc = torch.hub.load('x/y', 'c')\n"
+    code += "d = AutoModel.from_pretrained(s.D)\ne = AutoModel.from_pretrained(s.E)\n"
+    code += "f = AutoModel.from_pretrained('o/f')\nF = AutoModel.from_pretrained('o/f')\n"
+    steps = "\n".join(scaffold(detect(write(tmp_path, {"main.py": APP.format(code)}))).todo)
+    assert "torch.hub (main.py, line 4), torch.hub (main.py, line 5)." in steps
+    elsewhere = "a model that is named elsewhere (main.py, line {})"
+    assert f"{elsewhere.format(7)}, {elsewhere.format(8)}, `o/f` (main.py, line 9)." in steps
+
+
 def test_a_model_whose_name_is_computed_is_unknown_unless_there_are_model_files(tmp_path: Path) -> None:
     code = "from transformers import AutoModel\nm = AutoModel.from_pretrained(settings.NAME)\n"
     write(tmp_path, {"main.py": APP.format(code)})
