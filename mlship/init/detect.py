@@ -358,6 +358,7 @@ def _idle(tree: Tree, weights: ModelFiles, needs: Sequence[Declared], others: Se
         yield f"{named[0]} runs the model; `load()` can return a function that calls it"
     if absent := [f"`{file.path}` ({file.where})" for file in weights.absent if not weights.models]:
         yield f"the code loads files that are not here: {few(absent)}"
+    yield from foreign_code(tree)
     if named or weights.models or weights.refused or others:
         return
     notebooks = [path for path in tree.files if path.endswith(".ipynb")]
@@ -368,7 +369,6 @@ def _idle(tree: Tree, weights: ModelFiles, needs: Sequence[Declared], others: Se
         )
     else:
         yield f"found no server that `init` knows, and no model files, in {_name(tree)}"
-        yield from foreign_code(tree)
 
 
 def _notes(

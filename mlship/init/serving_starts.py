@@ -73,7 +73,7 @@ def foreign_code(tree: Tree) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     languages = serving_table().languages
     for path in tree.files:
-        if language := languages.get(PurePosixPath(path).name):
+        if language := languages.get(PurePosixPath(path).name) or languages.get(PurePosixPath(path).suffix):
             found.setdefault(language, []).append(f"`{path}`")
     yield from (f"{few(paths)}: code in {language} is not read" for language, paths in found.items())
 

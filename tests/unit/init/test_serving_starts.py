@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
-from tests.helpers.repos import write
+from tests.helpers.repos import onnx_bytes, write
 
 LIT = (
     "import litserve as ls\nfrom app.net import Net\nclass Api(ls.LitAPI):\n    def predict(self, x): return x\n"
@@ -120,6 +120,17 @@ def test_workers_that_the_image_does_not_start_are_named(tmp_path: Path) -> None
     assert any("`jobs.py` uses Celery; its other processes" in note for note in notes)
 
 
-def test_code_in_another_language_is_named_where_no_server_is_found(tmp_path: Path) -> None:
-    notes = detect(write(tmp_path, {"train.py": "import torch\n", "server/Cargo.toml": "[package]\n"})).notes
-    assert any("`server/Cargo.toml`: code in Rust is not read" in note for note in notes)
+@pytest.mark.parametrize(
+    ("path", "language"), [("server/Cargo.toml", "Rust"), ("src/Main.java", "Java"), ("infer.cpp", "C++")]
+)
+@pytest.mark.parametrize("model", [True, False])
+def test_code_in_another_language_is_named_where_no_server_is_found(
+    tmp_path: Path, path: str, language: str, model: bool
+) -> None:
+    files: dict[str, str | bytes] = {
+        "train.py": "import torch\n",
+        path: "x",
+        **({"m.onnx": onnx_bytes()} if model else {}),
+    }
+    notes = detect(write(tmp_path, files)).notes
+    assert f"`{path}`: code in {language} is not read" in notes
