@@ -54,9 +54,7 @@ def _needed_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> Worki
     for folder in folders:
         if opened := next(_opened(tree, folder, served), None):
             return WorkingFolder(folder, f"which has `{opened}`", needs_root(entry, served))
-    if odd := next(
-        (part for part in (entry.name or "").split(".") if not part.isidentifier() or iskeyword(part)), None
-    ):
+    if odd := [part for part in (entry.name or "").split(".") if not part.isidentifier() or iskeyword(part)]:
         return WorkingFolder(folders[0], f"because Python cannot import from `{odd[0]}`")
     top, _, inner = (entry.name or "").partition(".")
     beside = f"{folders[-1]}.py" if folders else ""

@@ -93,6 +93,7 @@ def test_the_other_server_objects_are_not_the_chosen_one(tmp_path: Path) -> None
 def test_a_folder_that_python_cannot_import_from_is_entered(tmp_path: Path, folder: str) -> None:
     _, server = server_of(tmp_path, {f"{folder}/serve.py": "from flask import Flask\napp = Flask(__name__)\n"})
     assert server.command[:4] == ("env", f"--chdir={folder}", "gunicorn", "serve:app")
+    assert server.why.endswith(f"because Python cannot import from `{folder}`")
 
 
 def test_other_files_that_models_are_in_count(tmp_path: Path) -> None:
