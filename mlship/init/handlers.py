@@ -152,7 +152,7 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, Reques
         marked = (
             last_name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
         )
-        optional = marked == "Query" and isinstance(default, ast.Call) and not _is_required(default)
+        optional = marked == "Query" and default is not None and not _is_required(default)
         if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names or optional:
             continue
         if marked in _FASTAPI:

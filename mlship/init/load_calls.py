@@ -17,7 +17,7 @@ _READS = re.compile(
 )
 _SAVES = re.compile(r"down|upload|save|write|dump|dotenv|reload")
 _SUFFIX = re.compile(
-    r"\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|hdf5|pt|pth|ckpt|bin|pkl|pickle|joblib|skops|npy|npz)$"
+    r"\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|hdf5|pt|pth|ckpt|bin|pkl|pickle|joblib|skops|npy|npz|sav|model|pb|caffemodel|weights)$"
 )
 _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below the repository
 _IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
@@ -64,9 +64,7 @@ class LoadedFile:
     @property
     def is_data(self) -> bool:
         """Whether the name is that of a file that models may be in, among others."""
-        return bool(
-            re.search(r"\.(xml|txt|names|cfg|pbtxt|prototxt|caffemodel|json|ya?ml|csv|pb|sav|model|gz)$", self.text)
-        )
+        return bool(re.search(r"\.(xml|txt|names|cfg|pbtxt|prototxt|json|ya?ml|csv|gz)$", self.text))
 
     @property
     def is_hub_name(self) -> bool:

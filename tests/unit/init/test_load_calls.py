@@ -31,6 +31,7 @@ def loaded(code: str, module: str = "pkg/m.py") -> list[tuple[str, bool]]:
         ("HERE = Path(__file__).parent\nwith (HERE / 'm.pkl').open('rb') as f: pickle.load(f)", "pkg/m.pkl"),
         ("Booster(model_file='m.txt2')\nBooster(model_file='x/m.txt')", "x/m.txt"),
         ("Llama(model_path='m.gguf')", "m.gguf"),
+        ("pickle.load(open('model.sav', 'rb'))", "model.sav"),
         ("def f(p): return p.load\np = 'a.pt'\nload(p)", "a.pt"),
     ],
 )

@@ -18,6 +18,7 @@ MODEL = "class M(BaseModel):\n    a: int\n"
         ("app.get('/predict')", "text: str", ("method: GET", "path: /predict", "query: {text: VALUE}")),
         ("app.post('/predict')", "m: M", ()),
         ("app.post('/predict')", "m: M, lang: str = Query('en')", ()),
+        ("app.post('/predict')", "m: M, lang: Annotated[str, Query()] = 'en'", ()),
         (
             "app.post('/predict')",
             "m: M, lang: str = Query(...)",
