@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from mlship.frameworks import LoaderRow, framework_table
-from mlship.init.declared.documents import table_in
+from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.tree import Tree
 from mlship.json_path import json_objects
 from mlship.project.onnx_header import OnnxHeader, Tensor, read_onnx
@@ -123,22 +123,11 @@ def _skops_features(schema: object) -> object:
 
 def _keras_shape(path: Path) -> list[int] | None:
     """The shape of the only input, with 1 for an open batch size."""
-    config = _member(path, "config.json")
-    inner = config.get("config") if isinstance(config, dict) else None
-    layers = inner.get("layers") if isinstance(inner, dict) else None
-    shapes = [_input_shape(layer) for layer in layers or [] if isinstance(layer, dict)]
-    known = [shape for shape in shapes if shape is not None]
-    if len(known) != 1 or not all(isinstance(size, int) for size in known[0][1:]):
-        return None
-    return [1, *(size for size in known[0][1:] if isinstance(size, int))]
-
-
-def _input_shape(layer: dict[str, object]) -> Sequence[object] | None:
-    config = layer.get("config")
-    if layer.get("class_name") != "InputLayer" or not isinstance(config, dict):
-        return None
-    shape = config.get("batch_shape")
-    return shape if isinstance(shape, list) else None
+    layers = list_in(table_in(_member(path, "config.json"), "config"), "layers")
+    inputs = (table_in(layer) for layer in layers if text_in(layer, "class_name") == "InputLayer")
+    known = [shape for layer in inputs if (shape := list_in(table_in(layer, "config"), "batch_shape"))]
+    sizes = [size for size in known[0][1:] if isinstance(size, int)] if len(known) == 1 else []
+    return [1, *sizes] if len(known) == 1 and len(sizes) == len(known[0]) - 1 else None
 
 
 def _member(path: Path, name: str) -> object:

@@ -59,31 +59,19 @@ class _Reading:
             return
         editable = _EDITABLE.match(line)
         wanted = line[editable.end() :].strip() if editable else _HASHES.sub("", line).strip()
-        if _INDEX.match(line):
-            self._option(where, line)
+        if (_INDEX.match(line) or _ADDRESS.match(wanted)) and has_credentials(wanted):
+            self.notes.append(f"{where}: not copied, because the address contains a password")
+        elif _INDEX.match(line):
+            self.options.append(line)
         elif parse_requirement(wanted):
             self.entries.append(Entry(wanted, number))
-        elif _ADDRESS.match(wanted):
-            self._address(where, wanted, number)
+        elif _ADDRESS.match(wanted):  # `git+https://…#egg=name` in the form that names the package first
+            egg = re.search(r"#(?:.*&)?egg=([\w.-]+(?:\[[\w,.-]+\])?)", wanted)
+            self.entries.append(Entry(f"{egg[1]} @ {wanted.partition('#')[0]}" if egg else wanted, number))
         elif _PATH.match(wanted):
             self.packages.append(LocalPackage(_local(path, wanted), number))
         else:
             self.notes.append(f"{where}: not understood: {shown(line)}")
-
-    def _option(self, where: str, line: str) -> None:
-        if has_credentials(line):
-            self.notes.append(f"{where}: not copied, because the address contains a password")
-        else:
-            self.options.append(line)
-
-    def _address(self, where: str, wanted: str, number: int) -> None:
-        """`git+https://…#egg=name` in the form that names the package first."""
-        egg = re.search(r"#(?:.*&)?egg=([\w.-]+(?:\[[\w,.-]+\])?)", wanted)
-        text = f"{egg[1]} @ {wanted.partition('#')[0]}" if egg else wanted
-        if has_credentials(wanted):
-            self.notes.append(f"{where}: not copied, because the address contains a password")
-        else:
-            self.entries.append(Entry(text, number))
 
 
 def read_requirements(tree: Tree, path: str) -> Declared:
