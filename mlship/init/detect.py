@@ -105,7 +105,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         python_path=_python_path(root, served, local, server),
         local=local,
         notes=(*build.notes, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
-        variables=image_variables(tree, build if server is None or server.written or not build.folder else Build()),
+        variables=image_variables(tree, _own(build, server), served if certain else ()),
         gpus=find_gpus(tree, served, needs, build.stage),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
@@ -137,6 +137,11 @@ def _predictor(
     """The predictor of cog.yaml, which comes before any loader."""
     cog = find_predictor(tree, modules, needs)
     return cog, Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
+
+
+def _own(build: Build, server: ExistingServer | None) -> Build:
+    """The build, if its image has the server: another folder's may not."""
+    return build if server is None or server.written or not build.folder else Build()
 
 
 def _place(server: ExistingServer | None) -> str:

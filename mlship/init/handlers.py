@@ -83,7 +83,7 @@ def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
         statement.name: tuple(
             _alias(line.value) or line.target.id
             for line in statement.body
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_required(line.value)
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_required(line.value)
         )
         for statement in body
         if isinstance(statement, ast.ClassDef) and any(last_name(base) == "BaseModel" for base in statement.bases)
@@ -98,11 +98,11 @@ def _alias(default: ast.expr | None) -> str | None:
     return next(filter(None, texts), None)
 
 
-def _is_required(default: ast.expr | None) -> bool:
+def is_required(default: ast.expr | None) -> bool:
     """Whether a field has no default: `x: int`, `x: int = ...`, `x: int = Field(..., gt=0)` or `Field(gt=0)`."""
-    if isinstance(default, ast.Call) and last_name(default.func) in ("Field", "Query"):
+    if isinstance(default, ast.Call) and last_name(default.func) in ("Field", "Query", "Input"):
         named = keyword_value(default, "default", "default_factory")
-        return named is None and (not default.args or _is_required(default.args[0]))
+        return named is None and (not default.args or is_required(default.args[0]))
     return default is None or (isinstance(default, ast.Constant) and default.value is ...)
 
 
@@ -152,7 +152,7 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, Reques
         marked = (
             last_name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
         )
-        optional = marked == "Query" and default is not None and not _is_required(default)
+        optional = marked == "Query" and default is not None and not is_required(default)
         if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names or optional:
             continue
         if marked in _FASTAPI:

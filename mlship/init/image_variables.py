@@ -1,16 +1,18 @@
-"""The variables that the repository's own image sets: its server may read them."""
+"""The variables that the repository's own image sets, because its server may read them, and others that it reads."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from posixpath import normpath
 
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
+from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.config import SECRET, VARIABLE
 from mlship.project.paths import WORKDIR
 from mlship.redact import has_credentials
+from mlship.units import few
 
 # Those of the shell, of Python and of installers: the generated image decides them itself.
 _OURS = re.compile(
@@ -27,10 +29,11 @@ class ImageVariables:
     notes: tuple[str, ...] = ()
 
 
-def image_variables(tree: Tree, build: Build) -> ImageVariables:
+def image_variables(tree: Tree, build: Build, served: Iterable[Module] = ()) -> ImageVariables:
     """The variables of ENV in the stage that is shipped, as far as the Dockerfile decides them."""
+    given = build.stage.env if build.stage else {}
     found, secret, unknown, elsewhere, odd = dict[str, str](), list[str](), list[str](), list[str](), list[str]()
-    for name, value in build.stage.env.items() if build.stage else ():
+    for name, value in given.items():
         if _OURS.fullmatch(name):
             continue
         if not re.fullmatch(VARIABLE, name) or not value.replace(UNKNOWN, "").isprintable():
@@ -49,10 +52,12 @@ def image_variables(tree: Tree, build: Build) -> ImageVariables:
         "a path that the image does not have; set under `env` if needed": elsewhere,
         "a name or a value that mlship.yaml cannot hold": odd,
     }
-    head = f"not copied from {build.dockerfile}"
-    return ImageVariables(
-        found, tuple(f"{head}: {', '.join(names)}: {why}" for why, names in left_out.items() if names)
-    )
+    notes = [f"not copied from {build.dockerfile}: {', '.join(of)}: {why}" for why, of in left_out.items() if of]
+    reads = frozenset[str]().union(*(module.variables for module in served)) - given.keys()
+    if unset := [f"`{name}`" for name in sorted(reads) if not _OURS.fullmatch(name)]:
+        why = "set under `env` what it needs, and secrets under `smoke.env` and when the container starts"
+        notes.append(f"the image does not set {few(unset, 9)}, which the code reads from its environment: {why}")
+    return ImageVariables(found, tuple(notes))
 
 
 def _moved(tree: Tree, build: Build, value: str) -> str | None:

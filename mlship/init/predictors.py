@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlship.init.declared.result import Declared
+from mlship.init.handlers import is_required
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
-from mlship.project.syntax import keyword_value, last_name, parameters
+from mlship.project.syntax import last_name, parameters
 
 _METHODS = ("predict", "run")
 
@@ -59,14 +60,6 @@ def _read(module: str, cls: ast.ClassDef) -> CogPredictor | None:
         cls.name,
         method.name,
         "setup" in functions,
-        tuple(one.arg for one, default in inputs if _is_required(default)),
+        tuple(one.arg for one, default in inputs if is_required(default)),
         tuple(name for name, kind in kinds.items() if "Path" in kind),
     )
-
-
-def _is_required(default: ast.expr | None) -> bool:
-    """`x: int` and `x: int = Input(description=...)`; a default is `Input`'s first argument, or named so."""
-    if not isinstance(default, ast.Call) or last_name(default.func) != "Input":
-        return default is None
-    given = default.args[0] if default.args else keyword_value(default, "default")
-    return given is None or (isinstance(given, ast.Constant) and given.value is Ellipsis)

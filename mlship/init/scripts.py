@@ -34,7 +34,7 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     Args:
         apps: names of server objects.
     """
-    block = [inner for one in body if isinstance(one, ast.If) and _is_guard(one) for inner in one.body]
+    block = [inner for one in body if isinstance(one, ast.If) and is_script_guard(one) for inner in one.body]
     always = [one for one in body if isinstance(one, ast.Expr)]
     owners = {*apps, "uvicorn"}
     found = next((call for one in (*block, *always) for call in _runs(one, owners)), None)
@@ -63,7 +63,8 @@ def _from_functions(body: Sequence[ast.stmt], block: Sequence[ast.stmt], owners:
     return ScriptStart(runner, _port(call, runner, [*body, *inner]), (), simple=False)
 
 
-def _is_guard(statement: ast.If) -> bool:
+def is_script_guard(statement: ast.If) -> bool:
+    """Whether it is `if __name__ == "__main__":`."""
     return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
 
 

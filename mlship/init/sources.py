@@ -15,7 +15,7 @@ from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.serving_libraries import ServedAddress, ServingUse, find_served, read_address
 from mlship.init.tree import SIDE_FOLDERS
-from mlship.init.written_files import WrittenFile, find_written_files
+from mlship.init.written_files import WrittenFile, find_written_files, read_variables
 from mlship.project.import_statements import Imports, live_nodes, read_imports
 from mlship.project.serving_table import serving_table
 from mlship.project.syntax import FunctionNode, assigned, constant_text, last_name, parameters, parse_source
@@ -57,6 +57,7 @@ class Module:
         loaded: the files that its calls load; outside: those with an absolute path.
         downloads: its calls that need a network.
         written: the files that its calls write.
+        variables: those of the environment that it reads without a default.
         pages: the folders and templates of its pages.
         start: the server that it starts as a script.
         served: its uses of other libraries that serve; address: where these serve.
@@ -80,6 +81,7 @@ class Module:
     outside: tuple[LoadedFile, ...] = ()
     downloads: tuple[Download, ...] = ()
     written: tuple[WrittenFile, ...] = ()
+    variables: frozenset[str] = frozenset()
     pages: PageFolders = field(default_factory=PageFolders)
     start: ScriptStart | None = None
     served: tuple[ServingUse, ...] = ()
@@ -122,6 +124,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         outside=tuple(outside),
         downloads=tuple(find_downloads(nodes)),
         written=find_written_files(nodes, constants),
+        variables=read_variables(nodes),
         pages=read_page_folders(nodes, constants),
         served=served,
         address=read_address(nodes, served),

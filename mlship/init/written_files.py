@@ -1,4 +1,7 @@
-"""Files that code writes beside itself: in the image, only /tmp is writable. Parsed, never run."""
+"""What code expects of its machine, and an image may lack: files that it can write beside itself, and variables.
+
+In the image, only /tmp is writable. Parsed, never run.
+"""
 
 import ast
 import re
@@ -6,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlship.init.load_calls import PathConstants, constant_path
-from mlship.project.syntax import constant_text, keyword_value, last_name
+from mlship.init.scripts import is_script_guard
+from mlship.project.syntax import constant_text, dotted, keyword_value, last_name
 
 # The argument with the path, by the name of what is called: its position, and its keyword.
 _WRITERS = {
@@ -22,6 +26,8 @@ _MODE = re.compile("[bt+]*[wax][bt+]*")
 _TRAINS = ("train", "fit", "save", "export", "build", "main", "download", "convert")
 _FOLDERS = ("UPLOAD_FOLDER", "UPLOADED_PHOTOS_DEST", "SQLALCHEMY_DATABASE_URI")
 _SQLITE = "sqlite:///"
+_ENVIRON = ("os.environ", "environ")
+_ASKS = ("os.getenv", "getenv", *(f"{one}.{call}" for one in _ENVIRON for call in ("get", "setdefault")))
 
 
 @dataclass(frozen=True)
@@ -79,3 +85,28 @@ def _relative(path: str | None) -> str | None:
     text = (path or "").removeprefix(_SQLITE).removeprefix("@/").removeprefix("./")
     outside = text.startswith(("/", "~", "..", "?/", ":", "$")) or "://" in text
     return None if outside or text in ("", ".") else text
+
+
+def read_variables(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Environment variables that code reads without a default, and neither sets nor can do without."""
+    skipped = {id(inner) for node in nodes for part in _without(node) for inner in ast.walk(part)}
+    found, settled = set[str](), set[str]()
+    for node in nodes:
+        match node:
+            case ast.Subscript(value=owner, slice=ast.Constant(value=str(name)), ctx=how) if dotted(owner) in _ENVIRON:
+                (found if isinstance(how, ast.Load) and id(node) not in skipped else settled).add(name)
+            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *rest]) if dotted(func) in _ASKS:
+                (settled if rest or node.keywords or id(node) in skipped else found).add(name)
+            case ast.Compare(left=ast.Constant(value=str(name)), comparators=[owner]) if dotted(owner) in _ENVIRON:
+                settled.add(name)
+            case _:
+                pass
+    return frozenset(found - settled)
+
+
+def _without(node: ast.AST) -> Sequence[ast.AST]:
+    """What goes on without the variables that it reads, or does not run in a server."""
+    if isinstance(node, ast.BoolOp):
+        return node.values[:-1]
+    body = node.body if isinstance(node, ast.Try) or (isinstance(node, ast.If) and is_script_guard(node)) else []
+    return [*body, *([node.test] if isinstance(node, ast.If | ast.IfExp) else [])]

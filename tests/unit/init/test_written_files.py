@@ -1,4 +1,4 @@
-"""What a server writes outside of /tmp is said: the image is read-only."""
+"""What a server writes outside of /tmp, and the variables that nothing sets, are said."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from mlship.init.detect import detect
 from mlship.init.load_calls import path_constants
-from mlship.init.written_files import find_written_files
+from mlship.init.written_files import find_written_files, read_variables
 from tests.helpers.repos import write
 
 
@@ -68,3 +68,41 @@ def test_it_is_said(tmp_path: Path) -> None:
     code = "from flask import Flask\napp = Flask(__name__)\napp.config['UPLOAD_FOLDER'] = 'uploads'\n"
     notes = detect(write(tmp_path, {"app.py": code})).notes
     assert "only /tmp is writable in the image, but the server writes `uploads` (app.py, line 3)" in notes
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "M = os.environ['M']",
+        "from os import environ\nM = environ['M']",
+        "M = os.getenv('M')",
+        "load(os.environ.get('M'))",
+        "class S:\n def f(self): return int(os.environ['M'])",
+        "M = x or os.getenv('M')",
+        "os.environ['OTHER'] = os.environ['M']",
+        "f'{os.environ[\"M\"]}/x'",
+    ],
+)
+def test_a_variable_without_a_default_is_read(code: str) -> None:
+    assert read_variables(list(ast.walk(ast.parse(code)))) == {"M"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "M = os.getenv('M', 'x')",
+        "M = os.environ.get('M', default='x')",
+        "M = os.getenv('M') or 'x'",
+        "os.environ['M'] = 'x'\nload(os.environ['M'])",
+        "os.environ.setdefault('M', 'x')\nload(os.environ['M'])",
+        "if 'M' in os.environ:\n load(os.environ['M'])",
+        "if os.getenv('M'):\n x = 1",
+        "x = 1 if os.environ.get('M') else 2",
+        "try:\n M = os.environ['M']\nexcept KeyError:\n M = 'x'",
+        "if __name__ == '__main__':\n app.run(port=int(os.environ['M']))",
+        "M = settings.environ['M']",
+        "M = os.getenv(name)",
+    ],
+)
+def test_a_variable_that_is_set_or_not_needed_is_no_gap(code: str) -> None:
+    assert read_variables(list(ast.walk(ast.parse(code)))) == frozenset()
