@@ -1,5 +1,6 @@
 """Write files atomically: an interruption leaves the old file or the new one, never half of one."""
 
+import codecs
 import errno
 import hashlib
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from mlship.errors import UsageError
 
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell: pip freeze > requirements.txt
+
 
 def read_regular(path: Path, limit: int = 100_000_000) -> str:
     """The text of a regular file; a pipe or device, which could block or never end, is refused.
@@ -21,14 +24,16 @@ def read_regular(path: Path, limit: int = 100_000_000) -> str:
 
     Raises:
         OSError: it cannot be read, is not a regular file, or is larger.
-        UnicodeDecodeError: it is not UTF-8.
+        UnicodeDecodeError: it is neither UTF-8 nor, by its first bytes, UTF-16.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8-sig") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"larger than {limit // 1_000_000} MB", str(path))
+        if os.pread(file.fileno(), 2, 0) in _UTF16:
+            file.reconfigure(encoding="utf-16")
         return file.read()
 
 

@@ -6,12 +6,18 @@ from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_WHEEL = re.compile(r"(\w+://(?:[^\s;/]*/)+([^\s;/-]+)-[^\s;/]+\.whl(?:#[^\s;]*)?)(\s*;.*)?")
 _OPTIONS = re.compile(r"\s+#|\s--hash|\s*;?\s*\\?\s*$")  # and a semicolon without a marker, which pip takes
 
 
 def requirement_in(line: str) -> Requirement | None:
-    """The requirement in a line that may have hashes and a comment; None for an option, a path and other lines."""
-    return parse_requirement(_OPTIONS.split(line, maxsplit=1)[0].strip())
+    """The requirement in a line that may have hashes and a comment; None for an option, a path and other lines.
+
+    The address of a wheel has a name and a version, with which it is a requirement.
+    """
+    text = _OPTIONS.split(line, maxsplit=1)[0].strip()
+    wheel = _WHEEL.fullmatch(text)
+    return parse_requirement(f"{wheel[2]} @ {wheel[1]} {wheel[3] or ''}" if wheel else text)
 
 
 def parse_requirement(text: str) -> Requirement | None:

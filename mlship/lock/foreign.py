@@ -4,7 +4,6 @@ Read by content: pip's requirements (with or without hashes, `pip freeze`), uv.l
 Pipfile.lock, conda-lock.yml, environment.yml, the output of `conda list`, and an environment's folder.
 """
 
-import codecs
 import json
 import re
 import tomllib
@@ -100,7 +99,7 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     folded = _folded([entry for entry in entries if _applies(entry.markers, platform, pythons)])
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
-    whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", *_CONDA_HEADS)) or "--hash" in text
+    whole = path.is_dir() or tables or text.lstrip().startswith(("{", *_CONDA_HEADS)) or "--hash" in text
     whole = whole or (conda is not None and conda.whole)
     return replace(
         folded, whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
@@ -130,14 +129,11 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"cannot read `{path}`: {error.strerror or error}", hint=f"pass {_FORMATS}") from error
     except UnicodeDecodeError as error:
-        data = path.read_bytes()
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell: pip freeze > requirements.txt
-            return data.decode("utf-16", errors="replace")
         raise UsageError(f"cannot read `{path}`: it is not text", hint=f"pass {_FORMATS}") from error
 
 
 def _entries(text: str) -> Iterator[_Entry]:
-    start = text.lstrip("\ufeff \t\r\n")
+    start = text.lstrip()
     if start.startswith("{"):
         yield from _pipfile(json.loads(start))
     elif _TABLES.search(text):
@@ -220,12 +216,11 @@ def _requirement(line: str) -> _Entry | None:
     parsed = requirement_in(line)
     if parsed is None:
         return (_wheel(line) or _Entry(line[:80], None)) if _PLACE.search(line) else None
-    if parsed.url and (wheel := _wheel(parsed.url)):
-        return replace(wheel, markers=(str(parsed.marker),) if parsed.marker else ())
-    clauses = list(parsed.specifier)
+    wheel, clauses = _wheel(parsed.url or ""), list(parsed.specifier)
     exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
+    version = wheel.version if wheel else clauses[0].version if exact else None
     markers = (str(parsed.marker),) if parsed.marker else ()
-    return _Entry(parsed.name, clauses[0].version if exact else None, markers, extras=frozenset(parsed.extras))
+    return _Entry(parsed.name, version, markers, extras=frozenset(parsed.extras))
 
 
 def _wheel(address: str) -> _Entry | None:

@@ -13,6 +13,7 @@ from mlship.errors import UsageError
 from mlship.files import read_regular, sha256_file, sha256_text
 from mlship.lock.packages import folder_hash, package_folder, wheel_of
 from mlship.lock.pages import release_in
+from mlship.lock.pins import joined_lines
 from mlship.project.base import base_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
@@ -31,7 +32,6 @@ _WHEEL = re.compile(
 )
 # `pip freeze` in an environment of conda, or of what was installed from a folder of wheels
 _ELSEWHERE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*@\s*file:(?P<path>/\S+)")
-_COMMENT = re.compile(r"(^|\s)#.*$")
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,8 @@ class InputFile:
     folders: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Line numbers and lines, without comments and blank lines."""
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if stripped := _COMMENT.sub("", line).strip():
-                yield number, stripped
+        """Line numbers and lines, without comments and blank lines, joined at backslashes."""
+        return joined_lines(self.text)
 
     def requirements(self) -> Iterator[tuple[int, Requirement]]:
         """Line numbers and requirements, without pip's options; pip-compile reports lines that are neither."""
@@ -68,13 +66,13 @@ class InputFile:
         Args:
             wheels: where the resolver finds wheels, by file name.
         """
-        lines = self.text.splitlines(keepends=True)
+        lines = dict(self.lines())
         for number, line in self.lines():
             if line in self.wheels:
                 wheel = PurePosixPath(self.wheels[line]).name
                 marker = "" if line in self.folders else (_WHEEL.fullmatch(line) or {"marker": ""})["marker"] or ""
-                lines[number - 1] = f"{parse_wheel_filename(wheel)[0]} @ {wheels[wheel].as_uri()}{marker}\n"
-        return "".join(lines)
+                lines[number] = f"{parse_wheel_filename(wheel)[0]} @ {wheels[wheel].as_uri()}{marker}"
+        return "".join(f"{lines.get(number, '')}\n" for number in range(1, max(lines, default=0) + 1))
 
 
 def collect_inputs(repo: Path, config: Config, cuda: str | None = None) -> dict[str, str]:
@@ -167,9 +165,11 @@ def _included(file: InputFile) -> Iterator[tuple[str, str]]:
     for number, line in file.lines():
         where = f"{file.path}, line {number}"
         if has_credentials(line) and "ssh://git@" not in line:  # a user name that everyone has
+            readable = "contains a password, which everyone with access to the repository can read"
             raise UsageError(
-                f"{where}: the address contains a password, which everyone with access to the repository can read",
-                hint="move the index to pip's configuration (`pip config set`) or the password to `~/.netrc`",
+                f"{where}: the address {'names a variable, which the build lacks' if '${' in line else readable}",
+                hint="move the index to pip's configuration (`pip config set global.extra-index-url ADDRESS`) or the "
+                "password to `~/.netrc`",
             )
         if line in file.wheels or line in file.folders:
             continue

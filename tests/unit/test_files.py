@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.files import check_new, read_regular, save_new, sha256_file, sha256_text, write_atomic, write_new
@@ -66,3 +68,23 @@ def test_a_regular_file_is_read_through_links(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("Grüße")
     (tmp_path / "link").symlink_to("file")
     assert read_regular(tmp_path / "link", limit=10) == "Grüße"
+
+
+@given(
+    text=st.text(st.characters(exclude_characters="\r", codec="utf-8"), max_size=20),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_a_byte_order_mark_decides_the_encoding(
+    tmp_path_factory: pytest.TempPathFactory, text: str, encoding: str
+) -> None:
+    """As pip reads requirements; Windows programs write both marks."""
+    path = tmp_path_factory.getbasetemp() / "marked"
+    path.write_bytes(f"x{text}".encode(encoding))
+    assert read_regular(path) == f"x{text}"
+
+
+def test_text_of_no_known_encoding_is_refused(tmp_path: Path) -> None:
+    for content in (b"\xff\xfe\x00", b"caf\xe9"):
+        (tmp_path / "file").write_bytes(content)
+        with pytest.raises(UnicodeDecodeError):
+            read_regular(tmp_path / "file")

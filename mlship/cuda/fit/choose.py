@@ -17,6 +17,7 @@ from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, Driver
 from mlship.frameworks import framework_table
 from mlship.lock.inputs import InputFile
+from mlship.lock.pages import release_in
 from mlship.project.config import Config
 from mlship.requirement_line import marker_may_hold
 
@@ -127,7 +128,9 @@ def read_requests(files: Iterable[InputFile], config: Config) -> tuple[PackageRe
         name = canonicalize_name(requirement.name)
         before = found.get(name, PackageRequest(name, SpecifierSet()))
         extras = tuple(sorted({*before.extras, *requirement.extras}))
-        found[name] = PackageRequest(name, before.specifier & requirement.specifier, extras)
+        wheel = release_in(requirement.url or "")
+        specifier = SpecifierSet(f"=={wheel[1]}") if wheel else requirement.specifier
+        found[name] = PackageRequest(name, before.specifier & specifier, extras)
     return tuple(found[name] for name in sorted(found))
 
 

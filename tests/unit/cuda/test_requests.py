@@ -23,6 +23,10 @@ CONFIG = config('python: "3.11"\n')
         ("torch==2.6 --hash=sha256:00", ["torch==2.6"]),
         ("torch==2.6 \\\n    --hash=sha256:00", ["torch==2.6"]),
         ("torch @ https://example.com/torch.whl", ["torch"]),
+        ("torch \\\n  ==2.6", ["torch==2.6"]),
+        ("torch @ https://example.com/torch-2.6.0%2Bcu124-cp311-cp311-linux_x86_64.whl", ["torch==2.6.0+cu124"]),
+        ("https://example.com/cu124/torch-2.6.0-cp311-cp311-linux_x86_64.whl#sha256=0", ["torch==2.6.0"]),
+        ('https://example.com/torch-2.6.0-cp311-cp311-win_amd64.whl; sys_platform == "win32"', []),
     ],
 )
 def test_requests(lines: str, asks: list[str]) -> None:

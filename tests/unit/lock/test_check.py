@@ -203,7 +203,14 @@ def test_a_path_that_pip_freeze_writes_becomes_a_version(repo: Path, line: str, 
 
 
 @pytest.mark.parametrize(
-    "line", ["./wheels/{}", "wheels/{}", "alpha @ file:wheels/{}", "./wheels/{} ; python_version >= '3'"]
+    "line",
+    [
+        "./wheels/{}",
+        "wheels/{}",
+        "alpha @ file:wheels/{}",
+        "./wheels/{} ; python_version >= '3'",
+        "./wheels/{} \\\n  --hash=sha256:0",
+    ],
 )
 def test_a_wheel_of_the_repository_is_an_input(repo: Path, line: str) -> None:
     wheel = write_wheel(repo / "wheels", "alpha", "1.5")
@@ -212,7 +219,7 @@ def test_a_wheel_of_the_repository_is_an_input(repo: Path, line: str) -> None:
     assert inputs[f"file wheels/{wheel.name}"] == sha256_file(wheel)
     (file,) = read_inputs(repo, config())
     marker = " ; python_version >= '3'" if ";" in line else ""
-    assert file.resolved({wheel.name: wheel}) == f"numpy  # x\nalpha @ {wheel.as_uri()}{marker}\n"
+    assert file.resolved({wheel.name: wheel}) == f"numpy\nalpha @ {wheel.as_uri()}{marker}\n"
     settings = with_declared(PipSettings(), repo, (file,))
     assert settings.find_links == (str(repo / "wheels"),)
     write_wheel(repo / "wheels", "alpha", "1.5", requires=("beta",))

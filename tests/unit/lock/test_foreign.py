@@ -156,6 +156,12 @@ def test_entries_without_a_version_are_named(tmp_path: Path) -> None:
     assert lock.loose == ("-e ./here", "-r more.txt", "numpy", "ours", "torch")
 
 
+def test_the_address_of_a_wheel_is_a_version_where_its_marker_holds(tmp_path: Path) -> None:
+    wheels = [f"https://x/v1/kernels-0.1.7+cu121-cp310-cp310-{system}.whl" for system in ("linux_x86_64", "win_amd64")]
+    text = f'{wheels[0]}; sys_platform == "linux"\n{wheels[1].replace("0.1.7", "0.1.8")}; sys_platform == "win32"\n'
+    assert versions(read(tmp_path, text)) == {"kernels": "0.1.7+cu121"}
+
+
 def test_what_powershell_writes_is_read(tmp_path: Path) -> None:
     (tmp_path / "lock").write_bytes("torch==2.8.0\r\nnumpy==2.1.0\r\n".encode("utf-16"))
     assert versions(read_foreign_lock(tmp_path / "lock", "linux/amd64")) == {"numpy": "2.1.0", "torch": "2.8.0"}
