@@ -14,7 +14,7 @@ from mlship.lock.inputs import InputFile
 from mlship.lock.old_pins import OldPins, find_old_pins
 from mlship.project.config import Config
 from mlship.redact import redact
-from mlship.units import few
+from mlship.units import count_of, few
 
 _CONFLICT = re.compile(r"The conflict is caused by:\n(.+?)\n\s*\n", re.DOTALL)
 _RAISED = re.compile(r"(?!pip\.|subprocess\.)[\w.]*(Error|Exception): \S|error: command |fatal error: ")
@@ -31,7 +31,7 @@ _ABOUT_WHEELS = {"lock-source-build-failed", "lock-build-dependency", "lock-pack
 # pip does not report an index that gave no answer, only what it did not find there.
 _ABOUT_INDEXES = {
     *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
-    *("lock-unreachable", "lock-index-failing", "lock-certificate", "lock-download-failed"),
+    *("lock-host-unknown", "lock-unreachable", "lock-index-failing", "lock-certificate", "lock-download-failed"),
 }
 
 
@@ -53,8 +53,11 @@ def explain(
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if match := first_match(text, "lock"):
         conflict = _conflict(text, match.groups.get("requirements", ""))
+        bad = re.match(r"(['\"])(.+?)\1", match.groups.get("requirement") or "")
+        lines_of = ((file.path, *line) for file in files if bad for line in file.lines() if line[1].startswith(bad[2]))
+        path, number, _ = next(lines_of, (config.requirements.input, 0, ""))
         error = match.as_error(
-            input=config.requirements.input,
+            input=f"{path}, line {number}" if number else path,
             python=config.python,
             platform=config.platform,
             ignored=_ignored(text),
@@ -79,9 +82,10 @@ def explain(
 
 
 def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[str]) -> MlshipError:
-    pins = "1 pin has" if len(old.pins) == 1 else f"{len(old.pins)} pins have"
+    pins = f"{count_of(len(old.pins), 'requirement')} {'has' if len(old.pins) == 1 else 'have'}"
     named = few((str(pin.requirement) for pin in old.pins), 5)
     newer = [str(pin) for pin in old.pins if pin.newer]
+    elsewhere = [str(pin) for pin in old.pins if pin.elsewhere]
     found = {canonicalize_name(pin.requirement.name) for pin in old.pins}
     apart = error.cause in _ABOUT_INDEXES and found.isdisjoint(map(canonicalize_name, failed))
     itself = f"{error.hint}; also " if apart else ""
@@ -89,9 +93,13 @@ def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[st
         *([f'set `python: "{old.python}"` in mlship.yaml, for which every pin has a wheel'] if old.python else []),
         *([f"require {', '.join(newer)}"] if newer else []),
     ]
+    steps = [
+        *([", or ".join(ways)] if ways else []),
+        *([f"append `; sys_platform != 'linux'` to {', '.join(elsewhere)}: no file is for Linux"] if elsewhere else []),
+    ]
     return UsageError(
-        f"{error.message}\n{pins} no wheel for Python {config.python}: {named}",
-        hint=f"{itself}{', or '.join(ways)}; then run `mlship lock` again",
+        f"{error.message}\n{pins} no wheel for Python {config.python} on Linux: {named}",
+        hint=f"{itself}{'; also '.join(steps)}; then run `mlship lock` again",
         cause=error.cause,
     )
 

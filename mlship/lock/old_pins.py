@@ -1,5 +1,6 @@
-"""Pins without a wheel for the image's Python: all at once, because pip stops at the first that it cannot install."""
+"""Requirements without a file for the image: all at once, because pip stops at the first that it cannot install."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,19 +14,29 @@ from mlship.lock.inputs import InputFile
 from mlship.lock.installable import wheel_versions
 from mlship.lock.pages import IndexFile
 from mlship.project.config import PYTHONS, Config
+from mlship.requirement_line import marker_may_hold
+
+_FOR_LINUX = re.compile(r"linux[^-]*\.whl$|[-.]any\.whl$|\.(?:zip|gz|bz2|tgz)$")
 
 
 @dataclass(frozen=True)
 class OldPin:
-    """A pin without a wheel for the image, and the next version that has one; None where no newer one has."""
+    """A pin without a wheel for the image, and the next version that has one; None where no newer one has.
+
+    Attributes:
+        elsewhere: every file is for Windows or macOS, whether or not the requirement is a pin.
+    """
 
     requirement: Requirement
     path: str
     line: int
     newer: Version | None
+    elsewhere: bool = False
 
     def __str__(self) -> str:
         name, place = self.requirement.name, f"{self.path}, line {self.line}"
+        if self.elsewhere:
+            return f"`{self.requirement}` ({place})"
         return f"`{name}=={self.newer}` instead of `{self.requirement}` ({place})"
 
 
@@ -38,29 +49,37 @@ class OldPins:
 
 
 def find_old_pins(files: Sequence[InputFile], config: Config, settings: PipSettings) -> OldPins | None:
-    """Pins of versions that no index has, or for other Pythons only; None where nothing can be changed about them."""
+    """What no index has for the image's Python or system; None where nothing can be changed about it."""
     listed = [(one, file.path, line) for file in files for line, one in file.requirements()]
-    pins = [pin for pin in listed if [clause.operator for clause in pin[0].specifier] == ["=="]]
-    pages = project_files(settings, [requirement.name for requirement, *_ in pins])
+    asked = [one for one in listed if marker_may_hold(one[0].marker or "", config.platform, config.python)]
+    pages = project_files(settings, [requirement.name for requirement, *_ in asked])
 
     def old(config: Config) -> tuple[OldPin, ...]:
-        return tuple(found for pin in pins if (found := _old(*pin, pages[canonicalize_name(pin[0].name)], config)))
+        return tuple(found for one in asked if (found := _old(*one, pages[canonicalize_name(one[0].name)], config)))
+
+    def wheels(config: Config) -> bool:
+        return all(pin.elsewhere for pin in old(config))
 
     found = old(config)
-    others = [python for python in PYTHONS if python != config.python] if found else []
-    python = next((one for one in reversed(others) if not old(config.model_copy(update={"python": one}))), None)
-    changeable = tuple(pin for pin in found if pin.newer or python)
+    others = [python for python in PYTHONS if python != config.python] if not wheels(config) else []
+    python = next((one for one in reversed(others) if wheels(config.model_copy(update={"python": one}))), None)
+    changeable = tuple(pin for pin in found if pin.newer or python or pin.elsewhere)
     return OldPins(changeable, python) if changeable else None
 
 
 def _old(requirement: Requirement, path: str, line: int, files: Sequence[IndexFile], config: Config) -> OldPin | None:
-    wheels = wheel_versions(files, config)
+    clauses = list(requirement.specifier)
     try:
-        pinned = Version(next(iter(requirement.specifier)).version)
-    except InvalidVersion:
+        pinned = Version(clauses[0].version) if [clause.operator for clause in clauses] == ["=="] else None
+    except InvalidVersion:  # a pattern
         return None
+    fitting = [file for file in files if pinned is None or file.is_of(pinned)]
+    if fitting and not any(_FOR_LINUX.search(file.filename) for file in fitting):
+        return OldPin(requirement, path, line, None, elsewhere=True)
+    if pinned is None:
+        return None
+    wheels = wheel_versions(files, config)
     least = Version(pinned.public)  # of +cu118, which only another index may have
     newer = [one for one, fits in wheels.items() if fits and one >= least and one != pinned and not one.is_prerelease]
-    absent = bool(files) and not any(file.is_of(pinned) for file in files)
-    old = absent or wheels.get(pinned) is False
+    old = (bool(files) and not fitting) or wheels.get(pinned) is False
     return OldPin(requirement, path, line, min(newer, default=None)) if old else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlship.lock.pins import Pin
 from mlship.lock.resolve import Resolved
-from mlship.units import first_rows
+from mlship.units import count_of, first_rows
 from mlship.versioned import to_json
 
 
@@ -40,7 +40,7 @@ def lock_changes(before: tuple[Pin, ...], after: tuple[Pin, ...]) -> tuple[LockC
 
 def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
     record = resolved.record
-    yield f"{name}: {len(resolved.pins)} pins with hashes, by {record.resolver} in {seconds:.1f} s"
+    yield f"{name}: {count_of(len(resolved.pins), 'pin')} with hashes, by {record.resolver} in {seconds:.1f} s"
     yield f"base image: {record.base}@{record.digest}"
     changes = lock_changes(resolved.previous, resolved.pins)
     if not resolved.previous:

@@ -95,7 +95,7 @@ def test_the_first_lock_says_where_and_how_many(repo: Path, resolver: Answers) -
     done = CliRunner().invoke(app(), ["-C", str(repo)])
     assert done.exit_code == 0, done.exception
     assert "resolving requirements.in on this machine: as in the image" in done.stderr
-    assert "requirements.txt: 1 pins with hashes, by pip-tools" in done.stderr
+    assert "requirements.txt: 1 pin with hashes, by pip-tools" in done.stderr
     assert f"base image: {NAME}@{DIGEST}" in done.stderr
     assert "changed" not in done.stderr
     assert (repo / "requirements.txt").read_text() == pins("numpy==2.0")

@@ -4,6 +4,7 @@ import pytest
 
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.lock.failures import explain
+from mlship.lock.inputs import InputFile
 from tests.helpers.lock_configs import config
 
 CONFLICT = """\
@@ -84,3 +85,8 @@ def test_explains(output: str, kind: type[MlshipError], said: str, hint: str) ->
 def test_leaves_the_engines_own_explanation_where_pip_said_nothing_known() -> None:
     engine = UsageError("the engine's words", hint="x")
     assert explain("pulling", config(), otherwise=engine) is engine
+
+
+def test_an_invalid_line_is_named_in_the_file_that_has_it() -> None:
+    files = (InputFile("requirements.in", "-r more.txt\n"), InputFile("more.txt", "a\n!!bad --hash=sha256:0\n"))
+    assert "`more.txt, line 2`" in (explain(INVALID, config(), files=files).hint or "")

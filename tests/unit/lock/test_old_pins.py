@@ -42,8 +42,35 @@ def test_every_old_pin_is_named_at_once() -> None:
         ]
         error = explain(FAILED, CONFIG, None, settings, FILES)
     assert isinstance(error, UsageError)
-    assert error.message.endswith("\n2 pins have no wheel for Python 3.11: pandas==1.4.3, scikit_learn==1.1.1")
+    assert error.message.endswith(
+        "\n2 requirements have no wheel for Python 3.11 on Linux: pandas==1.4.3, scikit_learn==1.1.1"
+    )
     assert error.hint.startswith("require `pandas==1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1), ")
+
+
+def test_what_is_for_other_systems_is_named_with_its_marker() -> None:
+    names = {
+        "winonly": ["winonly-306-cp311-cp311-win_amd64.whl"],
+        "both": ["both-1-py3-none-win32.whl", "both-1.tar.gz"],
+    }
+    pages = {
+        f"/simple/{name}/": ("text/html", "".join(f'<a href="{one}">{one}</a>' for one in files))
+        for name, files in names.items()
+    }
+    lines = "winonly>=300\nwinonly==306\nboth==1\nwinonly==306; sys_platform == 'win32'\n"
+    with served_pages(pages) as (address, _):
+        error = explain(
+            "ERROR: Could not find a version that satisfies the requirement winonly (from versions: none)\n",
+            CONFIG,
+            None,
+            PipSettings(index_url=f"{address}/simple"),
+            (InputFile("requirements.txt", lines),),
+        )
+    assert error.message.endswith("2 requirements have no wheel for Python 3.11 on Linux: winonly>=300, winonly==306")
+    assert error.hint == (
+        "append `; sys_platform != 'linux'` to `winonly>=300` (requirements.txt, line 1), `winonly==306` "
+        "(requirements.txt, line 2): no file is for Linux; then run `mlship lock` again"
+    )
 
 
 def test_without_old_pins_the_error_is_the_known_one() -> None:
