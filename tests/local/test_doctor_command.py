@@ -36,7 +36,7 @@ def test_json_has_the_same_verdict_and_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("bare-metal-closed", "HEALTHY"), ("laptop-without-nvidia-gpu", "NO NVIDIA GPU on this host")]
+    ("name", "start"), [("bare-metal-closed", "HEALTHY"), ("laptop-without-nvidia-gpu", "NO NVIDIA GPU to use here")]
 )
 def test_a_healthy_host_exits_with_0(name: str, start: str, tmp_path: Path) -> None:
     done = mlship("doctor", "--replay", str(FOLDER / "healthy" / f"{name}.json"), cwd=tmp_path)

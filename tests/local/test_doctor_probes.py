@@ -241,7 +241,7 @@ def test_nvidias_own_libraries_without_a_kernel_module(series: Series, tmp_path:
     library = known(cuda.library)
     assert library is not None
     assert (known(library.version) or "").startswith(str(series.driver))
-    assert (done.code, done.stdout.splitlines()[0]) == (0, "NO NVIDIA GPU on this host")
+    assert (done.code, done.stdout.splitlines()[0]) == (0, "NO NVIDIA GPU to use here")
 
 
 def test_with_root_no_library_of_this_machine_is_loaded(tmp_path: Path) -> None:

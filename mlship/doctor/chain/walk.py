@@ -16,7 +16,7 @@ from mlship.doctor.chain.pod import look_of_pod
 from mlship.doctor.container import has_started
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.queries import gpu_is_known_absent, offers_passed_gpus
+from mlship.doctor.queries import gpu_is_known_absent, offers_passed_gpus, passed_on
 
 _OF_THE_DRIVER = lower_links("cuda-starts") - {"gpu-on-bus"} | {"cuda-starts"}
 # Each look has the name of its link.
@@ -34,6 +34,10 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
     }
 )
 _LAST = "framework-works"
+_NO_GPU = """this host has no NVIDIA GPU. If it should have one, the GPU is not plugged in, has no power, or was not \
+given to this virtual machine"""
+_PASSED_ON = """every NVIDIA GPU of this host is set aside for virtual machines, and nothing asks for one here. \
+`mlship doctor explain gpu-passed-to-virtual-machines` says how this host can use it"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
     reported = tuple(_reported(facts))
     asked = asks_for_gpu(facts) or bool(each(facts.messages)) or bool(known(facts.container.error) or known(facts.pod))
     if gpu_is_known_absent(facts) and not asked:
-        none = not_applicable("there is no NVIDIA GPU here, and nothing asks for one")
+        none = not_applicable(_PASSED_ON if passed_on(facts) else _NO_GPU)
         return tuple(Looked(link, none) for link in links())
     seen = [_look(link, facts) for link in links()]
     if each(facts.messages) and not reported:

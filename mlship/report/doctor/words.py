@@ -27,7 +27,7 @@ def verdict_line(diagnosis: Diagnosis) -> str:
     if diagnosis.verdict == "healthy":
         return "HEALTHY: no known problem stops containers from using the GPU"
     if diagnosis.verdict == "no-gpu":
-        return "NO NVIDIA GPU on this host"
+        return "NO NVIDIA GPU to use here"
     if diagnosis.verdict == "unknown":
         first = next((rung for rung in diagnosis.chain if rung.link in diagnosis.open), diagnosis.chain[0])
         return f"CANNOT TELL: not known whether this holds: {first.title}"
@@ -55,8 +55,7 @@ def held(diagnosis: Diagnosis, broken: Unexplained) -> str:
 
 def verdict_notes(diagnosis: Diagnosis) -> tuple[str, ...]:
     notes = {
-        "no-gpu": "Nothing is wrong: this host has no NVIDIA GPU. If it should have one, the GPU is not plugged in, "
-        "has no power, or was not given to this virtual machine.",
+        "no-gpu": f"Nothing is wrong: {diagnosis.chain[0].say}.",
         "unknown": "No problem was found, but a fact that decides is missing. Run `mlship doctor` on the GPU host "
         "itself, as root.",
     }

@@ -11,6 +11,7 @@ from mlship.doctor.diagnose import Diagnosis, diagnose
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.finding import LAYERS, Evidence, Finding, Step
+from mlship.doctor.queries import passed_on
 from mlship.doctor.rules import RULES
 from mlship.report.doctor.page import PageHead, diagnosis_page
 from mlship.report.doctor.text import WIDTH, diagnosis_text, stories_text, story_text
@@ -132,6 +133,14 @@ def test_a_probe_without_an_answer_is_listed() -> None:
     diagnosis = diagnose(Facts(probes=(ProbeRun("nvml", problem="no answer within 5 s"),)))
     assert "  probe nvml: no answer within 5 s" in diagnosis_text(diagnosis).splitlines()
     assert "  nvml: no answer within 5 s" in diagnosis_text(diagnosis, verbose=True).splitlines()
+
+
+@pytest.mark.parametrize("name", [name for name in hosts("healthy") if "without-nvidia-gpu" in name])
+def test_a_gpu_for_virtual_machines_is_not_missing(name: str) -> None:
+    facts = hosts("healthy")[name]
+    says = " ".join(diagnosis_text(diagnose(facts)).split())
+    assert ("is set aside for virtual machines" in says) is bool(passed_on(facts))
+    assert ("this host has no NVIDIA GPU" in says) is not bool(passed_on(facts))
 
 
 def test_several_steps_are_numbered_but_alternatives_are_not() -> None:
