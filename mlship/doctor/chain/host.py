@@ -37,7 +37,7 @@ _DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _NOT_LOADED, LACKS_NVML = 9, 12
 _NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 _FABRIC_WAITS = {1: "has not started", 2: "is not complete"}
-_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigned|not supported by|routine failed"
+_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigned|not supported by"
 _GPU_NODE = re.compile(r"/dev/nvidia[0-9]+")
 
 
@@ -97,7 +97,7 @@ def module_loaded(facts: Facts) -> LinkLook:
     version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
     loaded = module_is_loaded(facts)
     if loaded is False or (loaded is None and known(facts.host.nvml.init) == _NOT_LOADED):
-        why = log_line(facts, _REFUSES_MODULE)
+        why = log_line(facts, _REFUSES_MODULE) or log_line(facts, "routine failed")
         yield Symptom("module.none", "host", f"the nvidia module is not loaded{f': {why}' if why else ''}")
     for name in ("nvidia_uvm", "nvidia_modeset", "nvidia_drm"):
         module = known(looked_up(facts.kernel.modules, name))

@@ -63,10 +63,11 @@ def _records(path: Path) -> str | OSError:
 
 
 def matter(lines: Iterable[str]) -> tuple[str, ...]:
-    """The last relevant lines, without time stamps and immediate repetitions. Pure."""
+    """The last relevant messages, without time stamps and immediate repetitions, each as one line. Pure."""
     found: list[str] = []
     matters, noise = (re.compile(f"(?i){one}") for one in (probe_tables().kernel_log, probe_tables().kernel_noise))
-    for line in lines:
+    # /dev/kmsg escapes the line ends in a message of the driver, dmesg indents what follows.
+    for line in re.sub(r"(?:\\x0a|\n\s+)NVRM: *", " ", "\n".join(lines)).splitlines():
         text = re.sub(r"^(?:\d+,\d+,\d+,[^;]*;|(?:<\d+>)?\[\s*\d+\.\d+\]\s*)", "", line).rstrip()
         if line[:1] != " " and matters.search(text) and not noise.search(text) and text[:_LONGEST] not in found[-1:]:
             found.append(text[:_LONGEST])

@@ -622,6 +622,8 @@ def test_what_was_said_names_the_likely_cause(name: str) -> None:
 
 VM, NO_LIBCUDA = {**WORKS, "virtualization": "kvm"}, {"nvml": {"init": 12}, "cuda": {"library": None}}
 UNBOUND = {**KERNEL, "pci": [{**GPU, "driver": None}]}
+NO_MODULE = {**UNBOUND, "modules": {"nvidia": None}, "nvidia": None}
+ROUTINE = "NVRM: The NVIDIA probe routine failed for 1 device(s)."
 NODE = {"node": "a", "allocatable": {"nvidia.com/gpu": 0}, "capacity": {"nvidia.com/gpu": 0}}
 BY_MOUNTS: tuple[dict[str, object], dict[str, object]] = (
     {**WORKS, "toolkit": {"config": {"accept_as_volume_mounts": False}}},
@@ -639,6 +641,22 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "gpu-bound",
         "(vGPU) needs the guest driver",
         {"kernel": {**UNBOUND, "log": ["NVRM: quux is not supported by the quux release"]}, "host": VM},
+    ),
+    "a virtual machine's only GPU that the driver rejects": (
+        "module-loaded",
+        "(vGPU) needs the guest driver",
+        {
+            "kernel": {**NO_MODULE, "log": ["NVRM: quux is not supported by the quux release", ROUTINE]},
+            "host": {**VM, "nvml": {"init": 9}},
+        },
+    ),
+    "a host of virtual GPUs whose driver rejects the GPU": (
+        "module-loaded",
+        "open kernel module does not support",
+        {
+            "kernel": {**NO_MODULE, "log": ["NVRM: quux in this vGPU host system is not supported by open quux", ROUTINE]},
+            "host": {**WORKS, "nvml": {"init": 9}},
+        },
     ),
     "nodes that the module does not make": (
         "device-nodes",
