@@ -192,7 +192,8 @@ def test_the_image_that_was_built_is_the_one_that_is_tested(run: Run, engine: En
     [
         ("faiss-gpu-cu12==9.9", 4, "the named host: faiss-gpu-cu12 9.9: faiss-gpu-cu12 9.9 is newer"),
         ("numpy==2.3.2", 4, "no locked package is known to use CUDA"),
-        ("nvidia-cuda-runtime-cu12==12.8.90", 0, ""),
+        ("nvidia-cuda-runtime-cu12==12.8.90", 4, "is known to use CUDA's libraries (nvidia-cuda-runtime)"),
+        ("torch==2.8.0+cu128", 0, ""),
     ],
 )
 def test_strict_builds_only_what_is_known_to_run(run: Run, repo: Path, pin: str, code: int, words: str) -> None:

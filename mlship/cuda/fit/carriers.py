@@ -25,7 +25,8 @@ def carries_cuda(pin: Pin) -> bool:
     if library_pin(pin.name, pin.version) or _matches(pin.name, framework_table().cuda.without_code):
         return False
     listed = is_gpu_only(pin.name) or _matches(pin.name, framework_table().cuda.carriers)
-    said = is_cuda_library(pin.name) or bool(_WORDS & set(pin.name.split("-")))
+    words = re.split(r"[-.]", f"{pin.name}-{local_version(pin)}")  # sherpa-onnx 1.12.11+cuda
+    said = is_cuda_library(pin.name) or not _WORDS.isdisjoint(words)
     return listed or said or named_cuda(pin) is not None
 
 

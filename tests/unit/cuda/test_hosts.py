@@ -81,7 +81,7 @@ def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\xff\xfe{\x00", "as UTF-8 text"),
+        (b"caf\xe9", "as UTF-8 text"),
         (b" " * 1_000_001, "larger than 1 MB"),
         (b"{}", "is not a host file"),
     ],

@@ -1,5 +1,7 @@
 """A package that no table lists never makes a lock run, and CUDA's libraries have a driver floor of their own."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -254,10 +256,21 @@ def test_a_driver_older_than_its_project_supports_is_a_warning(driver: str, kind
     assert verdict.reasons[0].doubtful is (kind != "native")
 
 
-def test_libraries_alone_have_a_floor() -> None:
+def test_libraries_alone_have_a_floor_and_are_no_proof() -> None:
+    """llama-cpp-python and others name no CUDA, and whether they use the libraries beside them is unknown."""
     host = HostProfile("h", "470.199.02", (HostGpu("GPU", "8.0"),), "linux/amd64")
-    (verdict,) = matched(["nvidia-cublas-cu12==12.9.1.4"], host).verdicts
-    assert (verdict.outcome, verdict.reasons[0].kind) == ("refused", "driver-floor")
+    libraries = ["nvidia-cublas-cu12==12.9.1.4"]
+    verdict = next(one for one in matched(libraries, host).verdicts if one.outcome == "refused")
+    assert verdict.reasons[0].kind == "driver-floor"
+    assert matched(libraries, replace(host, driver="580.95.05")).outcome == "unknown"
+
+
+@pytest.mark.parametrize("pin", ["sherpa-onnx==1.12.11+cuda", "a==1+gpu", "a==1+rt.cuda", "open3d==0.19.0"])
+def test_a_package_beside_torch_that_says_cuda_is_unknown(pin: str) -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    torch = ["torch==2.8.0+cu128", "nvidia-cuda-runtime-cu12==12.8.90"]
+    assert matched([*torch, pin], host).outcome == "unknown"
+    assert matched([*torch, "a==1+cpu"], host).outcome == "runs"
 
 
 def test_a_second_major_of_a_library_with_other_file_names_is_no_fault() -> None:

@@ -91,7 +91,9 @@ def test_variables_that_only_the_code_reads_are_named(tmp_path: Path) -> None:
     files = {"conf.py": "import os\nKEY = os.getenv('API_KEY')\n", "train.py": "import os\nX = os.environ['RUN']\n"}
     write(tmp_path, {"Dockerfile": f"{HEAD}ENV DATA=x\nCMD uvicorn main:app\n", "main.py": code, **files})
     (note,) = (one for one in scaffold(detect(tmp_path)).notes if one.startswith("the image does not set"))
-    assert note.startswith("the image does not set `API_KEY`, `MODEL`, which the code reads from its environment: set under")
+    assert note.startswith(
+        "the image does not set `API_KEY`, `MODEL`, which the code reads from its environment: set under"
+    )
     (tmp_path / "main.py").unlink()
     (tmp_path / "Dockerfile").unlink()
     assert not any("the image does not set" in one for one in scaffold(detect(tmp_path)).notes)
