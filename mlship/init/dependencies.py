@@ -140,13 +140,9 @@ def _kept(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depende
     """The user's file as it is, included by one with what it lacks."""
     lacking = tuple(need for need in needs if distribution(need) not in source.names)
     lock = _lock_name(found, source)
-    development = _development(source)
-    notes: tuple[str, ...] = ()
-    if development:
-        named = few((f"{entry.name} (line {entry.line})" for entry in development), 8)
-        notes = (
-            f"`{source.origin}` has development packages: {named}; delete them there to keep them out of the image",
-        )
+    named = few((f"{entry.name} (line {entry.line})" for entry in _development(source)), 8)
+    note = f"`{source.origin}` has development packages: {named}; delete them there to keep them out of the image"
+    notes = (note,) if named else ()
     lacking += (*_for_pickles(found, source), *_in_image(found, source))
     others = [one for one in found.installs.direct if one != source]
     options = _image_options(found)

@@ -74,7 +74,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     cog, loader = (None, loader) if server else _predictor(tree, modules, needs, loader)
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
-    weights, served = _weights(tree, LoadClues(served, certain, model, _place(server)), collected.projects)
+    weights, served = _weights(tree, LoadClues(served, certain, model, server.place if server else ""), collected)
     local = _served_imports(bare, served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
     idle = () if certain else tuple(_idle(tree, weights, needs, (*page_notes(apps), *unknown_starts(modules))))
@@ -97,7 +97,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         beside=beside,
         sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
-        training=_training(tree),
+        training=next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None),
         declared=needs,
         installs=installs,
         imports=find_needs([one for one in served if one.path not in apps], lookup, certain=certain),
@@ -142,14 +142,6 @@ def _predictor(
 def _own(build: Build, server: ExistingServer | None) -> Build:
     """The build, if its image has the server: another folder's may not."""
     return build if server is None or server.written or not build.folder else Build()
-
-
-def _place(server: ExistingServer | None) -> str:
-    return server.place if server else ""
-
-
-def _training(tree: Tree) -> str | None:
-    return next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None)
 
 
 def _pickled(tree: Tree, weights: ModelFiles, lookup: Lookup) -> tuple[PickledModel, ...]:
@@ -233,13 +225,13 @@ def _served(modules: Mapping[str, Module], loader: str | None, server: ExistingS
     return tuple(module for module in modules.values() if is_served(module.path))
 
 
-def _weights(tree: Tree, clues: LoadClues, projects: Sequence[str]) -> tuple[ModelFiles, tuple[Module, ...]]:
+def _weights(tree: Tree, clues: LoadClues, collected: Collected) -> tuple[ModelFiles, tuple[Module, ...]]:
     """The model files and the served code, of which the loader of a native model imports nothing."""
     found = find_weights(tree, clues)
-    if projects and not (clues.served or found.native):
+    if collected.projects and not (clues.served or found.native):
         raise UsageError(
             f"`{tree.root}` holds several projects, and nothing says which one to ship",
-            hint=f"run `mlship init -C FOLDER` with one of {shown_folders(projects)}",
+            hint=f"run `mlship init -C FOLDER` with one of {shown_folders(collected.projects)}",
         )
     return found, () if found.native else clues.modules
 

@@ -152,9 +152,7 @@ def _model(found: Detection, load: str, sample: str, given: Mapping[str, object]
             sample=sample,
             request=request,
             package=package,
-            texts=given["texts"],
-            batches=given["batches"],
-            workers=given["workers"],
+            **given,
         )
     module, _, function = load.partition(":")
     roots = [root.removeprefix(WORKDIR).strip("/") for root in f":{found.python_path or ''}".split(":")]

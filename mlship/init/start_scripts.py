@@ -65,8 +65,9 @@ def read_start_script(tree: Tree, command: Sequence[str], variables: Mapping[str
         if not path or not words or words[0] in _CONTROL:
             return None
         if words[0] == "export":
-            known |= {name: value for name, equals, value in map(_split, words[1:]) if equals}
-            before += [shlex.join(["export", *(_split(word)[0] for word in words[1:])])] * line.startswith("export")
+            known |= {name: value for name, equals, value in (word.partition("=") for word in words[1:]) if equals}
+            names = (word.partition("=")[0] for word in words[1:])
+            before += [shlex.join(["export", *names])] * line.startswith("export")
         elif words[0] == "cd" and len(words) == 2:
             folder = posixpath.normpath(posixpath.join(folder, words[1])).removeprefix(".")
         elif is_server(words) or _runs_python(tree, words, folder):
@@ -114,10 +115,6 @@ def _words(line: str, known: Mapping[str, str]) -> tuple[str, ...] | None:
     plain = bool(assigns and not assigns[1])
     words = parse_command(("sh", "-c", f"export {line}" if plain else line), known)
     return None if assigns and words and len(words) > 2 else words  # a shell does not split the value of a variable
-
-
-def _split(word: str) -> tuple[str, str, str]:
-    return word.partition("=")
 
 
 def _runs_python(tree: Tree, words: Sequence[str], folder: str) -> bool:

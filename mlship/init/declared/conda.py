@@ -1,6 +1,7 @@
 """conda's environment files: packages by their names on PyPI, Debian packages, and Python's version."""
 
 import re
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -43,11 +44,9 @@ def read_conda(tree: Tree, path: str, document: dict[str, object]) -> Declared |
     gpu = sorted(set(names) & framework_table().gpu_only.conda)
     strangers = [name for name, one in zip(names, found, strict=True) if one is None and not _is_part(name)]
     unknown = [f"{path}: no known name on PyPI: {', '.join(strangers)}"] if strangers else []
-    return Declared(
-        path,
-        (*(Entry(one) for one in found if one), *listed.entries),
-        options=listed.options,
-        packages=listed.packages,
+    return replace(
+        listed,
+        entries=(*(Entry(one) for one in found if one), *listed.entries),
         python=next((_python(spec) for spec in specs if conda_spec(spec)[0] == "python"), None),
         system=tuple(dict.fromkeys(name for one in names for name in conda_table().system.get(one, ()))),
         gpu=f"requires {', '.join(gpu)}" if gpu else None,

@@ -54,15 +54,8 @@ def read_mlmodel(tree: Tree, path: str, document: dict[str, object]) -> Declared
     function = table_in(document, "flavors", "python_function")
     beside = normpath(f"{path.rpartition('/')[0] or '.'}/requirements.txt")
     listed = read_requirements(tree, beside) if beside in tree else Declared(beside)
-    return Declared(
-        path,
-        listed.entries,
-        options=listed.options,
-        packages=listed.packages,
-        python=one_python(text_in(function, "python_version")),
-        predictor=text_in(function, "loader_module"),
-        notes=listed.notes,
-    )
+    python, predictor = one_python(text_in(function, "python_version")), text_in(function, "loader_module")
+    return replace(listed, origin=path, lock=False, ours=False, usable=False, python=python, predictor=predictor)
 
 
 def _listed(tree: Tree, path: str, table: dict[str, object], packages: str, requirements: str) -> Declared:

@@ -12,6 +12,8 @@ from mlship.init.tree import Tree
 from mlship.project.syntax import CANNOT_PARSE, assigned, last_name, parse_source
 from mlship.requirement_line import parse_requirement
 
+_KEYWORDS = ("python_requires", "install_requires", "extras_require")
+
 
 class _UnknownError(Exception):
     """An expression whose value is known only when it runs."""
@@ -27,17 +29,15 @@ def read_setup_py(tree: Tree, path: str) -> Declared | None:
         return None
     values = _Values(tree, path, module)
     arguments = {keyword.arg: keyword.value for keyword in calls[-1].keywords if keyword.arg}
-    python, notes = _value(values, arguments, "python_requires", path)
-    install, more = _value(values, arguments, "install_requires", path)
-    extras, others = _value(values, arguments, "extras_require", path)
+    python, install, extras = (_value(values, arguments, name, path) for name in _KEYWORDS)
     install = install.splitlines() if isinstance(install, str) else install
     if any(keyword.arg is None for keyword in calls[-1].keywords) and "install_requires" not in arguments:
-        more = [f"{path}: not understood: arguments of `setup()` that are computed"]
+        values.notes.append(f"{path}: not understood: arguments of `setup()` that are computed")
     return Declared(
         path,
         (*entries_of(install), *_extras(extras)),
         python=python if isinstance(python, str) else None,
-        notes=few_notes([*notes, *more, *others, *values.notes, *not_understood(install, path)]),
+        notes=few_notes([*values.notes, *not_understood(install, path)]),
     )
 
 
@@ -67,14 +67,13 @@ def _extras(extras: object) -> Iterator[Entry]:
         yield from entries_of(values.splitlines() if isinstance(values, str) else values, str(group))
 
 
-def _value(values: "_Values", arguments: Mapping[str, ast.expr], name: str, path: str) -> tuple[object, list[str]]:
-    node = arguments.get(name)
-    if node is None:
-        return None, []
+def _value(values: "_Values", arguments: Mapping[str, ast.expr], name: str, path: str) -> object:
+    """The value of an argument; None without one, and if it is computed, with a note."""
     try:
-        return values.of(node), []
+        return values.of(arguments[name]) if name in arguments else None
     except (_UnknownError, RecursionError):
-        return None, [f"{path}, line {node.lineno}: not understood: `{name}` is computed"]
+        values.notes.append(f"{path}, line {arguments[name].lineno}: not understood: `{name}` is computed")
+        return None
 
 
 class _Values:
