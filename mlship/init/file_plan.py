@@ -18,7 +18,7 @@ class FilePlan:
 
     Attributes:
         generated: `command` starts a server that is written.
-        made_up: the text of a sample that is written.
+        made_up: the text of a sample that is written: the example of a server's request, or one for a native model.
         parts: optional parts of that server.
     """
 
@@ -37,7 +37,9 @@ def plan_files(found: Detection, wanted: frozenset[str]) -> FilePlan:
     *_, package = server_source(found)
     load = found.loader.value or (f"{package}.model:load" if found.native or found.cog else None)
     generated = found.server is None and load is not None
-    made_up = found.native.sample if found.native and found.sample.value is None else None
+    handler = found.server.routes.handler if found.server else None
+    example = f"{handler.example}\n" if handler and handler.example and not (found.root / SAMPLE).exists() else None
+    made_up = None if found.sample.value else found.native.sample if found.native else example
     parts = server_parts(found, wanted, generated=generated)
     needs = server_needs(found, parts=parts) if generated else found.server.needs if found.server else ()
     return FilePlan(

@@ -1,7 +1,9 @@
 """What the function of a route reads of a request: parsed, never run."""
 
 import ast
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Literal, TypeAlias
@@ -18,6 +20,7 @@ _FASTAPI: dict[str, RequestPart] = {
     "Query": "query",
     "Body": "json",
 }
+_NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
 _SCALARS = {"str", "int", "float", "bool"}
 
 
@@ -29,7 +32,7 @@ class Handler:
         name: of the function.
         form, files, query, json: names of the fields that it reads.
         whole: parts that it reads without naming their fields.
-        models: classes that describe the JSON body.
+        models: classes that describe the JSON body; example: a request, as JSON, if it is the example of one of them.
         calls: names of the functions and methods that it calls, in lower case.
     """
 
@@ -40,17 +43,20 @@ class Handler:
     json: tuple[str, ...] = ()
     whole: frozenset[RequestPart] = frozenset()
     models: tuple[str, ...] = ()
+    example: str = ""
     calls: frozenset[str] = field(default=frozenset(), compare=False)
 
     def reads(self, part: RequestPart) -> bool:
         named = {"form": self.form, "files": self.files, "query": self.query, "json": self.json}[part]
         return bool(named) or part in self.whole
 
-    def completed(self, models: Mapping[str, tuple[str, ...]], pages: Iterator[str], path: str) -> "Handler":
-        """The handler with the fields of its models, and those of the HTML form that is sent to it."""
-        json = (*self.json, *(field for model in self.models for field in models.get(model, ())))
+    def completed(self, models: Mapping[str, "RequestModel"], pages: Iterator[str], path: str) -> "Handler":
+        """The handler with the fields and the example of its models, and the fields of the HTML form sent to it."""
+        known = [models[name] for name in self.models if name in models]
+        json = (*self.json, *(field for model in known for field in model.required))
         if "form" not in self.whole or self.form:
-            return replace(self, json=json)
+            alone = len(known) == 1 and not (self.form or self.files or self.query or self.json)
+            return replace(self, json=json, example=known[0].example if alone else "")
         found = next((fields for page in pages if (fields := form_fields(page, self.name, path))), ())
         return replace(self, json=json, form=found)
 
@@ -74,20 +80,52 @@ def read_handler(function: FunctionNode, path: str) -> Handler:
             found.append((of, name))
     names = {part: tuple(dict.fromkeys(field for one, field in found if one == part)) for part in _FLASK.values()}
     called = frozenset(last_name(node.func).lower() for node in ast.walk(function) if isinstance(node, ast.Call))
-    return Handler(function.name, **names, whole=frozenset(whole), models=tuple(models), calls=called)
+    named = (names["form"], names["files"], names["query"], names["json"])
+    return Handler(function.name, *named, whole=frozenset(whole), models=tuple(models), calls=called)
 
 
-def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
-    """The required fields of pydantic models, by class."""
-    return {
-        statement.name: tuple(
-            _alias(line.value) or line.target.id
-            for line in statement.body
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_required(line.value)
-        )
-        for statement in body
-        if isinstance(statement, ast.ClassDef) and any(last_name(base) == "BaseModel" for base in statement.bases)
-    }
+@dataclass(frozen=True)
+class RequestModel:
+    """The required fields of a pydantic model, and a request as JSON that its examples make up; empty without one."""
+
+    required: tuple[str, ...]
+    example: str = ""
+
+
+def request_models(body: list[ast.stmt]) -> dict[str, RequestModel]:
+    """The pydantic models, by class."""
+    found = {}
+    for cls in body:
+        if isinstance(cls, ast.ClassDef) and any(last_name(base) == "BaseModel" for base in cls.bases):
+            fields = {_alias(line.value) or line.target.id: line for line in cls.body
+                      if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)}  # fmt: skip
+            required = tuple(name for name, line in fields.items() if is_required(line.value))
+            found[cls.name] = RequestModel(required, _example(cls, fields, required))
+    return found
+
+
+def _example(cls: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], required: tuple[str, ...]) -> str:
+    """The example of the whole model, otherwise those of its fields."""
+    given = {name: one for name, line in fields.items() for one in [*_examples(line)][:1]}
+    settings = (line for line in cls.body if line not in fields.values())
+    whole = (one for line in settings for one in _examples(line) if isinstance(one, dict))
+    with suppress(TypeError, ValueError):
+        return next((json.dumps(one, allow_nan=False) for one in (*whole, given) if one and {*required} <= {*one}), "")
+    return ""
+
+
+def _examples(node: ast.AST) -> Iterator[object]:
+    """The literals under `example`, and the first ones of `examples`, in keywords and dictionaries.
+
+    https://fastapi.tiangolo.com/tutorial/schema-extra-example/
+    """
+    for one in ast.walk(node):
+        pairs = [(one.arg, one.value)] if isinstance(one, ast.keyword) else []
+        pairs += zip(map(constant_text, one.keys), one.values, strict=True) if isinstance(one, ast.Dict) else []
+        for name, value in pairs:
+            with suppress(ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError):
+                if name in ("example", "examples"):
+                    yield ast.literal_eval(value) if name == "example" else ast.literal_eval(value)[0]
 
 
 def _alias(default: ast.expr | None) -> str | None:
@@ -182,11 +220,6 @@ class _Forms(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.forms.append((values.get("action", ""), []))
-        sent = tag in ("input", "select", "textarea") and values.get("type") not in (
-            "submit",
-            "button",
-            "reset",
-            "file",
-        )
+        sent = tag in ("input", "select", "textarea") and values.get("type") not in _NOT_SENT
         if sent and self.forms and values.get("name"):
             self.forms[-1][1].append(values["name"])

@@ -18,9 +18,7 @@ from mlship.init.declared.result import distribution
 from mlship.init.dependencies import CONSTRAINTS, INSTALLS, Dependencies, system_packages
 from mlship.init.file_plan import SAMPLE, FilePlan, plan_files, starts_generated
 from mlship.init.found import Detected, Detection, Routes
-from mlship.init.generated import (
-    server_files,
-)
+from mlship.init.generated import server_files
 from mlship.init.todo import MEANINGS, Todo, refused_files, request_lines, steps
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
@@ -77,7 +75,7 @@ class Scaffold:
 
 def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
     """Plan all files, whether or not they exist already; `parts` are options of `mlship init`, such as `shadow`."""
-    plan = plan_files(found, parts)
+    plan, zeros = plan_files(found, parts), "zeros with the shape of the model inputs"
     other = found.beside and starts_generated(found) is False  # mlship.yaml is of the other server
     served = (
         server_files(found, plan.load, plan.sample or SAMPLE, parts=plan.parts) if plan.generated and plan.load else ()
@@ -88,7 +86,11 @@ def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
             *_requirements(plan.dependencies),
             NewFile(".dockerignore", _dockerignore(found, plan), "limits the build context to shipped files"),
             *starmap(NewFile, served),
-            *([NewFile(SAMPLE, plan.made_up, "zeros with the shape of the model inputs")] if plan.made_up else []),
+            *(
+                [NewFile(SAMPLE, plan.made_up, zeros if found.native else "the example in your code")]
+                if plan.made_up
+                else []
+            ),
             NewFile(
                 ".mlship/schema.json", json.dumps(config_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
             ),
@@ -219,28 +221,13 @@ def _one_line(text: str) -> str:
 def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     if chosen.template is None:
         return ()
-    text = render(
-        chosen.template,
-        origin=chosen.origin,
-        lines=chosen.lines,
-        needs=chosen.needs,
-        unknown=chosen.unknown,
-        optional=chosen.optional,
-        options=chosen.options,
-        left_out=chosen.left_out,
-    )
-    named = f"from {chosen.origin}" if chosen.origin else ""
-    server = ", ".join(need for need in chosen.needs if "  #" not in need)
-    image = [need for need in chosen.needs if need.endswith(INSTALLS)]
-    pickled = ", ".join(need.partition("  #")[0] for need in chosen.needs if "  #" in need and need not in image)
-    installed = ", ".join(need.partition("  #")[0] for need in image)
-    parts = (
-        named,
-        server and f"for the server: {server}",
-        pickled and f"for the model files: {pickled}",
-        installed and f"as in your Dockerfile: {installed}",
-    )
-    why = "; ".join(part for part in parts if part)
+    purposes: dict[str, list[str]] = {"for the server": [], "for the model files": [], "as in your Dockerfile": []}
+    for line in chosen.needs:
+        commented = "as in your Dockerfile" if line.endswith(INSTALLS) else "for the model files"
+        purposes[commented if "  #" in line else "for the server"].append(line.partition("  #")[0])
+    origin = [f"from {chosen.origin}"] if chosen.origin else []
+    why = "; ".join([*origin, *(f"{purpose}: {', '.join(needs)}" for purpose, needs in purposes.items() if needs)])
+    text = render(chosen.template, **vars(chosen))
     new = NewFile(chosen.input, text, why or "empty: no dependencies of served code found")
     if not chosen.constraints:
         return (new,)

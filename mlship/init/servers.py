@@ -170,7 +170,7 @@ def _moves(module: Module, app: App) -> Iterator[str]:
 def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
     routes = [route for module in served for route in module.routes]
     found = find_routes(routes, at_once=not any(module.starts_tasks for module in served))
-    models = {name: fields for module in served for name, fields in module.models.items()}
+    models = {name: model for module in served for name, model in module.models.items()}
     pages = (tree.text(path) or "" for path in tree.files if path.endswith((".html", ".htm")))
     named = sorted((one for one in routes if one.path == found.predict), key=lambda one: "POST" not in one.methods)
     if not named:

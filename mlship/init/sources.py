@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.downloads import Download, find_downloads
-from mlship.init.handlers import model_fields
+from mlship.init.handlers import RequestModel, request_models
 from mlship.init.load_calls import LoadedFile, find_loaded_files, path_constants
 from mlship.init.page_folders import PageFolders, read_page_folders
 from mlship.init.routers import Route, Routing, full_routes, read_routing
@@ -51,7 +51,7 @@ class Module:
         strings: string constants.
         sets_path: it changes sys.path.
         routing: what it says about routes; routes: the routes with their full paths, once all modules are read.
-        models: required fields of pydantic models, by class.
+        models: its pydantic models, by class.
         loads: it loads a model when it is imported.
         starts_tasks: it starts threads or tasks, which may load a model later.
         loaded: the files that its calls load; outside: those with an absolute path.
@@ -74,7 +74,7 @@ class Module:
     strings: frozenset[str]
     cuda: CudaUse
     sets_path: bool = False
-    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    models: Mapping[str, RequestModel] = field(default_factory=dict)
     loads: bool = False
     starts_tasks: bool = False
     loaded: tuple[LoadedFile, ...] = ()
@@ -117,7 +117,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         strings=frozenset(found for node in nodes if (found := constant_text(node)) is not None),
         cuda=find_cuda_use(nodes),
         sets_path=any(isinstance(n, ast.Attribute) and (n.attr, last_name(n.value)) == ("path", "sys") for n in nodes),
-        models=model_fields(tree.body),
+        models=request_models(tree.body),
         loads=_loads(tree.body),
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
         loaded=tuple(loaded),

@@ -84,8 +84,8 @@ def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
 
 def _sample_step(found: Detection, plan: FilePlan) -> Iterator[Todo]:
     handler = found.server.routes.handler if found.server else None
-    if plan.made_up:
-        zeros = "the text" if found.native and found.native.row.template == "texts" else "the zeros"
+    if plan.made_up and found.native is not None:
+        zeros = "the text" if found.native.row.template == "texts" else "the zeros"
         yield Todo(f"Replace {zeros} in `sample.json` with a real request; {zeros.removeprefix('the ')} test little.")
     if plan.sample is not None:
         return

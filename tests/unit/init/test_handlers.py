@@ -1,12 +1,17 @@
 """What a route's function reads of a request, in the ways that Flask and FastAPI offer."""
 
 import ast
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.init.handlers import Handler, form_fields, model_fields, read_handler
+from mlship.init.detect import detect
+from mlship.init.handlers import Handler, RequestModel, form_fields, read_handler, request_models
+from mlship.init.scaffold import scaffold
+from tests.helpers.repos import write
 
 
 def handler(body: str, arguments: str = "", path: str = "/predict") -> Handler:
@@ -58,8 +63,8 @@ def test_what_fastapi_declares(arguments: str, expected: Handler) -> None:
 
 
 def test_models_and_pages_name_the_fields() -> None:
-    models = model_fields(ast.parse("class Flower(BaseModel):\n    a: float\n    b: int = 3\nclass X: pass\n").body)
-    assert models == {"Flower": ("a",)}
+    models = request_models(ast.parse("class Flower(BaseModel):\n    a: float\n    b: int = 3\nclass X: pass\n").body)
+    assert models == {"Flower": RequestModel(("a",))}
     assert Handler("f", models=("Flower",)).completed(models, iter(()), "/p").json == ("a",)
     page = """<form action="/search"><input name="q"></form>
     <form action="{{ url_for('f') }}" method="post"><input name=a><select name="b"></select>
@@ -83,7 +88,62 @@ def test_required_fields_of_a_model() -> None:
         "h": "list = Field(default_factory=x)",
     }
     lines = "".join(f"    {name}: {rest}\n" for name, rest in {**required, **others}.items())
-    assert model_fields(ast.parse(f"class A(BaseModel):\n{lines}").body) == {"A": ("a", "b", "c", "d")}
+    assert request_models(ast.parse(f"class A(BaseModel):\n{lines}").body) == {"A": RequestModel(("a", "b", "c", "d"))}
+
+
+EXAMPLE = {"a": 1.5, "names": ["x", None], "on": True}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"model_config = {{'json_schema_extra': {{'example': {EXAMPLE}}}}}",
+        f"model_config = ConfigDict(json_schema_extra={{'examples': [{EXAMPLE}, {{'a': 2}}]}})",
+        f"class Config:\n        schema_extra = {{'example': {EXAMPLE}}}",
+        f"class Config:\n        json_schema_extra = {{'example': {EXAMPLE}}}",
+    ],
+)
+def test_the_example_of_a_model_is_a_request(settings: str) -> None:
+    code = (
+        f"class M(BaseModel):\n    a: float = Field(example=7)\n    {settings}\n    names: list\n    on: bool = False\n"
+    )
+    assert json.loads(request_models(ast.parse(code).body)["M"].example) == EXAMPLE
+
+
+@pytest.mark.parametrize(
+    ("fields", "request_"),
+    [
+        ("a: int = Field(..., example=1)\n    b: str = Field(examples=['x', 'y'])", {"a": 1, "b": "x"}),
+        ("a: Annotated[int, Field(examples=[0])]\n    b: int = 3", {"a": 0}),
+        ("a: dict = Field(json_schema_extra={'example': {'k': [1]}}, alias='A-1')", {"A-1": {"k": [1]}}),
+        ("a: int = Field(example=1)\n    b: str", None),
+        ("a: int = Field(examples=[])", None),
+        ("a: int = Field(example=DEFAULT)", None),
+        ("a: bytes = Field(example=b'x')", None),
+        ("a: float = Field(example=1e999)", None),
+        ("a: int\n    model_config = {'json_schema_extra': {'example': {'b': 1}}}", None),
+        ("b: int = 3", None),
+    ],
+)
+def test_the_examples_of_fields_are_a_request_if_none_is_missing(fields: str, request_: object) -> None:
+    found = request_models(ast.parse(f"class M(BaseModel):\n    {fields}\n").body)["M"].example
+    assert (json.loads(found) if found else None) == request_
+
+
+def test_an_example_is_the_sample_unless_more_is_sent(tmp_path: Path) -> None:
+    model = "class M(BaseModel):\n    text: str = Field(examples=['hi'])\n"
+    code = f"from fastapi import FastAPI\napp = FastAPI()\n{model}@app.post('/predict')\ndef predict(m: M{{}}): ...\n"
+    planned = scaffold(detect(write(tmp_path, {"app.py": code.format("")})))
+    (sample,) = (file for file in planned.files if file.path == "sample.json")
+    assert (json.loads(sample.text), sample.why) == ({"text": "hi"}, "the example in your code")
+    assert "sample: sample.json" in planned.files[0].text
+    assert not any("valid request" in step for step in planned.todo)
+    for more in (", k: int = Query(...)", ", k: int = Body(...)"):
+        planned = scaffold(detect(write(tmp_path, {"app.py": code.format(more)})))
+        assert not any(file.path == "sample.json" for file in planned.files)
+    write(tmp_path, {"app.py": code.format(""), "sample.json": '{"other": 1}'})
+    planned = scaffold(detect(tmp_path))
+    assert any("Write a valid request, a JSON object with text" in step for step in planned.todo)
 
 
 def test_a_form_that_is_read_by_names_in_variables() -> None:
