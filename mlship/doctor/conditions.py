@@ -58,8 +58,8 @@ _BY_NAME: tuple[Callable[[Facts], object], ...] = (
     *(commands.manager, commands.refresh_cdi, commands.restart_container, commands.restart_engine),
     *(version_of_engine, gpus_need_no_hook, host_is_well, injection, runtime, runtime_mode, works),
     *(queries.all_answer, queries.brands, queries.driver_cuda, queries.driver_is_contained, queries.gpus),
-    *(queries.gpu_is_known_absent, queries.offers_passed_gpus, queries.packages_of_driver, queries.passed_on),
-    *(queries.serves_vms, queries.upgrades, queries.wsl_lacks_nvidia),
+    *(queries.device_plugin, queries.gpu_is_known_absent, queries.offers_passed_gpus, queries.passed_on),
+    *(queries.packages_of_driver, queries.serves_vms, queries.upgrades, queries.wsl_lacks_nvidia),
 )
 NAMED: dict[str, Callable[[Facts], object]] = {
     **{one.__name__: one for one in _BY_NAME},

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from shlex import quote
 from typing import TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, is_known, known, looked_up
@@ -257,6 +258,16 @@ def pods(facts: Facts) -> tuple[Pod, ...]:
 def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
     """The pods of this node that have a role, such as "driver"."""
     return tuple(pod for pod in pods(facts) if known(pod.role) == role)
+
+
+def pod_name(pod: Pod) -> str:
+    """The pod, for a command of kubectl."""
+    return f"-n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or 'POD')}"
+
+
+def device_plugin(facts: Facts) -> str:
+    """The device plugin's pod on this node, for a command of kubectl."""
+    return next(map(pod_name, pods_of(facts, "device-plugin")), "-n NAMESPACE DEVICE-PLUGIN-POD")
 
 
 def nvidia_resources(resources: Fact[dict[str, int]]) -> dict[str, int]:

@@ -1,16 +1,16 @@
 """Rules about a Kubernetes node and its pods: the runtime's handler, the device plugin, the scheduler."""
 
-from shlex import quote
-
 from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Containerd
-from mlship.doctor.facts.kubernetes import GpuNode, Pod
+from mlship.doctor.facts.kubernetes import GpuNode
 from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import (
     cluster,
+    device_plugin,
     nvidia_resources,
+    pod_name,
     pods,
     pods_of,
 )
@@ -41,11 +41,10 @@ def _without_runtime(facts: Facts) -> Values:
 def _taken_out(facts: Facts) -> Values:
     fewer, plugin = _fewer(facts), next(iter(pods_of(facts, "device-plugin")), None)
     by_kubelet = bool(fewer) and fewer[0].fact.endswith("capacity")
-    delete = f"kubectl delete pod {_pod_name(plugin) if plugin else '-n NAMESPACE DEVICE-PLUGIN-POD'}"
     return {
         "fewer": fewer,
         "by_kubelet": by_kubelet,
-        "delete": delete,
+        "delete": f"kubectl delete pod {device_plugin(facts)}",
         "has_plugin": bool(plugin),
     }
 
@@ -73,13 +72,9 @@ def _rejected(facts: Facts) -> Values:
     failed = next((pod for pod in rejected if nvidia_resources(pod.requests)), None)
     return {
         "failed_pod": failed is not None,
-        "pod": _pod_name(failed) if failed else "-n NAMESPACE POD",
-        "logs": f"kubectl logs {_pod_name(plugin)} --tail=50" if plugin else "",
+        "pod": pod_name(failed) if failed else "-n NAMESPACE POD",
+        "logs": f"kubectl logs {pod_name(plugin)} --tail=50" if plugin else "",
     }
-
-
-def _pod_name(pod: Pod) -> str:
-    return f"-n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or 'POD')}"
 
 
 @computes("pod-gpu-offered-nowhere")
@@ -154,7 +149,7 @@ def _no_handler(facts: Facts) -> Values:
     return {
         "runtime": name,
         "why": f" because {known(before[0].name)} is not ready" if before else "" if has is False else " in use",
-        "logs": tuple(f"kubectl logs {_pod_name(pod)}" for pod in before),
+        "logs": tuple(f"kubectl logs {pod_name(pod)}" for pod in before),
         "configured": has,
         "lacks": has is False,
         "handlers": ", ".join(sorted(handlers or {})) or "none",

@@ -654,7 +654,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "module-loaded",
         "open kernel module does not support",
         {
-            "kernel": {**NO_MODULE, "log": ["NVRM: quux in this vGPU host system is not supported by open quux", ROUTINE]},
+            "kernel": {**NO_MODULE, "log": ["NVRM: this vGPU host system is not supported by open quux", ROUTINE]},
             "host": {**WORKS, "nvml": {"init": 9}},
         },
     ),

@@ -48,6 +48,10 @@ def advice(name: str) -> str:
         ("rootless-docker-no-cgroups", "systemctl --user restart docker", "sudo systemctl"),
         ("nvml-unknown-error-after-daemon-reload", "docker restart api", "reboot"),
         ("nvml-unknown-error-after-daemon-reload--kubernetes", "delete the pod", "docker"),
+        ("nvml-unknown-error-after-daemon-reload--nerdctl", "nerdctl restart train", "docker"),
+        ("selinux-denies-device-nodes--boolean-is-on", "install -y container-selinux", "setsebool"),
+        ("visible-devices-unknown-gpu--pod-after-a-move", "delete pod -n gpu plugin-x1", "docker run"),
+        ("k8s-no-runtime-nvidia--judge-sparse", "containerd config dump", "docker"),
         ("wrong-arch-image", "arm64 only", "docker pull"),
     ],
 )
