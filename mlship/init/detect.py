@@ -32,12 +32,11 @@ from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
-from mlship.init.page_apps import page_apps, page_notes
+from mlship.init.not_served import page_apps, page_notes, retired_servers
 from mlship.init.page_folders import shipped_folders
 from mlship.init.pickled import PickledModel, find_pickled
 from mlship.init.predictors import CogPredictor, find_predictor
 from mlship.init.python_version import DEFAULT, find_python
-from mlship.init.retired import retired_servers
 from mlship.init.servers import find_server
 from mlship.init.serving_starts import foreign_code, unknown_starts
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
@@ -75,7 +74,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
     weights, served = _weights(tree, LoadClues(served, certain, model, server.place if server else ""), collected)
-    local = _served_imports(bare, served if certain else ())
+    local = _served_imports(bare, run := served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
     idle = () if certain else tuple(_idle(tree, weights, needs, (*page_notes(apps), *unknown_starts(modules))))
     python = find_python(tree, needs, build.stage)
@@ -105,7 +104,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         python_path=_python_path(root, served, local, server),
         local=local,
         notes=(*build.notes, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
-        variables=image_variables(tree, _own(build, server), served if certain else ()),
+        variables=image_variables(tree, build if not server or server.written or not build.folder else Build(), run),
         gpus=find_gpus(tree, served, needs, build.stage),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
@@ -137,11 +136,6 @@ def _predictor(
     """The predictor of cog.yaml, which comes before any loader."""
     cog = find_predictor(tree, modules, needs)
     return cog, Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
-
-
-def _own(build: Build, server: ExistingServer | None) -> Build:
-    """The build, if its image has the server: another folder's may not."""
-    return build if server is None or server.written or not build.folder else Build()
 
 
 def _pickled(tree: Tree, weights: ModelFiles, lookup: Lookup) -> tuple[PickledModel, ...]:
@@ -212,9 +206,7 @@ def _reads_settings(module: Module, name: str) -> bool:
 
 def _entry(server: ExistingServer | None, loader: Detected, modules: Mapping[str, Module]) -> str | None:
     """The file of the server or loader."""
-    if server:
-        return server.path
-    return modules[loader.value.partition(":")[0]].path if loader.value else None
+    return server.path if server else modules[loader.value.partition(":")[0]].path if loader.value else None
 
 
 def _served(modules: Mapping[str, Module], loader: str | None, server: ExistingServer | None) -> tuple[Module, ...]:

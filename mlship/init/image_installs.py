@@ -22,25 +22,16 @@ _PROJECTS = ("pyproject.toml", "setup.cfg", "setup.py")
 _SETTINGS = "--config-file"  # stands for an index in pip's settings, which are not in the Dockerfile
 _FILE_OPTIONS = ("-r", "--requirement", "--requirements")
 _INDEX_OPTIONS = {
-    "-i": "--index-url",
-    "--index-url": "--index-url",
-    "--default-index": "--index-url",
-    "--extra-index-url": "--extra-index-url",
-    "--index": "--extra-index-url",
-    "-f": "--find-links",
-    "--find-links": "--find-links",
+    **dict.fromkeys(("-i", "--index-url", "--default-index"), "--index-url"),
+    **dict.fromkeys(("--extra-index-url", "--index"), "--extra-index-url"),
+    **dict.fromkeys(("-f", "--find-links"), "--find-links"),
     "--trusted-host": "--trusted-host",
 }
 # https://pip.pypa.io/en/stable/topics/configuration/ and https://docs.astral.sh/uv/reference/environment/
 _INDEX_VARIABLES = {
-    "PIP_INDEX_URL": "--index-url",
-    "UV_INDEX_URL": "--index-url",
-    "UV_DEFAULT_INDEX": "--index-url",
-    "PIP_EXTRA_INDEX_URL": "--extra-index-url",
-    "UV_EXTRA_INDEX_URL": "--extra-index-url",
-    "UV_INDEX": "--extra-index-url",
-    "PIP_FIND_LINKS": "--find-links",
-    "UV_FIND_LINKS": "--find-links",
+    **dict.fromkeys(("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"), "--index-url"),
+    **dict.fromkeys(("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX"), "--extra-index-url"),
+    **dict.fromkeys(("PIP_FIND_LINKS", "UV_FIND_LINKS"), "--find-links"),
     "PIP_TRUSTED_HOST": "--trusted-host",
 }
 # Its builds have local versions such as 2.8.0+cpu, which pip prefers to the same version of PyPI.

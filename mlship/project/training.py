@@ -95,10 +95,9 @@ def read_training(path: Path, shown: str, *, key: str = "") -> Training:
     record = f"{key}: `{shown}`" if key else f"`{shown}`"
     try:
         return adapter(Training).validate_json(read_regular(path, _LIMIT))
-    except FileNotFoundError as error:
-        raise UsageError(f"{record} does not exist", hint=hint) from error
     except OSError as error:
-        raise UsageError(f"{record} cannot be read: {error.strerror}", hint=hint) from error
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise UsageError(f"{record} {why}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{record} is not UTF-8 text", hint=hint) from error
     except ValidationError as error:

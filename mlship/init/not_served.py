@@ -1,4 +1,4 @@
-"""Servers that their projects have given up, where a repository uses them, and what replaces them. Pure."""
+"""What mlship does not serve, and what the user does instead: pages for people, and servers that are given up. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,11 +8,30 @@ from pathlib import PurePosixPath
 from mlship.init.declared.result import Declared
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
+from mlship.project.serving_table import serving_table
 from mlship.units import few
 
 _STARTS = ("Procfile", "*Dockerfile*", "*.sh", "*compose*.y*ml", "*gunicorn*.py")
 _UVICORN = re.compile(r"(?m)^(?!\s*#).*\buvicorn\.workers\b")  # its own warning names the replacement
 _TORCHSERVE = {"torchserve", "torch-model-archiver", "torch-workflow-archiver"}
+
+
+def page_apps(modules: Iterable[Module]) -> dict[str, str]:
+    """The library of each file for Streamlit or Gradio, which has no route that takes a sample."""
+    titles = serving_table().pages
+    found = ((module.path, titles.keys() & module.statements.needed) for module in modules if not module.apps)
+    return {path: titles[min(names)] for path, names in found if names}
+
+
+def page_notes(apps: dict[str, str]) -> Iterator[str]:
+    """What mlship does with them."""
+    for title in sorted(set(apps.values())):
+        paths = [f"`{path}`" for path, own in apps.items() if own == title]
+        verb, pronoun = ("is", "it") if len(paths) == 1 else ("are", "them")
+        yield (
+            f"{few(paths)} {verb} for {title}, whose pages have no route that takes a sample, so mlship does not serve "
+            f"{pronoun}: write `load()` in a file of its own, and mlship serves the model"
+        )
 
 
 def retired_servers(tree: Tree, modules: Mapping[str, Module], needs: Iterable[Declared]) -> Iterator[str]:
