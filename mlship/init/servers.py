@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from mlship.dockerfile.stages import BuildStage
+from mlship.imports import is_foreign
 from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes
 from mlship.init.page_folders import template_steps
@@ -70,6 +71,7 @@ def find_server(
     found = _command(tree, build, modules, apps, started)
     if found is None:
         return None, unusable
+    found = _as_here(tree, found, apps)
     entries, folder = named_modules(found.command, modules, build.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
     entries = entries or [module.name or "" for module in first]
@@ -106,6 +108,18 @@ def find_server(
         *other_processes(served),
         *(host_notes(started) if started else ()),
     )
+
+
+def _as_here(tree: Tree, found: _Command, apps: Sequence[tuple[Module, App]]) -> _Command:
+    """The command of an image that has the app's module under a name that the repository has not."""
+    for word in found.command if found.written else ():
+        path, _, name = word.replace(".", "/").partition(":")
+        ours = next((f"{module.name}:{app.name}" for module, app in apps if app.name == name and not app.factory), "")
+        ends = (f"/{path}.py", f"/{path}/__init__.py")
+        if ours and not (is_foreign(path.split("/")[0]) or any(f"/{file}".endswith(ends) for file in tree.files)):
+            command = tuple(ours if one == word else one for one in found.command)
+            return replace(found, command=command, why=f"{found.why}, with `{ours}` for `{word}`, which is not here")
+    return found
 
 
 def _port(
@@ -275,8 +289,7 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     commands = [parse_command(words, given) for _, words, given in scripts]
     strange = [one[0] for one in commands if one and not (is_server(one) or takes_no_sample(one) or one[0] in tree)]
     if strange and not strange[0].startswith(("python", "./")):
-        which = f"`{strange[0]}` of the Procfile or Dockerfile"
-        yield f"{which} is not a server that `init` supports; check `serve.command`"
+        yield f"`{strange[0]}` of the Procfile or Dockerfile is no server that `init` supports; check `serve.command`"
     if unread:
         yield (
             f"`{unread[0]}` starts the server, but it is more than a list of commands, so `init` did not read it: "

@@ -441,7 +441,7 @@ def test_a_program_that_is_not_known_is_no_server_where_an_app_is(tmp_path: Path
     assert found.server is not None
     assert found.server.command[:2] == ("uvicorn", "main:app")
     assert any(
-        "`guvicorn` of the Procfile or Dockerfile is not a server that `init` supports" in note for note in found.notes
+        "`guvicorn` of the Procfile or Dockerfile is no server that `init` supports" in note for note in found.notes
     )
     write(tmp_path, {name: text[name].replace("guvicorn", "./serve.py")})
     own = detect(write(tmp_path, {"serve.py": "import main\n"})).server

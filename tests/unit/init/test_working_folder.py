@@ -143,6 +143,27 @@ def test_code_that_imports_from_src_by_name_runs_at_the_root(tmp_path: Path, pla
     assert {need.line for need in found.imports.known} == {"fastapi", "joblib", "pydantic"}
 
 
+@pytest.mark.parametrize(
+    ("files", "command", "runs"),
+    [
+        ({"service/main.py": ""}, "uvicorn app.main:app --port 80", "service.main:app"),
+        ({"service/main.py": "", "app/main.py": "x = 1\n"}, "uvicorn app.main:app", "app.main:app"),
+        ({"service/main.py": "", "app/main.py": "not Python"}, "uvicorn app.main:app", "app.main:app"),
+        ({"service/main.py": ""}, "uvicorn app.main:other", "app.main:other"),
+        ({"service/main.py": ""}, "uvicorn mlflow.server:app", "mlflow.server:app"),
+    ],
+)
+def test_a_command_names_the_module_as_it_is_here(
+    tmp_path: Path, files: dict[str, str], command: str, runs: str
+) -> None:
+    """`COPY service app` in a Dockerfile, or one that was left behind when a folder got another name."""
+    app = "from fastapi import FastAPI\napp = FastAPI()\n"
+    code: dict[str, str | bytes] = {path: text or app for path, text in files.items()}
+    _, server = server_of(tmp_path, {"Dockerfile": f"FROM python:3.11\nCMD {command}\n", **code})
+    assert server.command[:2] == ("uvicorn", runs)
+    assert ("for `app.main:app`, which is not here" in server.why) == (runs == "service.main:app")
+
+
 def test_a_command_in_another_image_s_folders_runs_at_the_root_if_its_files_are_there(tmp_path: Path) -> None:
     """`COPY src/api ./api` in a Dockerfile, and a model beside it."""
     docker = 'FROM python:3.11\nCMD ["gunicorn", "api.app:app"]\n'
