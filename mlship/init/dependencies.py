@@ -207,8 +207,9 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     imported = {distribution(one.line) for one in found.imports.known}
     names = source.names
     certain = found.server is not None or found.loader.value is not None
-    promoted = {entry.text for entry in source.entries if entry.role != "main" and entry.name in imported - names}
-    promoted = promoted if certain else set()
+    others = [one for one in source.entries if certain and one.role != "main" and one.name in imported - names]
+    first = {entry.name: entry.group for entry in reversed(others)}  # `cpu` and `cuda` exclude each other
+    promoted = {entry.text for entry in others if first[entry.name] == entry.group}
     development = {entry.text for entry in _development(source) if entry.name not in imported}
     lines = tuple(dict.fromkeys(entry.text for entry in source.main if entry.text not in development))
     lines += tuple(f"{text}  # imported by the served code" for text in sorted(promoted))
@@ -223,8 +224,8 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     notes = [f"{source.origin}: package `{name}` of the workspace not found below this folder" for name in workspace]
     left_out = [*([LeftOut("Development packages", tuple(sorted(development)))] if development else []),
                 *_groups(source, promoted)]  # fmt: skip
-    others = (option for one in found.installs.direct for option in one.options)
-    options = tuple(dict.fromkeys((*source.options, *local, *others, *_image_options(found))))
+    more = (option for one in found.installs.direct for option in one.options)
+    options = tuple(dict.fromkeys((*source.options, *local, *more, *_image_options(found))))
     return replace(chosen, options=options, left_out=tuple(left_out), notes=tuple(notes))
 
 

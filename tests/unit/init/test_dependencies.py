@@ -26,6 +26,13 @@ def texts(found: Scaffold) -> dict[str, str]:
     return {file.path: file.text for file in found.files}
 
 
+def test_one_of_the_extras_that_exclude_each_other_is_required(tmp_path: Path) -> None:
+    extras = "optional-dependencies={cpu=['redis==5', 'redis[c]==5'], cuda=['redis==5+cu1', 'hiredis']}\n"
+    text = texts(planned(tmp_path, {"m.py": LOADER, "pyproject.toml": PROJECT + extras}))["requirements.in"]
+    assert "redis==5  # imported by the served code\nredis[c]==5  # imported by the served code\n" in text
+    assert "\n# Extra `cuda`, left out; uncomment what the server needs:\n# redis==5+cu1\n# hiredis\n" in text
+
+
 def test_a_new_file_says_what_it_leaves_out(tmp_path: Path) -> None:
     text = texts(planned(tmp_path, {"m.py": LOADER, "pyproject.toml": PROJECT + EXTRAS}))["requirements.in"]
     assert text.splitlines()[1:] == [
