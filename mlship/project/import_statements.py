@@ -8,6 +8,7 @@ from typing import TypeAlias
 from mlship.project.syntax import FunctionNode, dotted, last_name
 
 _CAUGHT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException", ""}
+_FORMS = {"fastapi.Form", "fastapi.File", "fastapi.UploadFile"}  # https://fastapi.tiangolo.com/tutorial/request-files/
 _ENDS = {"exit", "_exit", "abort"}
 _LINUX = {"sys.platform": "linux", "os.name": "posix", "platform.system": "Linux"}
 
@@ -135,7 +136,8 @@ def _absolute_names(body: Iterable[ast.stmt]) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif not node.level:
-            yield from _from(node.module or "", node)
+            yield from (names := [*_from(node.module or "", node)])
+            yield from ["python_multipart"] * (not _FORMS.isdisjoint(names))
 
 
 def _own(node: ast.Import | ast.ImportFrom, name: str, package: bool) -> Iterator[str]:

@@ -117,3 +117,13 @@ def test_known_pins_are_not_looked_into(tmp_path: Path) -> None:
     assert not list(
         unprovided_imports(tmp_path, parsed("uvicorn"), pins("six", "uvicorn"), lambda _: pytest.fail("looked"))
     )
+
+
+def test_forms_of_fastapi_need_a_package_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, {"app.py": "from fastapi import UploadFile\n"})
+    (said,) = warnings(tmp_path, "fastapi", "uvicorn")
+    assert "`app.py` imports `python_multipart`, which no locked package brings" in said
+    assert "add `python-multipart` to" in said
+    assert warnings(tmp_path, "fastapi", "uvicorn", "python-multipart") == []
+    write(tmp_path, {"app.py": "from fastapi import FastAPI\n"})
+    assert warnings(tmp_path, "fastapi", "uvicorn") == []
