@@ -21,7 +21,9 @@ from mlship.requirement_line import requirement_in
 from mlship.units import count_of, few
 
 HOSTS = "hosts"
-_BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|:\S*-gpu\b")
+_BASES = re.compile(
+    r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|(^|/)vllm-openai[:@]|:\S*-gpu\b"
+)
 
 
 def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared], stage: BuildStage | None) -> GpuUse:

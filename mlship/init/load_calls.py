@@ -27,6 +27,7 @@ _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "s
 _DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
 UNNAMED = "?"  # a model of the Hub whose name the code computes, or reads from a setting
 _HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
+_TASK = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # of a pipeline, which has a default model for it
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_CLASS = re.compile(
     r"^Auto|Tokenizer|For[A-Z]\w+$|Model$|Processor$|Pipeline$|^SentenceTransformer$|^CrossEncoder$"
@@ -136,6 +137,8 @@ def _from_hub(call: ast.Call, name: str, constants: PathConstants) -> Iterator[L
     given = [keyword.value for keyword in call.keywords if keyword.arg in _HUB_KEYWORDS]
     places = call.args[1:2] if name == "pipeline" else call.args[:1]
     texts = [constant_path(argument, constants) for argument in (*given, *places)]
+    if not texts and name == "pipeline" and any(_TASK.fullmatch(constant_text(one) or "") for one in call.args):
+        yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=True, rooted=False)
     if texts and not any(texts) and keyword_value(call, "local_files_only") is None:
         yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=name in _DOWNLOADS, rooted=False)
     for text in texts:

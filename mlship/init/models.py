@@ -108,10 +108,12 @@ def _relevant(
         return named, _FOLDER
     if strings and absent:  # other files are no substitute
         return (), _ABSENT
+    runs = [file for file in every if strings and _is_below(file.path, {"mlruns"})]  # what trainings logged
+    every = [file for file in every if file not in runs]
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
     beside = [file for file in every if not (_is_below(file.path, _TEST_FOLDERS) or _is_data(file))]
     if not (main or beside):
-        return (), _ABSENT if absent else "no model files found"
+        return (), _ABSENT if absent else f"no model files found{' outside of mlruns' if runs else ''}"
     return main or beside, "found by content; the served code names none of them" if strings else "found by content"
 
 

@@ -43,6 +43,7 @@ def found(repo: Path, files: Files) -> GpuUse:
          "environment.yml requires pytorch-cuda"),
         ({"Dockerfile": "FROM nvidia/cuda:12.4.1-runtime-ubuntu22.04\n"},
          "the Dockerfile starts from nvidia/cuda:12.4.1-runtime-ubuntu22.04"),
+        ({"Dockerfile": "FROM vllm/vllm-openai:v0.9\n"}, "the Dockerfile starts from vllm/vllm-openai:v0.9"),
         ({"Dockerfile": "FROM pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime\n"},
          "the Dockerfile starts from pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime"),
         (served('net = Net().to("cuda")'), 'model.py uses to("cuda")'),

@@ -79,6 +79,24 @@ def test_downloads_of_a_name_that_is_set_elsewhere_are_said(tmp_path: Path, argu
     assert "Hugging Face" not in scaffold(detect(tmp_path)).todo[0]
 
 
+@pytest.mark.parametrize(("call", "said"), [("pipeline('ner')", True), ("pipeline('Hello you')", False)])
+def test_the_default_model_of_a_task_is_a_download(tmp_path: Path, call: str, said: bool) -> None:
+    code = f"from fastapi import FastAPI\nfrom transformers import pipeline\napp = FastAPI()\nm = {call}\n"
+    steps = scaffold(detect(write(tmp_path, {"app.py": code}))).todo
+    assert any("a model that is named elsewhere (app.py, line 4)" in step for step in steps) == said
+
+
+def test_what_trainings_logged_is_not_shipped_with_a_server_that_names_none_of_it(tmp_path: Path) -> None:
+    run = "mlruns/0/ab12/artifacts/model/python_model.pkl"
+    files: dict[str, str | bytes] = {"app.py": "from flask import Flask\napp = Flask('x')\n", run: b"\x80\x04N."}
+    found = detect(write(tmp_path, files))
+    assert (found.weights.named, found.weights.why) == ((), "no model files found outside of mlruns")
+    write(tmp_path, {"app.py": SERVER.format(run)})
+    assert detect(tmp_path).weights.named == (run,)
+    (tmp_path / "app.py").unlink()
+    assert [one.path for one in detect(tmp_path).weights.refused] == [run]
+
+
 def test_requirements_are_no_pickles(tmp_path: Path) -> None:
     write(tmp_path, {"sub/requirements.txt": "torch==2.8.0\nnumpy\n", "m.py": "def load(): return 1"})
     assert detect(tmp_path).weights.named == ()
