@@ -123,7 +123,7 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
         yield "files", f"device code of no package, or that cannot be read, so not judged: {few(lock.stray, 5)}"
     if not lock.in_image:
         for name in needs.compiled_for_unknown:
-            yield name, f"PyPI has no wheel of {name}, and for which GPUs it will be compiled is unknown"
+            yield name, f"PyPI has no wheel of {name}, and for which GPUs a build of it has code is unknown"
         for name in needs.lacking:
             yield name, f"no locked package brings the CUDA libraries that {name} needs"
 
@@ -168,7 +168,7 @@ def _limit(verdict: Verdict) -> PackageFit:
 def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     yield from (problem.text for problem in match.needs.warnings)
     if completed(lock, platform) != lock.pins:
-        yield "the file lists no CUDA libraries, so it is judged as pip installs it: with what PyPI's wheels require"
+        yield "the file does not list all CUDA libraries, so it is judged as pip installs it: with what PyPI's wheels require"
     if lock.loose:
         yield f"without one version, so not judged: {few(lock.loose, 5)}"
     if lock.more:

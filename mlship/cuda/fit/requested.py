@@ -39,12 +39,14 @@ def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
         pins = [
             replace(p, version=f"{p.version}+{build}") if p.name in ours and not local_version(p) else p for p in pins
         ]
-    return (*pins, *_brought(pins))
+    return (*pins, *(pin for pin in _brought(pins) if pin.name not in names))
 
 
 def is_whole(lock: ForeignLock) -> bool:
-    """Whether the file lists what its packages require."""
-    return lock.whole or any(library_pin(pin.name, pin.version) for pin in lock.pins)
+    """Whether the file lists what its packages require; torch requires CUDA's runtime, beside what a person adds."""
+    libraries = {found.library.name for pin in lock.pins if (found := library_pin(pin.name, pin.version))}
+    needed = {"nvidia-cuda-runtime"} if any(pin.name == "torch" for pin in lock.pins) else libraries
+    return lock.whole or bool(libraries & needed)
 
 
 def left_out(lock: ForeignLock, pins: tuple[Pin, ...]) -> Iterator[tuple[str, str]]:

@@ -77,7 +77,7 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         ("tensorflow==2.17.0\n", "470.82.01", "refused", "needs driver >= 525.60.13"),
         (f"{TORCH}ours-gpu @ file:///src\n", "580.95.05", "unknown", "ours-gpu"),
         (f"{TORCH}mamba-ssm==2.2.4\n", "580.95.05", "unknown", "PyPI has no wheel of mamba-ssm"),
-        (f"{TORCH}flash-attn==2.6.3\n", "580.95.05", "unknown", "for which GPUs it will be compiled"),
+        (f"{TORCH}flash-attn==2.6.3\n", "580.95.05", "unknown", "for which GPUs a build of it"),
         ("tensorrt==10.12.0.36\n", "550.54.15", "runs", "tensorrt 10.12.0.36 (cu12)"),
         ("tensorrt==10.14.1.48\n", "550.54.15", "refused", "needs driver >= 580.65.06"),
         ("torch==2.7.1+cu126\nbitsandbytes==0.46.1\n", "550.54.15", "runs", "bitsandbytes 0.46.1 (cu126)"),
