@@ -1,13 +1,13 @@
-"""conda's environment files and the locks of conda-lock: what conda installs, and what pip installs beside it. Pure."""
+"""Environment files of conda, and locks of conda-lock and pixi: what conda installs, and pip beside it. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mlship.conda_spec import conda_spec
 from mlship.yaml_text import parse_yaml
 
-_KEY = r"""["']?(?:dependencies|package)["']?[ \t]*:"""
+_KEY = r"""["']?(?:dependencies|packages?)["']?[ \t]*:"""
 _BLOCK = re.compile(f"^{_KEY}", re.MULTILINE)
 _FLOW = re.compile(rf"[\s{{,]{_KEY}")
 _VERSION = re.compile(r"=*\s*([\w.*!+-]*)")
@@ -33,7 +33,7 @@ class CondaDocument:
 
 
 def read_conda_document(text: str, platform: str) -> CondaDocument | None:
-    """Read an environment file (YAML, or JSON of `conda env export --json`) or a conda-lock.yml; None for other texts.
+    """Read an environment file (YAML, or JSON of `conda env export --json`) or a lock; None for other texts.
 
     Raises:
         ValueError: it is not YAML.
@@ -43,8 +43,7 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
     document = parse_yaml(text)
     if not isinstance(document, dict):
         return None
-    if isinstance(packages := document.get("package"), list):
-        listed = [row for row in packages if isinstance(row, dict)]
+    if listed := _rows(document.get("package")):
         rows = [row for row in listed if row.get("platform") == CONDA_SUBDIRS[platform]]
         of = {
             kind: [(str(r.get("name")), str(r.get("version"))) for r in rows if r.get("manager") == kind]
@@ -53,12 +52,33 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
         pip = "\n".join(f"{name}=={version}" for name, version in of["pip"])
         subdirs = tuple(sorted({str(row.get("platform")) for row in listed}))
         return CondaDocument(_coded(of["conda"]), pip, whole=True, subdirs=subdirs)
+    if isinstance(environments := document.get("environments"), dict):
+        return _pixi(environments.values(), _rows(document.get("packages")), CONDA_SUBDIRS[platform])
     items = document.get("dependencies", 0)
     items = [] if items is None else items
     if not isinstance(items, list):
         return None
     conda = [_pinned(item) for item in items if not isinstance(item, dict)]
     return CondaDocument(_coded(conda), "\n".join(_lines(items)), whole=False)
+
+
+def _pixi(environments: Iterable[object], packages: list[dict[str, object]], subdir: str) -> CondaDocument:
+    """All environments together: a package with two versions has none."""
+    listed = [
+        found for each in environments if isinstance(each, dict) and isinstance(found := each.get("packages"), dict)
+    ]
+    rows = [row for found in listed for row in _rows(found.get(subdir))]
+    files = [str(row["conda"]).rpartition("/")[2].rsplit("-", 2) for row in rows if "conda" in row]
+    named = {
+        row.get("pypi"): f"{row['name']}=={row['version']}" for row in packages if {"name", "version"} <= row.keys()
+    }
+    pip = dict.fromkeys(str(named.get(row["pypi"], row["pypi"])) for row in rows if "pypi" in row)
+    subdirs = tuple(sorted({str(key) for found in listed for key in found}))
+    return CondaDocument(_coded([(name, "".join(rest[:1])) for name, *rest in files]), "\n".join(pip), True, subdirs)
+
+
+def _rows(found: object) -> list[dict[str, object]]:
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
 def _coded(packages: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

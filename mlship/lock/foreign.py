@@ -1,7 +1,7 @@
 """Locks of any tool as pins: what each package is locked to on Linux, for questions about them. Nothing is installed.
 
 Read by content: pip's requirements (with or without hashes, `pip freeze`), uv.lock, poetry.lock, pdm.lock, pylock.toml,
-Pipfile.lock, conda-lock.yml, environment.yml, the output of `conda list`, and an environment's folder.
+Pipfile.lock, conda-lock.yml, pixi.lock, environment.yml, the output of `conda list`, and an environment's folder.
 """
 
 import json
@@ -37,7 +37,7 @@ _EXPORTED = re.compile(r"(?:\S+/)?(?P<name>[^\s=/]+?)[=-](?P<version>[^\s=/-]+)[
 _PIP_LIST = re.compile(r"Package +Version.*\n-[- ]*\n")
 _FORMATS = (
     "a requirements file with versions, `pip freeze`, uv.lock, poetry.lock, pdm.lock, pylock.toml, Pipfile.lock, "
-    "conda-lock.yml, environment.yml, `pip list` or `conda list` output, or the folder of an environment"
+    "conda-lock.yml, pixi.lock, environment.yml, `pip list` or `conda list` output, or the folder of an environment"
 )
 
 
@@ -96,7 +96,8 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     if not entries:
         raise _nothing(path, platform, conda)
     pythons = _pythons(text)
-    folded = _folded([entry for entry in entries if _applies(entry.markers, platform, pythons)])
+    here = [e for e in entries if any(marker_may_hold(m, platform, p) for m in e.markers or [""] for p in pythons)]
+    folded = _folded(here)
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
     whole = path.is_dir() or tables or text.lstrip().startswith(("{", *_CONDA_HEADS)) or "--hash" in text
@@ -119,7 +120,8 @@ def _nothing(path: Path, platform: str, conda: CondaDocument | None) -> UsageErr
     judge = f", or judge it for `--platform {known[0]}`" if known else ""
     return UsageError(
         f"`{path}` has no package for {platform} ({subdir}): it is locked for {', '.join(conda.subdirs)}",
-        hint=f"lock it for {subdir}: `conda-lock lock --platform {subdir}`{judge}",
+        hint=f"lock it for {subdir}: `conda-lock lock --platform {subdir}` or `pixi workspace platform add {subdir}`"
+        f"{judge}",
     )
 
 
@@ -235,11 +237,6 @@ def _installed(folder: Path) -> Iterator[_Entry]:
         name = distribution.metadata["Name"]
         by_conda = (distribution.read_text("INSTALLER") or "").strip() == "conda"
         yield _Entry(str(name), distribution.version if name else None, conda=by_conda)
-
-
-def _applies(markers: tuple[str, ...], platform: str, pythons: tuple[str, ...]) -> bool:
-    """Whether one of the markers may hold there."""
-    return not markers or any(marker_may_hold(marker, platform, python) for marker in markers for python in pythons)
 
 
 def _pythons(text: str) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def test_a_lock_for_other_platforms_names_them(tmp_path: Path) -> None:
         UsageError, match=r"no package for linux/amd64 \(linux-64\): it is locked for osx-arm64"
     ) as caught:
         read(tmp_path, lock)
-    assert caught.value.hint == "lock it for linux-64: `conda-lock lock --platform linux-64`"
+    assert "lock it for linux-64: `conda-lock lock --platform linux-64`" in caught.value.hint
     with pytest.raises(UsageError, match="locked for linux-aarch64, osx-arm64") as caught:
         read(tmp_path, lock + ROW.format("numpy", "2.0.0", "conda", "linux-aarch64"))
     assert caught.value.hint.endswith("or judge it for `--platform linux/arm64`")
@@ -127,3 +127,31 @@ def test_a_package_that_conda_installed_is_apart(tmp_path: Path) -> None:
         (info / "INSTALLER").write_text(f"{installer}\n")
     lock = read_foreign_lock(tmp_path, "linux/amd64")
     assert (pinned(lock), lock.foreign) == ({"numpy": "1.0"}, ("torch 1.0",))
+
+
+def test_a_lock_of_pixi_has_the_packages_of_its_environments(tmp_path: Path) -> None:
+    wheels = ["- pypi: https://x/torch-2.8.0%2Bcu128-cp312-cp312-linux_x86_64.whl", "- pypi: ."]
+    files = ["- conda: https://x/linux-64/python-3.12.0-h1_0.conda", "- conda: https://x/noarch/ca-certs-1.2-h_3.conda"]
+    lock = f"""\
+version: 6
+environments:
+  default:
+    packages:
+      linux-64:
+      {wheels[0]}
+      {files[0]}
+      osx-arm64:
+      - conda: https://x/osx-arm64/mlx-1.0-h_0.conda
+  test:
+    packages:
+      linux-64:
+      {wheels[1]}
+      {files[1]}
+      - conda: ./here
+packages: []
+"""
+    found = read(tmp_path, lock)
+    assert (pinned(found), found.loose, found.whole) == ({"torch": "2.8.0+cu128"}, (".",), True)
+    assert found.foreign == ("ca-certs 1.2", "here")
+    with pytest.raises(UsageError, match="locked for linux-64, osx-arm64"):
+        read(tmp_path, lock, "linux/arm64")

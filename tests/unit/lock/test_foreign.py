@@ -15,6 +15,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9]{1,8}(-[a-z0-9]{1,5})?", fullmatch=True)
 VERSIONS = st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}(\.[0-9])?(\+cu1[12][0-9])?", fullmatch=True)
 EXPORT = "# This file may be used to create an environment using:\n# platform: linux-64\n"
 CONDA = "# packages in environment at /x:\n#\n"
+PIXI = "version: 6\nenvironments:\n  default:\n    packages:\n      linux-64:\n"
 PINS = st.dictionaries(NAMES, VERSIONS, min_size=1, max_size=6)
 
 
@@ -38,6 +39,11 @@ def written(pins: dict[str, str]) -> dict[str, str]:
         "pylock": f"lock-version = '1.0'\n{tables.replace('[[package]]', '[[packages]]')}",
         "pipfile": json.dumps({"_meta": {}, "default": {n: {"version": f"=={v}"} for n, v in pins.items()}}),
         "conda": CONDA + "".join(f"{name}  {version}  pypi_0  pypi\n" for name, version in pins.items()),
+        "pixi": f"{PIXI}{''.join(f'      - pypi: https://x/{name}.tar.gz{chr(10)}' for name in pins)}packages:\n"
+        + "".join(
+            f"- pypi: https://x/{name}.tar.gz\n  name: {name}\n  version: '{version}'\n"
+            for name, version in pins.items()
+        ),
     }
 
 
