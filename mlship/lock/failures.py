@@ -93,13 +93,11 @@ def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[st
         *([f'set `python: "{old.python}"` in mlship.yaml, for which every pin has a wheel'] if old.python else []),
         *([f"require {', '.join(newer)}"] if newer else []),
     ]
-    steps = [
-        *([", or ".join(ways)] if ways else []),
-        *([f"append `; sys_platform != 'linux'` to {', '.join(elsewhere)}: no file is for Linux"] if elsewhere else []),
-    ]
+    linux = f"append `; sys_platform != 'linux'` to {', '.join(elsewhere)}: no file is for Linux"
+    steps = "; also ".join([", or ".join(ways)] * bool(ways) + [linux] * bool(elsewhere))
     return UsageError(
         f"{error.message}\n{pins} no wheel for Python {config.python} on Linux: {named}",
-        hint=f"{itself}{'; also '.join(steps)}; then run `mlship lock` again",
+        hint=f"{itself}{steps}; then run `mlship lock` again",
         cause=error.cause,
     )
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -99,7 +100,9 @@ def read_inputs(repo: Path, config: Config) -> tuple[InputFile, ...]:
         UsageError: a file is missing, not text or outside the repository, or has a line that cannot be locked.
         LockError: a package in a folder is not built to a wheel yet.
     """
-    return tuple(_with_packages(repo, file) for file in read_requirement_files(repo, config))
+    files = read_requirement_files(repo, config)
+    built = [{line: wheel_of(repo, path) for line, path in file.folders.items()} for file in files]
+    return tuple(replace(file, wheels={**file.wheels, **own}) for file, own in zip(files, built, strict=True))
 
 
 def read_requirement_files(repo: Path, config: Config) -> tuple[InputFile, ...]:
@@ -134,11 +137,6 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
     except (OSError, UnicodeDecodeError) as error:
         hint = "save it as UTF-8 text that you may read"
         raise UsageError(f"cannot read `{path}` (named by {named_by})", hint=hint) from error
-
-
-def _with_packages(repo: Path, file: InputFile) -> InputFile:
-    """The file with the wheels of the packages in folders."""
-    return replace(file, wheels={**file.wheels, **{line: wheel_of(repo, path) for line, path in file.folders.items()}})
 
 
 def _with_wheels(repo: Path, file: InputFile) -> InputFile:
@@ -203,12 +201,7 @@ def _beside(path: str, included: str, where: str) -> str:
     """The path of an included file, which is relative to the file that includes it."""
     if "://" in included or included.startswith("/"):
         raise UsageError(f"{where}: only files in the repository can be included", hint="copy it into the repository")
-    parts: list[str] = []
-    for part in (*PurePosixPath(path).parent.parts, *PurePosixPath(included.strip("\"'")).parts):
-        if part != "..":
-            parts.append(part)
-        elif not parts:
-            raise UsageError(f"{where}: `{included}` is outside the repository", hint="copy it into the repository")
-        else:
-            parts.pop()
-    return "/".join(parts)
+    beside = normpath(PurePosixPath(path).parent / included.strip("\"'"))
+    if beside.startswith(".."):
+        raise UsageError(f"{where}: `{included}` is outside the repository", hint="copy it into the repository")
+    return beside

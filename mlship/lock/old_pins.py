@@ -21,23 +21,17 @@ _FOR_LINUX = re.compile(r"linux[^-]*\.whl$|[-.]any\.whl$|\.(?:zip|gz|bz2|tgz)$")
 
 @dataclass(frozen=True)
 class OldPin:
-    """A pin without a wheel for the image, and the next version that has one; None where no newer one has.
-
-    Attributes:
-        elsewhere: every file is for Windows or macOS, whether or not the requirement is a pin.
-    """
+    """A pin without a wheel for the image, and the next version that has one; None where no newer one has."""
 
     requirement: Requirement
     path: str
     line: int
     newer: Version | None
-    elsewhere: bool = False
+    elsewhere: bool = False  # every file is for Windows or macOS, also if it is no pin
 
     def __str__(self) -> str:
-        name, place = self.requirement.name, f"{self.path}, line {self.line}"
-        if self.elsewhere:
-            return f"`{self.requirement}` ({place})"
-        return f"`{name}=={self.newer}` instead of `{self.requirement}` ({place})"
+        newer = "" if self.elsewhere else f"`{self.requirement.name}=={self.newer}` instead of "
+        return f"{newer}`{self.requirement}` ({self.path}, line {self.line})"
 
 
 @dataclass(frozen=True)
@@ -57,12 +51,10 @@ def find_old_pins(files: Sequence[InputFile], config: Config, settings: PipSetti
     def old(config: Config) -> tuple[OldPin, ...]:
         return tuple(found for one in asked if (found := _old(*one, pages[canonicalize_name(one[0].name)], config)))
 
-    def wheels(config: Config) -> bool:
-        return all(pin.elsewhere for pin in old(config))
-
     found = old(config)
-    others = [python for python in PYTHONS if python != config.python] if not wheels(config) else []
-    python = next((one for one in reversed(others) if wheels(config.model_copy(update={"python": one}))), None)
+    others = () if all(pin.elsewhere for pin in found) else PYTHONS[::-1]
+    images = (config.model_copy(update={"python": python}) for python in others if python != config.python)
+    python = next((image.python for image in images if all(pin.elsewhere for pin in old(image))), None)
     changeable = tuple(pin for pin in found if pin.newer or python or pin.elsewhere)
     return OldPins(changeable, python) if changeable else None
 

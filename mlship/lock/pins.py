@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlship.errors import LockError
 from mlship.lock.record import Code
+from mlship.requirement_line import parse_requirement
 from mlship.units import first_rows
 
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -123,11 +124,10 @@ def _hash(text: str) -> str:
 
 
 def _requirement(text: str) -> Requirement:
-    try:
-        return Requirement(text)
-    except (InvalidRequirement, RecursionError) as error:
-        shown = "an address without a name" if "://" in text else repr(text[:60])
-        raise _RefusedError(f"{shown} does not have the form name==version --hash=sha256:...") from error
+    if parsed := parse_requirement(text):
+        return parsed
+    shown = "an address without a name" if "://" in text else repr(text[:60])
+    raise _RefusedError(f"{shown} does not have the form name==version --hash=sha256:...")
 
 
 def _exact_version(requirement: Requirement) -> str:

@@ -168,7 +168,7 @@ def _limit(verdict: Verdict) -> PackageFit:
 def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     yield from (problem.text for problem in match.needs.warnings)
     if completed(lock, platform) != lock.pins:
-        yield "the file does not list all CUDA libraries, so it is judged as pip installs it: with what PyPI's wheels require"
+        yield "the file does not list all CUDA libraries: judged as pip installs it, with what PyPI's wheels require"
     if lock.loose:
         yield f"without one version, so not judged: {few(lock.loose, 5)}"
     if lock.more:

@@ -108,6 +108,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     stacks = tuple(stack for package in packages if (stack := _stack(package, cuda, platform)))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
     mistakes = (*faults_of(pins), *_majors(libraries, packages), *_wrong_cudnn(libraries, packages))
+    alone = "" if packages else few(pin.library.name for pin in libraries)  # which say nothing of what uses them
     idle = tuple(_cpu_only(pins, libraries, platform))
     useless = not packages and (not libraries or any(_is_cpu(pin, libraries, platform) for pin in pins))
     return Needs(
@@ -115,7 +116,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         unjudged=(
             *((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
             *_old_libraries(cuda, packages),
-            *_unused(libraries, packages),
+            *([("libraries", f"no locked package is known to use CUDA's libraries ({alone})")] if alone else []),
         ),
         cuda=cuda,
         way="image" if lacking else "wheels" if libraries or packages else None,
@@ -261,13 +262,6 @@ def _old_libraries(cuda: Cuda | None, packages: tuple[_Package, ...]) -> Iterato
         least = package.variant.cuda if package.variant and package.variant.cuda_below else None
         if cuda and least and cuda.major == least.major and cuda < least:
             yield package.named, f"{package.named} needs CUDA {least} or newer, but the lock has {cuda}"
-
-
-def _unused(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[tuple[str, str]]:
-    """CUDA's libraries alone say nothing of the code that uses them."""
-    if libraries and not packages:
-        names = few(pin.library.name for pin in libraries)
-        yield "libraries", f"no locked package is known to use CUDA's libraries ({names})"
 
 
 def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:

@@ -92,12 +92,9 @@ def promise_of(needs: Needs, platform: str, require: str = "") -> Promise:
             "no known GPU and driver run these packages together",
             hint="run `mlship fits` with `--driver` and `--compute-capability`, which names the package that does not",
         )
-    reaches = tuple(Reach(span, tuple(found[span])) for span in sorted(found, key=_order))
+    spans = sorted(found, key=lambda span: (span.first, span.below or 0))
+    reaches = tuple(Reach(span, tuple(found[span])) for span in spans)
     return Promise(platform, tuple(stack.name for stack in needs.stacks), reaches)
-
-
-def _order(span: DriverSpan) -> tuple[Driver, int]:
-    return span.first, span.below or 0
 
 
 def _refuse_unknown(needs: Needs) -> None:

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from mlship.cuda.fit.carriers import local_version, variant_cuda
 from mlship.cuda.tables.lookup import library_pin, release_of, wheel_index
-from mlship.cuda.tables.rows import Release, Variant
+from mlship.cuda.tables.rows import Release
 from mlship.frameworks import framework_table
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
@@ -96,7 +96,8 @@ def _libraries(pin: Pin) -> Iterator[Pin]:
     release, local = release_of(pin.name, pin.version), local_version(pin)
     if not isinstance(release, Release) or release.follows:
         return
-    variant = release.variant(local) if local else _requested(release, pin)
+    asked = next((one for one in release.variants if {*one.extras} & {*pin.extras}), release.variant())
+    variant = release.variant(local) if local else asked
     if (
         variant is None
         or variant.cuda is None
@@ -109,7 +110,3 @@ def _libraries(pin: Pin) -> Iterator[Pin]:
         yield Pin(f"nvidia-cudnn-cu{cuda.major}", f"{cudnn}.0", ())
     if pin.name == "torch":
         yield Pin(f"nvidia-cuda-runtime{suffix}", f"{cuda}.0", ())
-
-
-def _requested(release: Release, pin: Pin) -> Variant | None:
-    return next((one for one in release.variants if {*one.extras} & {*pin.extras}), release.variant())

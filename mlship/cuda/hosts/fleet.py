@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeAlias
 
-from mlship.cuda.fit.judge import Stack, Verdict, architecture_in, judge_stack
+from mlship.cuda.fit.judge import ReasonKind, Stack, Verdict, architecture_in, judge_stack
 from mlship.cuda.hosts.profile import Fleet, HostProfile
 from mlship.cuda.tables.lookup import CudaOffer, offer_of, tables
 from mlship.cuda.versions import Cuda, Driver
@@ -89,9 +90,11 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
     bounds = tuple(each for each in found if isinstance(each, Bound))
     offers = {bound.host: bound.cuda for bound in bounds if bound.by == "driver"}
     known = all(host.name in offers for host in fleet.hosts)
-    judged = {cuda: tuple(_judge(cuda, host) for host in fleet.hosts) for cuda in _toolkits()} if known else {}
+    toolkits = sorted({toolkit.cuda for toolkit in tables().drivers.toolkits}) if known else []
+    judged = {cuda: tuple(_judge(cuda, host) for host in fleet.hosts) for cuda in toolkits}
     running = {cuda: verdicts for cuda, verdicts in judged.items() if all(v.outcome != "refused" for v in verdicts)}
-    by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _rests_on_minor(verdicts)}
+    by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _remarks(verdicts, "minor-version")}
+    jetsons = next(iter(judged.values()), ())  # their drivers have their own numbers: the same for every CUDA
     return FleetCuda(
         most=_edge(bounds, "most") if known else None,
         least=_edge(bounds, "least"),
@@ -100,13 +103,9 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
         hosts=tuple(HostCuda(host.name, offers.get(host.name)) for host in fleet.hosts),
         bounds=bounds,
         blocked=tuple(_blocked(judged.values())),
-        doubtful=tuple(dict.fromkeys(remark for verdicts in by_minor.values() for remark in _doubts(verdicts))),
-        unknown=(*(each for each in found if isinstance(each, Remark)), *_boards(judged.values())),
+        doubtful=tuple(dict.fromkeys(_remarks(chain(*by_minor.values()), "compressed-fatbin"))),
+        unknown=(*(each for each in found if isinstance(each, Remark)), *_remarks(jetsons, "jetson")),
     )
-
-
-def _toolkits() -> list[Cuda]:
-    return sorted({toolkit.cuda for toolkit in tables().drivers.toolkits})
 
 
 def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
@@ -114,19 +113,8 @@ def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
     return judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
 
 
-def _rests_on_minor(verdicts: Iterable[Verdict]) -> bool:
-    return any(reason.kind == "minor-version" for verdict in verdicts for reason in verdict.reasons)
-
-
-def _doubts(verdicts: Iterable[Verdict]) -> Iterator[Remark]:
-    for verdict in verdicts:
-        yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "compressed-fatbin")
-
-
-def _boards(judged: Iterable[Iterable[Verdict]]) -> Iterator[Remark]:
-    """Jetsons: their drivers have their own version numbers, so the remark is the same for every CUDA."""
-    for verdict in next(iter(judged), ()):
-        yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "jetson")
+def _remarks(verdicts: Iterable[Verdict], kind: ReasonKind) -> list[Remark]:
+    return [Remark(verdict.host, r.text) for verdict in verdicts for r in verdict.reasons if r.kind == kind]
 
 
 def _blocked(judged: Iterable[tuple[Verdict, ...]]) -> Iterator[Remark]:

@@ -36,8 +36,6 @@ _VENDORS = {
 _PRODUCT = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,62}?)(?:-MIG-(?P<mig>\d+g\.\d+gb[A-Za-z0-9.]*))?(?P<shared>-SHARED)?"
 )
-
-
 _DRIVERS = {"gpu.amd.com": "AMD", "gpu.intel.com": "Intel"}
 
 
