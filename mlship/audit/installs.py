@@ -15,10 +15,12 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     program, arguments = program_and_arguments(command)
     shown = f"`{' '.join((program, *arguments)).replace(UNKNOWN, '…')[:100]}`"
     action = verb(arguments)
+    if UNKNOWN in program:
+        yield AuditSeen("unknown", f"{shown}: the build decides which program")
     if program == "uv" and action == "pip":
         program, arguments = "pip", arguments[arguments.index("pip") + 1 :]
         action = verb(arguments)
-    if program in ("pip", "pipx") and action in ("install", "sync"):
+    if program in ("pip", "pipx") and action in ("install", "sync", "wheel", "download"):
         yield _pip(arguments, action, shown)
     elif program in CONDAS:
         yield from _conda(arguments, action, shown)
@@ -32,19 +34,15 @@ def locked(command: Command) -> Iterator[AuditSeen]:
 def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
     if "--require-hashes" in arguments:
         return AuditSeen("pass", f"{shown} requires hashes")
-    rest, files, wanted = list(arguments[arguments.index(action) + 1 :]), False, False
+    rest, wanted = list(arguments[arguments.index(action) + 1 :]), False
     named = [word for word in rest if not word.startswith("-")]
     while rest:
         word = rest.pop(0)
         if word in pip_value_options():
-            files = files or word in ("-r", "--requirement")
             rest = rest[1:]
-        elif word.startswith(("-r", "--requirement=")) and not word.startswith("--re-"):
-            files = True
         elif word.startswith(("-e", "--editable")) or not word.startswith("-"):
             wanted = True
-    files = files or action == "sync"
-    if wanted and not (files and action == "sync"):
+    if wanted and action != "sync":
         alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
     return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
@@ -65,12 +63,18 @@ def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
     """What each command that fills a cache leaves in the layer."""
     for at, command in enumerate(run.commands):
         program, arguments = program_and_arguments(command)
+        if UNKNOWN in program:
+            yield AuditSeen("unknown", "the build decides which program the step runs", run.line)
         for row in audit_table().filler:
             if program not in row.programs or verb(arguments) not in row.verbs:
                 continue
             shown = f"`{program} {verb(arguments)}`"
-            kept = _kept_out(row, command, run, at, env)
-            yield decided(kept, f"{shown} leaves no cache", f"{shown} leaves its cache in the layer", run.line)
+            if _kept_out(row, command, run, at, env):
+                yield AuditSeen("pass", f"{shown} leaves no cache", run.line)
+            elif any(mount.get("type") == "cache" and UNKNOWN in mount["target"] for mount in run.mounts):
+                yield AuditSeen("unknown", f"{shown}: the build decides which folder is mounted", run.line)
+            else:
+                yield AuditSeen("fail", f"{shown} leaves its cache in the layer", run.line)
 
 
 def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str, str]) -> bool:

@@ -1,6 +1,8 @@
 """Judge a Dockerfile by the rules. What its text does not decide is unknown. Pure."""
 
+import re
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from shlex import quote
 
 from mlship.audit.installs import cached, compilers, locked
@@ -17,14 +19,13 @@ from mlship.audit.rules import (
 )
 from mlship.audit.starts import judge_start, starts
 from mlship.dockerfile.lexer import DockerfileError
-from mlship.dockerfile.shell import Command, commands
 from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN
 from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
 from mlship.project.credentials import find_credentials
 
-_DIGEST = 64  # hexadecimal digits
+_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 _SETUID_BITS = 0o6000
 DISABLED = "NVIDIA_DISABLE_REQUIRE turns the requirements off"
 
@@ -88,8 +89,7 @@ def _glibc(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 def _digest(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for image in file.images:
-        found = image.image.partition("@sha256:")[2]
-        if len(found) == _DIGEST and all(digit in "0123456789abcdef" for digit in found):
+        if _DIGEST.search(image.image):
             yield AuditSeen("pass", f"{image.image.partition('@')[0]} has a digest", image.line)
         elif UNKNOWN in image.image:
             yield AuditSeen("unknown", f"{shown_image(image.image)}: the build decides which image", image.line)
@@ -107,8 +107,11 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
     tag = split_reference(image)[1]
     if UNKNOWN in image:
         return AuditSeen("unknown", f"{shown_image(image)}: the build decides which image", line)
-    if tag == "latest" or (not tag and "@" not in image):
+    words = set(tag.split("-"))
+    if "latest" in words or (not tag and "@" not in image):
         return AuditSeen("fail", f"{image} is whatever is `latest`", line)
+    if tag and not any(letter.isdigit() for letter in tag) and not words & audit_table().releases:
+        return AuditSeen("fail", f"{image} names no version", line)
     return AuditSeen("pass", f"{image} names a version", line)
 
 
@@ -134,6 +137,9 @@ def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for name, start in starts(last.entrypoint, last.cmd):
         if start.text.strip() not in ("", "[]"):
             yield judge_start(start, name)
+    if last.entrypoint is None and last.root.image != "scratch" and not known_base(last.root.image):
+        base = shown_image(last.root.image)
+        yield AuditSeen("unknown", f"{base}: unknown whether it has an ENTRYPOINT", last.root.line)
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
@@ -151,6 +157,10 @@ def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
             yield from cached(run, stage.env | {name: "" for name, value in stage.args.items() if value})
             if not run.known:
                 yield AuditSeen("unknown", "a step is not a shell script", run.line)
+    first = file.shipped[0]
+    pattern = first.root.image.lower().replace(UNKNOWN, "*")
+    if "*" in pattern and any(fnmatchcase(stage.name, pattern) for stage in file.stages[: file.stages.index(first)]):
+        yield AuditSeen("unknown", f"{shown_image(first.root.image)}: the build decides which stage", first.root.line)
     yield AuditSeen("pass", "no step of the shipped stages leaves a cache")
 
 
@@ -216,23 +226,11 @@ def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
         yield AuditSeen("unknown", "whether the image has CUDA is not in the Dockerfile")
 
 
-_RULES: dict[str, Callable[[ParsedDockerfile], Iterator[AuditSeen]]] = {
-    "user": _user,
-    "glibc": _glibc,
-    "digest": _digest,
-    "tag": _tag,
-    "secrets": _secrets,
-    "exec-form": _exec_form,
-    "locked": _locked,
-    "cache": _cache,
-    "compilers": _compilers,
-    "healthcheck": _healthcheck,
-    "setuid": _setuid,
-    "driver-library": _driver_library,
-    "requires": _requires,
+# By the names of the rules that they judge.
+_RULES = {
+    judge.__name__[1:].replace("_", "-"): judge
+    for judge in (
+        *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
+        *(_driver_library, _requires),
+    )
 }
-
-
-def commands_in(script: str) -> tuple[Command, ...]:
-    """The commands of a step from an image's history, whose variables are unknown."""
-    return commands(script, lambda _name: UNKNOWN)

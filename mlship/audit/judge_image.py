@@ -6,18 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mlship.audit.image import LOADER, AuditedImage, read_audited
 from mlship.audit.installs import locked
-from mlship.audit.judge_dockerfile import (
-    DISABLED,
-    commands_in,
-    credentials_in,
-    judge_library_path,
-    judge_tag,
-    judge_user,
-)
+from mlship.audit.judge_dockerfile import DISABLED, credentials_in, judge_library_path, judge_tag, judge_user
 from mlship.audit.rules import AuditReport, AuditSeen, audit_table, decided, is_credential, judgement
 from mlship.audit.starts import judge_start, starts
 from mlship.build.installed import local_image, read_image
-from mlship.dockerfile.shell import SHELLS, started_command
+from mlship.dockerfile.shell import SHELLS, commands, started_command
 from mlship.dockerfile.stages import Start
 from mlship.doctor.nvidia_require import is_disabled, requirements
 from mlship.image.labels import OCI, OWN
@@ -143,7 +136,7 @@ def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
     if lock:
         yield AuditSeen("pass", f"the label {OWN}.lock names the lock: {lock}")
     judged = {
-        step: tuple(seen for command in commands_in(step.script) for seen in locked(command)) for step in found.steps
+        step: tuple(seen for command in commands(step.script) for seen in locked(command)) for step in found.steps
     }
     yield from (seen for step in found.steps for seen in judged[step])
     with_layer = [step for step in found.steps if step.has_layer]
@@ -215,18 +208,11 @@ def _few(paths: set[str]) -> str:
     return ", ".join(first_rows((f"/{path}" for path in sorted(paths)), 12))
 
 
-_RULES: dict[str, Callable[[AuditedImage], Iterator[AuditSeen]]] = {
-    "user": _user,
-    "glibc": _glibc,
-    "digest": _digest,
-    "tag": _tag,
-    "secrets": _secrets,
-    "exec-form": _exec_form,
-    "locked": _locked,
-    "cache": _cache,
-    "compilers": _compilers,
-    "healthcheck": _healthcheck,
-    "setuid": _setuid,
-    "driver-library": _driver_library,
-    "requires": _requires,
+# By the names of the rules that they judge.
+_RULES = {
+    judge.__name__[1:].replace("_", "-"): judge
+    for judge in (
+        *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
+        *(_driver_library, _requires),
+    )
 }

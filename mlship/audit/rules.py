@@ -84,6 +84,7 @@ class AuditTable:
     locker: tuple[_Locker, ...]
     compilers: _Compilers
     credentials: _CredentialNames
+    releases: frozenset[str]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,10 @@ https://docs.docker.com/reference/dockerfile/
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from dataclasses import dataclass
 
 from mlship.dockerfile.words import split_words
 
-Escape = Literal["\\", "`"]
 INSTRUCTIONS = {
     *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
     *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
@@ -59,7 +57,7 @@ class _Lines:
     """The lines of a file, and the position of the next one."""
 
     lines: list[str]
-    escape: Escape = "\\"
+    escape: str = "\\"
     at: int = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -68,26 +66,18 @@ class _Lines:
             yield self.lines[self.at - 1]
 
 
-@dataclass(frozen=True)
-class Lexed:
-    """The instructions of a file, and its escape character."""
-
-    instructions: tuple[Instruction, ...]
-    escape: Escape = field(default="\\")
-
-
-def lex(text: str) -> Lexed:
-    """Split a Dockerfile.
+def lex(text: str) -> tuple[tuple[Instruction, ...], str]:
+    """The instructions of a Dockerfile, and its escape character.
 
     Raises:
         DockerfileError: BuildKit would refuse it: an unknown instruction, or a here-document without an end.
     """
     lines = _Lines([line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")])
     lines.escape = _directives(lines)
-    return Lexed(tuple(_instructions(lines)), lines.escape)
+    return tuple(_instructions(lines)), lines.escape
 
 
-def _directives(lines: _Lines) -> Escape:
+def _directives(lines: _Lines) -> str:
     """The escape character; directives end at the first line that is none."""
     escape, seen = "\\", set[str]()
     for line in lines:
@@ -102,7 +92,7 @@ def _directives(lines: _Lines) -> Escape:
         raise DockerfileError(
             lines.at, f"the escape character is `{escape}`, which is neither a backslash nor a backtick"
         )
-    return cast("Escape", escape)
+    return escape
 
 
 def _instructions(lines: _Lines) -> Iterator[Instruction]:
@@ -114,19 +104,18 @@ def _instructions(lines: _Lines) -> Iterator[Instruction]:
 
 def _joined(lines: _Lines, first: str) -> str:
     """A logical line: comments and empty lines between continued lines are left out."""
-    parts, (part, more) = list[str](), _continued(first, lines.escape)
-    parts.append(part)
+    part, more = _continued(first, lines.escape)
+    parts = [part]
     for line in lines if more else ():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        part, more = _continued(line, lines.escape)
-        parts.append(part)
-        if not more:
-            break
+        if line.strip() and not line.lstrip().startswith("#"):
+            part, more = _continued(line, lines.escape)
+            parts.append(part)
+            if not more:
+                break
     return "".join(parts)
 
 
-def _continued(line: str, escape: Escape) -> tuple[str, bool]:
+def _continued(line: str, escape: str) -> tuple[str, bool]:
     """The line without its escape character at the end, and whether it had one; two of them continue nothing."""
     text = line.rstrip(" \t")
     if text.endswith(escape) and not text.endswith(escape * 2):

@@ -17,6 +17,7 @@ RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "
 SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _DEEPEST = 8  # shells in shells
 _PYTHONS = {"python", "python3"}
+_VERSION = f"0123456789.{UNKNOWN}"
 # https://www.gnu.org/software/coreutils/manual/html_node/env-invocation.html
 _SPLIT = re.compile(r"(?:-[iv0]*S|--split-string(?:=|$))(.*)", re.DOTALL)
 
@@ -28,15 +29,13 @@ class _Runner(TableRow):
     options: frozenset[str] = frozenset()
     operands: int = 0
     becomes: bool = True
-
-
-class _Pip(TableRow):
-    options: frozenset[str]
+    subcommand: str = ""
+    appends: bool = False
 
 
 class _Table(TableRow):
     runner: tuple[_Runner, ...]
-    pip: _Pip
+    pip_options: frozenset[str]
 
     @cached_property
     def runners(self) -> Mapping[str, _Runner]:
@@ -79,7 +78,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
 
-def commands(script: str, lookup: VariableLookup, depth: int = 0) -> tuple[Command, ...]:
+def commands(script: str, lookup: VariableLookup = lambda _: UNKNOWN, depth: int = 0) -> tuple[Command, ...]:
     """The simple commands of a script in order, including those in `$(...)` and in `sh -c`.
 
     Args:
@@ -130,7 +129,11 @@ def _simple(reader: _Reader) -> Iterator[tuple[list[str], str]]:
     """The words of each simple command, without redirections, and the character of an operator that ends it."""
     words = list[str]()
     while letter := reader.peek():
-        if letter in _OPERATORS:
+        if letter == "(" and words and words[-1].endswith("="):  # an array of bash
+            reader.take()
+            _inner(reader, ")")
+            reader.inner.pop()
+        elif letter in _OPERATORS:
             reader.take()
             yield words, letter
             words = []
@@ -224,6 +227,8 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
         if equals and name.replace("_", "a").isalnum() and not name[0].isdigit():
             env[name] = value
             words.pop(0)
+        elif words[0] == "case":
+            return
         elif words[0] in RESERVED:
             words.pop(0)
         elif (run := run_by(words)) is not None:
@@ -259,6 +264,10 @@ def run_by(words: Sequence[str], *, becomes: bool = False) -> tuple[str, ...] | 
     row = _table().runners.get(program)
     if row is None or (becomes and not row.becomes):
         return None
+    if row.subcommand:  # before it are options, which no program reads as its own
+        if row.subcommand not in rest:
+            return None
+        rest = rest[rest.index(row.subcommand) + 1 :]
     while rest and rest[0].startswith("-"):
         option, rest = rest[0], rest[1:]
         if option == "--":
@@ -267,7 +276,7 @@ def run_by(words: Sequence[str], *, becomes: bool = False) -> tuple[str, ...] | 
             rest = (*words_of(split[1] or "".join(rest[:1])), *(rest if split[1] else rest[1:]))
         else:
             rest = rest[option in row.options :]
-    return rest[row.operands :]
+    return (*rest[row.operands :], *((UNKNOWN,) if row.appends and rest else ()))
 
 
 def started_command(words: Sequence[str]) -> tuple[str, ...]:
@@ -282,14 +291,14 @@ def started_command(words: Sequence[str]) -> tuple[str, ...]:
 def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
     """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
     program, arguments = command.program, command.words[1:]
-    if program.rstrip("0123456789.") in _PYTHONS and "-m" in arguments[:3]:
+    if program.rstrip(_VERSION) in _PYTHONS and "-m" in arguments[:3]:
         at = arguments.index("-m") + 1
         program, arguments = (arguments[at] if at < len(arguments) else ""), arguments[at + 1 :]
-    if program.startswith("pip") and not program.removeprefix("pip").strip("0123456789."):
+    if program.startswith("pip") and not program.removeprefix("pip").strip(_VERSION):
         program = "pip"
     return program, arguments
 
 
 def pip_value_options() -> frozenset[str]:
     """Options of pip and uv that take a value."""
-    return _table().pip.options
+    return _table().pip_options

@@ -1,7 +1,7 @@
 """The stages of a Dockerfile with what each of them does, as far as its text decides it. Pure."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import join, normpath
 
@@ -126,13 +126,10 @@ class ParsedDockerfile:
     @property
     def shipped(self) -> tuple[BuildStage, ...]:
         """The last stage, and the stages that it starts from: their layers are in the image."""
-        found, number = list[BuildStage](), len(self.stages) - 1
-        while True:
-            found.append(self.stages[number])
-            parent = self.stages[number].parent
-            if parent is None:
-                return tuple(reversed(found))
-            number = parent
+        found = [self.stages[-1]]
+        while (parent := found[0].parent) is not None:
+            found.insert(0, self.stages[parent])
+        return tuple(found)
 
     @property
     def images(self) -> tuple[TakenImage, ...]:
@@ -148,9 +145,9 @@ def parse_dockerfile(text: str) -> ParsedDockerfile:
     Raises:
         DockerfileError: BuildKit would refuse it.
     """
-    lexed = lex(text)
-    reader = _Reader(lexed.escape)
-    for instruction in lexed.instructions:
+    instructions, escape = lex(text)
+    reader = _Reader(escape)
+    for instruction in instructions:
         reader.take(instruction)
     if not reader.stages:
         raise DockerfileError(1, "it has no FROM")
@@ -229,7 +226,7 @@ class _Reader:
 
     def _take_images(self, stage: BuildStage, one: Instruction) -> None:
         """Images that it copies from or mounts."""
-        sources = [*one.values("from"), *(mount.get("from", "") for mount in _mounts(one))]
+        sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         for source in (expand(found, self.escape, self._global) for found in sources if found):
             if self._number(source) is None and not (source.isdigit() and int(source) < len(self.stages)):
                 stage.taken.append(TakenImage(source, one.line))
@@ -244,24 +241,27 @@ class _Reader:
             stage.settings.append(Setting(one.name, name, value, one.line))
 
     def _run(self, stage: BuildStage, one: Instruction) -> Run:
-        mounts = tuple(_mounts(one))
+        mounts = tuple(self._mounts(stage, one))
         text = "\n".join((one.text, *one.heredocs))
         if one.exec_form is not None:
             return Run(one.line, text, commands(shlex.join(one.exec_form), stage.lookup), mounts)
-        if stage.shell[0].rpartition("/")[2] not in SHELLS:
+        if not _is_shell(stage.shell):
             return Run(one.line, text, (), mounts, known=False)
-        if not one.heredocs:
-            return Run(one.line, text, commands(one.text, stage.lookup), mounts)
         first = commands(one.text, stage.lookup)
         # Without a command, the shell runs the document; a program such as `python` reads it otherwise.
         alone = not first or (len(first) == 1 and first[0].program in SHELLS)
-        start = one.heredocs[0].partition("\n")[0]
-        is_shell = alone and (not start.startswith("#!") or start.endswith(("sh", "sh -e")))
+        start = "".join(one.heredocs[:1]).partition("\n")[0]
+        is_shell = alone and (not start.startswith("#!") or _is_shell(start[2:].split()))
         inside = tuple(found for body in one.heredocs for found in commands(body, stage.lookup)) if is_shell else ()
         return Run(one.line, text, (*first, *inside), mounts, known=is_shell or bool(first))
 
+    def _mounts(self, stage: BuildStage, one: Instruction) -> Iterator[Mapping[str, str]]:
+        for value in one.values("mount"):
+            parts = expand(value, self.escape, stage.lookup).split(",")
+            found = dict(part.partition("=")[::2] for part in parts)
+            yield {**found, "target": found.get("target") or found.get("dst") or found.get("destination") or ""}
 
-def _mounts(one: Instruction) -> Iterator[Mapping[str, str]]:
-    for value in one.values("mount"):
-        found = dict(part.partition("=")[::2] for part in value.strip("'\"").split(","))
-        yield {**found, "target": found.get("target") or found.get("dst") or found.get("destination") or ""}
+
+def _is_shell(words: Sequence[str]) -> bool:
+    """Whether a program such as `conda run` starts a shell, or this is one."""
+    return any(word.rpartition("/")[2] in SHELLS for word in words)
