@@ -35,10 +35,11 @@ def _scan_image(image: str) -> "ScanReport":
     from mlship.cli.size import reading_progress
     from mlship.engine import connect
     from mlship.errors import UsageError
+    from mlship.scan.files import is_model_name
     from mlship.scan.image import scan_image
     from mlship.smoke.run import find_image
 
-    if image.startswith((".", "/", "~")):
+    if image.startswith((".", "/", "~")) or is_model_name(image):
         raise UsageError(f"no file or folder `{image}`", hint="check the path, or pass the name of a local image")
     engine = connect()
     info = find_image(engine, image)

@@ -95,7 +95,7 @@ class AllowedPickle(Section):
     trusted: tuple[Argument, ...] = Field(
         (),
         description="Classes and functions, as module.name, that loading the file may use beside those of known "
-        "frameworks. A skops file needs an entry only for these.",
+        "frameworks. A skops or Keras file needs an entry only for these.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What loading a model file uses: of pickles under every wrapping, of skops files and of chat templates."""
+"""What loading a model file uses: of pickles under every wrapping, skops and Keras files, and chat templates."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from mlship.project.pickle_globals import pickle_globals
 from mlship.project.pickles import is_pickle
 from mlship.project.structure.arrays import element_width, numpy_header
 from mlship.project.structure.gguf import gguf
+from mlship.project.structure.keras import imported_names
 
 _CHUNK = 1 << 16
 _EXPANDED = 1 << 33  # bytes
@@ -32,12 +33,12 @@ def loaded_names(path: Path, kind: ModelFormat) -> frozenset[str]:
     """
     if kind in ("gguf", "text"):
         return frozenset(f"chat_template.{name}" for text in _templates(path, kind) for name in reaches_out(text))
-    if kind not in ("pickle", "torch", "numpy-objects", "skops"):
+    if kind not in ("pickle", "torch", "numpy-objects", "skops", "keras"):
         return frozenset()
     try:
         with path.open("rb") as file:
             if file.read(2) == b"PK":
-                return _skops(path) if kind == "skops" else _members(path)
+                return _ARCHIVES.get(kind, _members)(path)
             file.seek(0)
             with _plain(file) as content:
                 return _names(content)
@@ -108,3 +109,11 @@ def _skops(path: Path) -> frozenset[str]:
         if isinstance(node.get("func"), str):
             names.add(f"method {node['func']}")
     return frozenset(names)
+
+
+def _keras(path: Path) -> frozenset[str]:
+    with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
+        return frozenset(imported_names(file.read(_SCHEMA)))
+
+
+_ARCHIVES = {"skops": _skops, "keras": _keras}

@@ -90,6 +90,9 @@ class _Placeholder:
     def __setstate__(self, state: object) -> None:
         self.state = state
 
+    def __call__(self, *_: object) -> object:
+        return _Placeholder()  # what a call returns may be called
+
     def __setitem__(self, key: object, value: object) -> None:
         """Items of subclasses of dict."""
 

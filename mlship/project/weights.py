@@ -175,8 +175,7 @@ def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
         raise _refused(file, "", None)
     if file.kind in CODE or file.kind == "unknown":
         _check_allowed(repo, file, allowed, expected)
-    if file.kind in CODE or file.kind in ("skops", "gguf", "text"):
-        _check_names(repo, file, allowed)
+    _check_names(repo, file, allowed)
 
 
 def check_external(repo: Path, file: WeightFile, paths: Collection[str] | None = None) -> None:

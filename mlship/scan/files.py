@@ -30,7 +30,7 @@ def scan_path(path: Path) -> ScanReport:
     """Scan a file, or all files of a folder.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: the file cannot be read; one in a folder is named in the report.
         UsageError: it is a device, a pipe or a socket.
     """
     if not path.is_file() and not path.is_dir():
@@ -74,7 +74,12 @@ def _target(link: Path) -> Path:
 
 
 def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
-    found = scan_file(root / name, name, named=named)
+    try:
+        found = scan_file(root / name, name, named=named)
+    except OSError as error:
+        if named:
+            raise
+        return ScannedFile(name, "unknown", 0, "unknown", problem=error.strerror)
     if found and found.kind == "onnx":
         try:
             check_external(root, found)
@@ -85,7 +90,7 @@ def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
 
 def is_candidate(name: str, head: bytes, size: int) -> bool:
     """Whether a file may be a model, by its name, or may run code, by its first bytes."""
-    if _is_named(name) or name.endswith(_TEMPLATES) or head.startswith((*_MAGIC, *_PACKED)) or decompressor(head):
+    if is_model_name(name) or name.endswith(_TEMPLATES) or head.startswith((*_MAGIC, *_PACKED)) or decompressor(head):
         return True
     return may_be_pickle(head) if size > len(head) else is_pickle(io.BytesIO(head))
 
@@ -110,7 +115,7 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
         return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
     if not named and (
-        kind in _QUIET or kind == "empty" or (kind == "unknown" and not (_is_named(name) or _is_packed(path)))
+        kind in _QUIET or kind == "empty" or (kind == "unknown" and not (is_model_name(name) or _is_packed(path)))
     ):
         return None
     return ScannedFile(name, kind, size, "data" if kind in MODELS | _QUIET else "unknown", tuple(sorted(uses)))
@@ -128,5 +133,6 @@ def _is_packed(path: Path) -> bool:
     return head.startswith(_PACKED) or decompressor(head) is not None
 
 
-def _is_named(name: str) -> bool:
+def is_model_name(name: str) -> bool:
+    """Whether files of this name often are models."""
     return is_pickle_name(name) or _MODEL_NAME.fullmatch(PurePosixPath(name).name) is not None

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import mlship.engine
 from mlship.cli.app import app
+from mlship.project.formats import ModelFormat, identify
 from mlship.scan import image as scan
 from mlship.scan.image import scan_image
 from tests.helpers.fakes import FakeEngine
@@ -152,7 +153,24 @@ def test_of_a_large_file_what_was_not_read_is_unknown(monkeypatch: pytest.Monkey
     assert kinds == {"m.h5": ("hdf5", verdict), "m.safetensors": ("safetensors", "data")}
 
 
-def test_a_path_that_does_not_exist_is_no_image() -> None:
-    result = run("./gone")
+@pytest.mark.parametrize("path", ["./gone", "gone.pt", "models/gone.safetensors", "model.tar.gz"])
+def test_a_path_that_does_not_exist_is_no_image(path: str) -> None:
+    result = run(path)
     assert result.exit_code == 2
-    assert "no file or folder `./gone`" in result.stderr
+    assert f"no file or folder `{path}`" in result.stderr
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.onnx": onnx_bytes(), "b.pkl": CALL})
+
+    def denied(path: Path) -> ModelFormat:
+        if path.name == "a.onnx":
+            raise PermissionError(13, "Permission denied", str(path))
+        return identify(path)
+
+    monkeypatch.setattr("mlship.scan.files.identify", denied)
+    result = run(str(tmp_path))
+    assert result.exit_code == 1
+    assert "unknown  a.onnx: Permission denied\n" in result.stdout
+    assert "code     b.pkl: is a pickle" in result.stdout
+    assert run(str(tmp_path / "a.onnx")).exit_code == 2

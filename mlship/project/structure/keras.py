@@ -1,9 +1,12 @@
 """Keras models: the container is whole, and the configuration names no code."""
 
+import builtins
 import json
 import re
 import sys
+from collections.abc import Iterator
 
+from mlship.json_path import json_objects
 from mlship.project.structure.cursor import Buffer, Cursor, require
 
 _CHUNK = 16 << 20
@@ -14,6 +17,12 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 # https://github.com/keras-team/keras/blob/master/keras/src/saving/serialization_lib.py
 _CODE_CLASSES = {"Lambda", "__lambda__"}
 _SAFE_MODULES = {"builtins"}
+# What Keras defines and what runs nothing that a configuration names. It finds activations and such before `builtins`.
+_OWN = re.compile(
+    r"(?:tf_)?keras(?:_hub|_cv|_nlp)?\.(?:\w+\.)*(?!(?:TFSM|Jax|Flax)Layer|TorchModuleWrapper)[A-Z]\w*"
+    r"|keras\.(?:src\.)?(?:activations|constraints|initializers|losses|metrics|ops|random|regularizers)\.[\w.]+"
+    r"|tensorflow\.[\w.]+Spec"
+)
 _NAMED = re.compile(rb'\\?"(class_name|module|fn_module)\\?"\s*:\s*\\?"([^"\\]{0,200})')
 _ESCAPED = re.compile(rb"\\u00(?:[2-6][0-9a-fA-F]|7[0-9a-eA-E])")  # ASCII that no writer escapes
 _SUPERBLOCKS = {0: (13, 24), 1: (13, 28), 2: (9, 12), 3: (9, 12)}  # where the width of addresses and the first one are
@@ -21,16 +30,18 @@ _SUPERBLOCKS = {0: (13, 24), 1: (13, 28), 2: (9, 12), 3: (9, 12)}  # where the w
 
 def config_has_code(text: bytes) -> bool:
     """Whether a configuration names a Lambda, or a module of Python's own."""
-    waiting = [json.loads(text)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            if _is_code(str(node.get("class_name")), str(node.get("module"))):
-                return True
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
-    return False
+    nodes = json_objects(json.loads(text))
+    return any(_is_code(str(node.get("class_name")), str(node.get("module"))) for node in nodes)
+
+
+def imported_names(text: bytes) -> Iterator[str]:
+    """Classes and functions that Keras imports for a configuration, and does not define itself."""
+    for node in json_objects(json.loads(text)):
+        module, name = node.get("module"), node.get("spec_name") or node.get("class_name")
+        name = node.get("config") if name == "function" else name
+        is_own = _OWN.fullmatch(f"{module}.{name}") or (module == "builtins" and not hasattr(builtins, str(name)))
+        if module and name and not is_own:
+            yield f"{module}.{name}"
 
 
 def _is_code(name: str, module: str) -> bool:

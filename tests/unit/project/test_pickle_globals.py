@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import pickle
 import pickletools
 import sys
@@ -21,9 +22,11 @@ from hypothesis import strategies as st
 from mlship.errors import UsageError
 from mlship.project import weights
 from mlship.project.config import AllowedPickle, Model
+from mlship.project.formats import identify
+from mlship.project.model_code import loaded_names
 from mlship.project.pickle_globals import pickle_globals, unlisted
 from mlship.project.weights import check_weights
-from tests.helpers.model_files import skops, zipped
+from tests.helpers.model_files import keras, skops, zipped
 from tests.helpers.sampling import examples
 
 
@@ -182,6 +185,54 @@ def test_skops_files_need_an_entry_only_for_types_of_the_user(tmp_path: Path) ->
     assert "path: model.skops" in caught.value.hint
     path.write_bytes(skops("our.steps.Cleaner"))
     assert check_weights(tmp_path, allowing(path, trusted=("our.steps.Cleaner",)))
+
+
+def _named(module: str | None, name: str) -> dict[str, object]:
+    """A class in a configuration of Keras, or a function."""
+    is_class = name[0].isupper()
+    return {"module": module, "class_name": name if is_class else "function", "config": {} if is_class else name}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_known"),
+    [
+        ("keras.layers", "Dense", True),
+        ("keras.src.ops.numpy", "Add", True),
+        ("keras_hub.src.models.gemma", "Gemma", True),
+        ("keras.activations", "gelu", True),
+        ("builtins", "relu", True),
+        (None, "Ours", True),  # registered by the program that loads it
+        ("builtins", "exec", False),
+        ("keras.utils", "get_file", False),
+        ("keras.models", "load_model", False),
+        ("keras.layers", "TorchModuleWrapper", False),
+        ("keras.layers", "TFSMLayer", False),
+        ("our.layers", "Ours", False),
+        ("kerasx.layers", "Dense", False),
+    ],
+)
+def test_keras_imports_only_what_it_defines(tmp_path: Path, module: str | None, name: str, is_known: bool) -> None:
+    path = tmp_path / "model.keras"
+    layers = [_named("keras.layers", "Dense"), _named(module, name)]
+    path.write_bytes(keras(json.dumps({**_named("keras", "Sequential"), "config": {"layers": layers}})))
+    names = loaded_names(path, identify(path))
+    assert names == (frozenset() if is_known else {f"{module}.{name}"})
+    assert unlisted(names) == tuple(names)
+
+
+def test_a_keras_model_with_layers_of_the_user_needs_an_entry(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras(json.dumps(_named("our.layers", "Ours"))))
+    with pytest.raises(UsageError, match=r"our\.layers\.Ours") as caught:
+        check_weights(tmp_path, Model.model_construct(weights=(path.name,), allow_pickle=()))
+    assert "trusted: [our.layers.Ours]" in caught.value.hint
+    assert check_weights(tmp_path, allowing(path, trusted=("our.layers.Ours",)))
+
+
+def test_what_a_call_returns_may_be_called() -> None:
+    """As in what cloudpickle writes for a function."""
+    made = b"cours\nget\n(S'CodeType'\ntR(S'x'\ntRcours\nset\n(S'y'\ntR."
+    assert reads(made) == {"ours.get", "ours.set"}
 
 
 @pytest.mark.parametrize(
