@@ -1,8 +1,10 @@
 """Entry point of `python -m mlship` and the command `mlship`."""
 
 import gc
+import io
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -10,6 +12,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, _leave)  # before a command starts and after it has cleaned up
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where the locale has no UTF-8, signs are written out
+            stream.reconfigure(errors="backslashreplace")
     # Imports create many permanent objects; garbage collection among them takes a fifth of the start-up time.
     gc.set_threshold(100_000, 50, 50)
     from mlship.cli.app import app

@@ -67,6 +67,8 @@ class Program(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: "Context") -> object:
+        if "" in ctx.args:  # an unset variable in a script, which Path takes for the current folder
+            raise _exit(UsageError("an argument is empty", hint="check the variables in the command"))
         before = {number: signal.signal(number, _interrupt) for number in _signals()}
         try:
             return self._guarded(ctx)

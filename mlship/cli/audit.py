@@ -1,5 +1,6 @@
 """`mlship audit`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 4_000_000  # bytes of a Dockerfile
 _CHUNK = 1 << 20
+_FILE_NAME = re.compile(r"(?i)(?:docker|container)file[^/]*$|\.(?:tar|tgz|tar\.\w+)$")
 _NAME = "name a Dockerfile, or an image that `docker save` wrote: plain, or compressed by gzip or zstd"
 
 
@@ -76,6 +78,6 @@ def _of_image(image: str) -> "AuditReport":
     from mlship.console import say
     from mlship.errors import UsageError
 
-    if image.startswith((".", "/", "~")) or "ockerfile" in image.rpartition("/")[2]:
+    if image.startswith((".", "/", "~")) or _FILE_NAME.search(image):
         raise UsageError(f"no file `{image}`", hint="check the path, or name an image")
     return audit_image(check_reference(image), say)

@@ -77,31 +77,22 @@ def list_models(
     json: Json = False,
 ) -> None:
     """List registered models, oldest first."""
-    from mlship.console import emit, out
+    from mlship.console import out
     from mlship.models.stores import open_store
-    from mlship.versioned import to_json
 
-    found = sorted(open_store(store).versions(name))
-    if json:
-        emit(to_json([str(version) for version in found]))
-        return
-    for version in found:
-        out(str(version))
+    found = [str(version) for version in sorted(open_store(store).versions(name))]
+    show_result(found, lambda versions: out("\n".join(versions)) if versions else None, json=json)
 
 
 @models.command("show")
 def show_model(model: Version, store: Store, json: Json = False) -> None:
     """Show what a registered model was made with."""
-    from mlship.console import emit, out
+    from mlship.console import out
     from mlship.models.register import document_of
     from mlship.report.models import model_text
-    from mlship.versioned import to_json
 
     found = _found(store, model)
-    if json:
-        emit(to_json(document_of(found)))
-    else:
-        out(model_text(found))
+    show_result(document_of(found), lambda _: out(model_text(found)), json=json)
 
 
 @models.command("diff")

@@ -113,7 +113,7 @@ def _of_file(records: Path) -> "Mapping[str, Figure]":
 
     if str(records) == "-":
         return shadow_figures(read_records(sys.stdin.buffer))
-    if not records.is_file():
+    if not records.exists() or records.is_dir():  # a pipe is a file, too
         raise UsageError(
             f"no file `{records}`",
             hint="copy the file that SHADOW_FILE names from the server, or pass - and pipe it in",

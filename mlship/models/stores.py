@@ -102,9 +102,9 @@ class FolderStore:
             raise UsageError(
                 f"no folder `{self._root}`", hint="check `--store`, or register a model first: `mlship register`"
             )
-        for path in self._root.glob(f"{name or '*'}/*/*/{METADATA_FILE}"):
+        for path in self._root.glob(f"*/*/*/{METADATA_FILE}"):  # a name may have a `*` or a `/`
             found = ModelVersion.parse(path.parent.relative_to(self._root).as_posix())
-            if found:
+            if found and name in (None, found.name):
                 yield found
 
     def metadata(self, version: ModelVersion) -> bytes | None:

@@ -321,7 +321,7 @@ class Registry:
         except (RequestException, OSError) as error:
             problem, where = type(error).__name__, f"`{self._reference}`: {self._reference.api}"
             raise self._known(f"{problem}: {error}", where) or TransientError(
-                f"{where} does not answer ({problem})", hint=phrase("try_again")
+                f"{where} does not answer ({problem})", hint=phrase("check_network")
             ) from error
 
 

@@ -182,7 +182,7 @@ class S3Objects:
             yield
         except RequestException as error:
             message = f"`s3://{self.name}`: {urlsplit(self._bucket.base).netloc} does not answer"
-            raise TransientError(f"{message} ({type(error).__name__})", hint=phrase("try_again")) from error
+            raise TransientError(f"{message} ({type(error).__name__})", hint=phrase("check_network")) from error
 
 
 def _is_error(answer: "Response") -> bool:

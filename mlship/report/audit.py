@@ -1,6 +1,7 @@
 """The report of `mlship audit`: for people, and as SARIF for code scanning."""
 
 import json
+import os
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -80,5 +81,5 @@ def _location(report: AuditReport, seen: AuditSeen) -> dict[str, object]:
     """A line of the Dockerfile; an image has only its name, which is no file."""
     if report.kind == "image":
         return {"logicalLocations": [{"fullyQualifiedName": report.target, "kind": "resource"}]}
-    place = {"artifactLocation": {"uri": quote(report.target)}, "region": {"startLine": max(seen.line, 1)}}
+    place = {"artifactLocation": {"uri": quote(os.fsencode(report.target))}, "region": {"startLine": max(seen.line, 1)}}
     return {"physicalLocation": place}

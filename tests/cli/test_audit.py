@@ -56,7 +56,7 @@ def test_json_has_every_verdict(tmp_path: Path) -> None:
 
 def test_sarif_names_rules_that_it_describes_and_lines_of_the_file(tmp_path: Path) -> None:
     """What https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html requires of what is written."""
-    file = tmp_path / "Docker file"
+    file = tmp_path / "Docker file\udcff"
     file.write_text(BAD)
     document = json.loads(run(str(file), "--sarif").stdout)
     assert document["version"] == "2.1.0"
@@ -68,7 +68,7 @@ def test_sarif_names_rules_that_it_describes_and_lines_of_the_file(tmp_path: Pat
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
         (location,) = result["locations"]
         place = location["physicalLocation"]
-        assert place["artifactLocation"]["uri"].endswith("/Docker%20file")
+        assert place["artifactLocation"]["uri"].endswith("/Docker%20file%FF")
         assert place["region"]["startLine"] in (1, 2, 3)
     secret = next(result for result in one["results"] if result["ruleId"] == "secrets")
     assert secret["locations"][0]["physicalLocation"]["region"] == {"startLine": 2}
@@ -137,6 +137,9 @@ def test_a_place_of_an_image_is_its_name(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("./gone", "no file `./gone`"),
         ("docker/Dockerfile.gpu", "no file `docker/Dockerfile.gpu`"),
+        ("docker/Containerfile", "no file `docker/Containerfile`"),
+        ("image.tar", "no file `image.tar`"),
+        ("image.tar.gz", "no file `image.tar.gz`"),
         ("tests", "`tests` is a folder"),
     ],
 )

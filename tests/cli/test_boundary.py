@@ -172,6 +172,19 @@ def test_no_word_between_colons_becomes_a_picture(tmp_path: Path) -> None:
     assert "'a:x:b'" in mlship_in_process("plan", cwd=repo).stderr
 
 
+@pytest.mark.parametrize("command", [("scan", ""), ("models", "ls", "--store", ""), ("audit", "", "--json")])
+def test_an_empty_argument_is_not_the_current_folder(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = mlship_in_process(*command, cwd=tmp_path)
+    assert (done.code, done.stdout, "error: an argument is empty" in done.stderr) == (2, "", True)
+
+
+@pytest.mark.slow
+def test_signs_are_written_out_where_the_locale_has_none(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM python\n")
+    done = mlship("audit", "Dockerfile", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert (done.code, "\\u2717 user" in done.stdout) == (1, True), done.stderr
+
+
 def test_schema_is_json(tmp_path: Path) -> None:
     import json
 

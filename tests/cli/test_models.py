@@ -86,6 +86,14 @@ def test_a_store_that_is_not_there(tmp_path: Path, store: str, command: str) -> 
     assert (done.code, f"error: no folder `{store}/models`" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["/abs", "a**", "**", "*", "[", "../models/digits"])
+def test_a_name_is_no_pattern_and_no_path(tmp_path: Path, store: str, name: str) -> None:
+    mlship_in_process("register", "--store", store, cwd=trained(tmp_path / "one"))
+    assert mlship_in_process("models", "ls", name, "--store", store, cwd=tmp_path).stdout == ""
+    shown = mlship_in_process("models", "show", name, "--store", store, cwd=tmp_path)
+    assert (shown.code, f"has no model `{name}`" in shown.stderr) == (2, True)
+
+
 def test_an_onnx_file_says_its_inputs_and_outputs(tmp_path: Path, store: str) -> None:
     model = (Path(__file__).parents[2] / "examples/digits-onnx/repo").rglob("*.onnx")
     repo = trained(tmp_path / "one")

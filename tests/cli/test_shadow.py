@@ -1,6 +1,7 @@
 """`mlship shadow`: figures as text and JSON, and a verdict as exit code."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,14 @@ def test_the_report_has_every_figure(day: Path) -> None:
     plain = json.loads(run("report", "--json", str(day)).stdout)["figures"]
     assert {line.split()[0] for line in text.stdout.splitlines()} == {*plain}
     assert plain["p99_ratio"] == {"basis": "2.2 ms by 2 ms", "value": pytest.approx(1.1)}
+
+
+def test_records_come_from_a_pipe(day: Path) -> None:
+    """As with `<(zcat shadow.jsonl.gz)` in bash."""
+    with subprocess.Popen(["cat", str(day)], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout
+        result = run("report", f"/dev/fd/{cat.stdout.fileno()}")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(
