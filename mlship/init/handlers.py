@@ -97,7 +97,7 @@ def request_models(body: list[ast.stmt]) -> dict[str, RequestModel]:
     found = {}
     for cls in body:
         if isinstance(cls, ast.ClassDef) and any(last_name(base) == "BaseModel" for base in cls.bases):
-            fields = {_alias(line.value) or line.target.id: line for line in cls.body
+            fields = {field_alias(line.value) or line.target.id: line for line in cls.body
                       if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)}  # fmt: skip
             required = tuple(name for name, line in fields.items() if is_required(line.value))
             found[cls.name] = RequestModel(required, _example(cls, fields, required))
@@ -128,11 +128,11 @@ def _examples(node: ast.AST) -> Iterator[object]:
                     yield ast.literal_eval(value) if name == "example" else ast.literal_eval(value)[0]
 
 
-def _alias(default: ast.expr | None) -> str | None:
-    """The name of a field in JSON: `Field(..., alias="education-num")`."""
+def field_alias(default: ast.expr | None) -> str | None:
+    """The name of a field in JSON, `Field(..., alias="education-num")`, or of its variable, `Field(env="MODEL")`."""
     if not isinstance(default, ast.Call):
         return None
-    texts = (constant_text(keyword_value(default, name)) for name in ("validation_alias", "alias"))
+    texts = (constant_text(keyword_value(default, name)) for name in ("validation_alias", "alias", "env"))
     return next(filter(None, texts), None)
 
 

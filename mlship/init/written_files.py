@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlship.init.handlers import field_alias, is_required
 from mlship.init.load_calls import PathConstants, constant_path
 from mlship.init.scripts import is_script_guard
 from mlship.project.syntax import constant_text, dotted, keyword_value, last_name
@@ -99,9 +100,19 @@ def read_variables(nodes: Sequence[ast.AST]) -> frozenset[str]:
                 (settled if rest or node.keywords or id(node) in skipped else found).add(name)
             case ast.Compare(left=ast.Constant(value=str(name)), comparators=[owner]) if dotted(owner) in _ENVIRON:
                 settled.add(name)
+            case ast.ClassDef(bases=bases) if "BaseSettings" in map(last_name, bases):
+                found |= set(_settings(node))
             case _:
                 pass
     return frozenset(found - settled)
+
+
+def _settings(cls: ast.ClassDef) -> Iterator[str]:
+    """The variables of required fields: https://docs.pydantic.dev/latest/concepts/pydantic_settings/."""
+    prefix = re.search(r"env_prefix\W{1,3}'(\w+)'", ast.unparse(cls))
+    for line in cls.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_required(line.value):
+            yield field_alias(line.value) or f"{prefix[1] if prefix else ''}{line.target.id}".upper()
 
 
 def _without(node: ast.AST) -> Sequence[ast.AST]:

@@ -79,12 +79,28 @@ def test_it_is_said(tmp_path: Path) -> None:
         "load(os.environ.get('M'))",
         "class S:\n def f(self): return int(os.environ['M'])",
         "M = x or os.getenv('M')",
+        "class S(BaseSettings):\n m: str\n n: int = 1\n o: str = os.getenv('O', 'x')",
+        "class S(pydantic.BaseSettings):\n x: str = Field(..., env='M')",
+        "class S(BaseSettings):\n x: str = Field(validation_alias='M')",
         "os.environ['OTHER'] = os.environ['M']",
         "f'{os.environ[\"M\"]}/x'",
     ],
 )
 def test_a_variable_without_a_default_is_read(code: str) -> None:
     assert read_variables(list(ast.walk(ast.parse(code)))) == {"M"}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "model_config = SettingsConfigDict(env_prefix='app_')",
+        "model_config = {'env_prefix': 'APP_'}",
+        "class Config:\n  env_prefix = 'APP_'",
+    ],
+)
+def test_a_setting_has_its_prefix(prefix: str) -> None:
+    code = f"class S(BaseSettings):\n {prefix}\n m: str\nclass T(BaseModel):\n t: str\n"
+    assert read_variables(list(ast.walk(ast.parse(code)))) == {"APP_M"}
 
 
 @pytest.mark.parametrize(
