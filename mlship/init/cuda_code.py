@@ -88,8 +88,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[str]:
 
 def _provider(element: ast.expr) -> str:
     """An onnxruntime GPU provider, with or without options; empty for anything else."""
-    first = element.elts[0] if isinstance(element, ast.Tuple) and element.elts else element
-    text = _text(first)
+    text = _text(element.elts[0] if isinstance(element, ast.Tuple) and element.elts else element)
     return text if text in _PROVIDERS else ""
 
 

@@ -281,7 +281,10 @@ def _json_file(tree: Tree, patterns: Sequence[str], what: str, server: ExistingS
         return Detected(None, f"no {what}: {few(every)} without fields that the server requires, such as {fields[0]}")
     if not found:
         return Detected(None, f"no {what}: no JSON file named {', '.join(patterns)}")
-    others = f"; not {', '.join(found[1:4])} (ordered by name, then depth)" if len(found) > 1 else ""
+    found.sort(key=lambda path: not server or PurePosixPath(path).parent != PurePosixPath(server.path).parent)
+    others = (
+        f"; not {', '.join(found[1:4])} (those beside a server first, then by name and depth)" if len(found) > 1 else ""
+    )
     return Detected(found[0], f"{found[0]}{others}")
 
 

@@ -68,9 +68,8 @@ def _local_imports(
         places = parents.get(top, set())
         if not places or top in top_level or top in {*sys.stdlib_module_names, "__main__"}:
             continue
-        chosen, above = _folders(
-            module, top, sorted(places - {_folder_of(module)} if _is_itself(module, top) else places), modules
-        )
+        itself = {_folder_of(module)} if _is_itself(module, top) else set[str]()
+        chosen, above = _folders(module, top, sorted(places - itself), modules)
         if not chosen:
             continue
         found = next((f"{place}.{name}" for place in chosen if f"{place}.{name}" in modules), f"{chosen[0]}.{top}")

@@ -158,17 +158,15 @@ def _shape(tensor: Tensor) -> list[int] | None:
 
 
 def _zero(tensor: Tensor) -> float | bool | str | None:
-    match tensor.element:
-        case "float" | "double" | "float16":
-            return 0.0
-        case "bool":
-            return False
-        case "string":
-            return "text"
-        case str() as element if "int" in element:
-            return 0
-        case _:
-            return None
+    known: dict[str, float | bool | str] = {
+        "float": 0.0,
+        "double": 0.0,
+        "float16": 0.0,
+        "bool": False,
+        "string": "text",
+    }
+    kind = tensor.element or ""
+    return known.get(kind, 0 if "int" in kind else None)
 
 
 def _filled(shape: list[int], zero: float | bool | str) -> Nested:

@@ -27,11 +27,7 @@ class PageFolders:
 
 
 def read_page_folders(nodes: Sequence[ast.AST], constants: PathConstants) -> PageFolders:
-    """The folders and templates that calls name.
-
-    Args:
-        constants: those of the module.
-    """
+    """The folders and templates that the calls of a module name; `constants` are the module's."""
     named: set[str | None] = set()
     templates: dict[str, int] = {}
     for call in nodes:

@@ -12,6 +12,7 @@ from mlship.imports import is_foreign
 from mlship.init.sources import Module, is_served, reachable
 from mlship.init.tree import Tree
 from mlship.project.commands import run_in
+from mlship.project.serving_table import serving_table
 
 _MOVES = ("--chdir", "--app-dir", "--pythonpath")
 
@@ -60,18 +61,16 @@ def _needed_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> Worki
     beside = f"{folders[-1]}.py" if folders else ""
     if inner and f"{folders[-1]}/__init__.py" not in tree and beside in tree:
         return WorkingFolder(folders[0], f"because `import {top}` finds `{beside}`")
-    if inner and f"{top}/__init__.py" not in tree and (top in sys.stdlib_module_names or is_foreign(top)):
+    own = f"{top}/__init__.py" in tree and top not in {serving_table().app[app.kind].package for app in entry.apps}
+    if inner and not own and (top in sys.stdlib_module_names or is_foreign(top)):
         return WorkingFolder(folders[0], f"because `import {top}` finds another module")
     return None
 
 
 def _opened(tree: Tree, folder: str, served: Sequence[Module]) -> Iterator[str]:
     """Files that the code opens by a path that leads to nothing from the root."""
-    for file in sorted(
-        {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
-    ):
-        if posixpath.normpath(f"{folder}/{file}") in tree and file not in tree:
-            yield file
+    files = {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
+    yield from (file for file in sorted(files - {*tree.files}) if posixpath.normpath(f"{folder}/{file}") in tree)
 
 
 def opens_from_root(tree: Tree, folder: str, served: Sequence[Module]) -> bool:

@@ -223,16 +223,9 @@ def _message(error: ErrorDetails) -> str:
 
 
 def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "empty"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case _:
-            text = repr(value)
-            return text if len(text) <= 80 else f"{text[:77]}..."
+    text = repr(value)
+    kinds = {type(None): "empty", dict: "a mapping", list: "a list"}
+    return kinds.get(type(value), text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def _guess(path: KeyPath) -> str:

@@ -689,3 +689,12 @@ def test_a_model_file_is_no_framework_of_a_server_that_does_not_import_it(tmp_pa
     assert detect(tmp_path).framework.value is None
     (tmp_path / "app.py").write_text(code + "import onnxruntime\n")
     assert detect(tmp_path).framework.value == "onnxruntime"
+
+
+def test_a_sample_beside_the_server_comes_first(tmp_path: Path) -> None:
+    app = "from flask import Flask\napp = Flask(__name__)\n"
+    found = detect(
+        write(tmp_path, {"svc/app.py": app, "svc/sample_request.json": "{}", "api/sample_request.json": "{}"})
+    )
+    assert found.sample.value == "svc/sample_request.json"
+    assert "not api/sample_request.json (those beside a server first" in found.sample.why

@@ -180,3 +180,11 @@ def test_a_command_in_another_image_s_folders_runs_at_the_root_if_its_files_are_
     moved = detect(tmp_path)
     assert moved.server
     assert moved.server.command[:3] == ("env", "--chdir=src", "gunicorn")
+
+
+@pytest.mark.parametrize(("init", "imported"), [("", "flask"), (None, "flask"), ("", "datasets")])
+def test_a_package_with_the_name_of_its_framework_is_entered(tmp_path: Path, init: str | None, imported: str) -> None:
+    files: dict[str, str | bytes] = {f"{imported}/server.py": "from flask import Flask\napp = Flask(__name__)\n"}
+    files |= {} if init is None else {f"{imported}/__init__.py": init}
+    _, server = server_of(tmp_path, files)
+    assert (server.command[1] == f"--chdir={imported}") == (imported == "flask")
