@@ -636,6 +636,12 @@ BY_MOUNTS: tuple[dict[str, object], dict[str, object]] = (
         **NO_LIBCUDA,
     },
 )
+
+
+def lies(name: str) -> dict[str, object]:
+    return {"loader": {"libraries": [{"path": f"/quux/stubs/{name}.so"}, {"path": f"/quux/{name}.so.1.1"}]}}
+
+
 SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
     "a virtual machine's GPU that the driver rejects": (
         "gpu-bound",
@@ -969,6 +975,30 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             }
         },
     ),
+    "a GPU that Windows keeps": (
+        "nvml-answers",
+        "Windows keeps the GPU",
+        {"kernel": {"pci": []}, "host": {"wsl": {"version": "2"}, "nvml": {"init": 17}}},
+    ),
+    "a GPU that Windows keeps from a container": (
+        "nvml-inside",
+        "the container did not get all",
+        {
+            "kernel": {"pci": []},
+            "host": {**WORKS, "wsl": {"version": "2"}},
+            "container": {"status": "running", "nvml": {"init": 17}},
+        },
+    ),
+    "NVML where the loader does not look": (
+        "nvml-answers",
+        "NVML is on this host",
+        {"host": {**lies("libnvidia-ml"), "nvml": {"init": 12, "library": None}}},
+    ),
+    "libcuda where the loader does not look": (
+        "cuda-starts",
+        "libcuda is on this host",
+        {"host": {**WORKS, **lies("libcuda"), "cuda": {"library": None}, "env": {"LD_LIBRARY_PATH": "/quux"}}},
+    ),
     "Windows": (
         "container-created",
         "on WSL",
@@ -1198,7 +1228,8 @@ def test_a_driver_that_a_container_tried_is_not_called_absent(line: str, said: s
 def test_likely_causes_are_those_of_what_was_seen() -> None:
     devices = [{"index": 0, "fabric_state": 2}]
     waits = diagnose(facts_of(kernel=KERNEL, host={**WORKS, "nvml": {**NVML, "devices": devices}}))
-    assert waits.unexplained[0].causes == ("Fabric Manager does not run, or has another version than the driver",)
+    (cause,) = waits.unexplained[0].causes
+    assert cause.startswith("Fabric Manager does not run, or has another version than the driver")
     for link in links():
         assert likely_causes(Facts(), link, ())
 
