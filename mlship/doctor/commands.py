@@ -251,8 +251,12 @@ def is_possible(command: str, here: frozenset[str]) -> bool:
 
 def at_place(facts: Facts, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The steps without commands that cannot work here. A step that loses them stays in words."""
-    here, row = kinds(facts), _row(facts)
-    return tuple(_at(step, here, row) for step in steps)
+    here, row, done = kinds(facts), _row(facts), ""
+    found = []
+    for step in steps:
+        found.append(_at(step, here, replace(row, note="") if row.note.removesuffix(".") in done else row))
+        done += found[-1].say
+    return tuple(found)
 
 
 def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:

@@ -17,6 +17,7 @@ from mlship.doctor.queries import (
     describe,
     gpus,
     is_compat,
+    is_ubuntu,
     kernel_driver,
     log_line,
     logged,
@@ -101,9 +102,11 @@ def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
 def _before_turing(facts: Facts) -> Values:
     free = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
     old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
+    package = "nvidia-driver-580" if is_ubuntu(facts) else commands.driver_packages(facts).old
     return {
         "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
         "model": f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing",
+        "proprietary": commands.install_command(facts, package) if package else "",
     }
 
 

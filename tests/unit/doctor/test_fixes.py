@@ -52,12 +52,18 @@ def advice(name: str) -> str:
         ("selinux-denies-device-nodes--boolean-is-on", "install -y container-selinux", "setsebool"),
         ("visible-devices-unknown-gpu--pod-after-a-move", "delete pod -n gpu plugin-x1", "docker run"),
         ("k8s-no-runtime-nvidia--judge-sparse", "containerd config dump", "docker"),
+        ("open-module-on-pre-turing--image-with-the-driver", "rebase to the image's variant", "nvidia-driver-580xx"),
+        ("driver-does-not-drive-gpu--nixos", "nvidiaPackages.legacy_580", "install"),
         ("wrong-arch-image", "arm64 only", "docker pull"),
     ],
 )
 def test_the_advice_fits_the_host(name: str, said: str, never: str) -> None:
     assert said in advice(name)
     assert never not in advice(name)
+
+
+def test_a_system_says_once_how_it_installs() -> None:
+    assert advice("driver-does-not-drive-gpu--nixos").count("On NixOS") == 1
 
 
 @pytest.mark.parametrize(
