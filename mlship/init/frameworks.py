@@ -51,8 +51,7 @@ def find_framework(clues: Clues) -> tuple[Detected, tuple[str, ...]]:
 
 def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:
     for module in clues.served:
-        found = framework.imports & tops(module.imports)
-        if found:
+        if found := framework.imports & tops(module.imports):
             yield _SERVED, f"{module.path} imports {', '.join(sorted(found))}"
     used = any(framework.imports & tops(module.imports) for module in clues.served)
     used = used or any(framework.distributions & declared.names for declared in clues.declared)
@@ -64,9 +63,9 @@ def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:
         if imported := framework.distributions & {distribution(line) for line in pickle.requirements}:
             yield _MODEL, f"{pickle.path} imports {', '.join(sorted(imported))} when it is loaded"
     for declared in clues.declared:
-        named = framework.distributions & declared.names
-        if named:
-            yield _NAMED, f"{declared.origin} names {', '.join(sorted(named))}"
-    other = framework.imports & tops(clues.elsewhere)
-    if other:
+        own = framework.distributions & declared.names
+        if named := own or framework.required_by & declared.names:
+            text = f"{declared.origin} names {', '.join(sorted(named))}"
+            yield (_NAMED, text) if own else (_ELSEWHERE, f"{text}, which needs it")
+    if other := framework.imports & tops(clues.elsewhere):
         yield _ELSEWHERE, f"other code imports {', '.join(sorted(other))}"

@@ -698,3 +698,13 @@ def test_a_sample_beside_the_server_comes_first(tmp_path: Path) -> None:
     )
     assert found.sample.value == "svc/sample_request.json"
     assert "not api/sample_request.json (those beside a server first" in found.sample.why
+
+
+def test_a_requirement_that_needs_a_framework_shows_it_if_nothing_else_does(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"requirements.txt": "ultralytics\n"}))
+    assert (found.framework.value, found.framework.why) == (
+        "torch",
+        "requirements.txt names ultralytics, which needs it",
+    )
+    write(tmp_path, {"requirements.txt": "ultralytics\nonnxruntime\n"})
+    assert detect(tmp_path).framework.value == "onnxruntime"
