@@ -4,6 +4,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -54,11 +55,9 @@ def _modules(site: Path) -> dict[str, frozenset[str]]:
 
 def _is_from_index(distribution: Distribution) -> bool:
     """False for local folders, files and Git: an index may have another project under the name."""
-    try:
-        origin = json.loads(distribution.read_text("direct_url.json") or "null")
-    except (ValueError, OSError):
-        return False
-    return origin is None
+    with suppress(ValueError, OSError):
+        return json.loads(distribution.read_text("direct_url.json") or "null") is None
+    return False
 
 
 def _top_level(distribution: Distribution) -> Iterator[str]:

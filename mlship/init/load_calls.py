@@ -23,6 +23,7 @@ _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below th
 _IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
 _OF_SYSTEM = ("/tmp/", "/dev/", "/proc/", "/etc/", "/usr/", "/sys/")  # noqa: S108  named by code, not opened here
 _SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
+_JOINS = {"join", "Path", "PurePath", "load_learner"}
 _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
 _DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
 UNNAMED = "?"  # a model of the Hub whose name the code computes, or reads from a setting
@@ -129,6 +130,8 @@ def _paths(call: ast.Call, name: str) -> list[ast.expr]:
     """Arguments that may be paths; the path itself for `path.open("rb")` and `path.read_bytes()`."""
     if name.startswith(("open", "read_")) and isinstance(call.func, ast.Attribute) and not call.args[1:]:
         return [call.func.value, *call.args[:1]]
+    if name == "load_learner" and call.args[1:]:  # of fastai 1: a folder and a name
+        return [call, call.args[0]]
     return [*call.args[:2], *(keyword.value for keyword in call.keywords)]
 
 
@@ -179,7 +182,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     match node:
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return [left, right]
-        case ast.Call(func=function, args=[_, *_] as parts) if last_name(function) in ("join", "Path", "PurePath"):
+        case ast.Call(func=function, args=[_, *_] as parts) if last_name(function) in _JOINS:
             return parts
         case ast.Call(func=ast.Attribute(value=folder, attr="joinpath"), args=parts):
             return [folder, *parts]

@@ -99,7 +99,8 @@ def named_modules(command: Sequence[str], modules: Mapping[str, Module], inside:
     if found := [name for name in below if name in modules]:
         return found, inside
     if found := [name for word in words if (name := word if word in modules else word.removeprefix("src.")) in modules]:
-        return found, ""
+        path, script = modules[found[0]].path, f"/{next((word for word in command if word.endswith('.py')), ' ')}"
+        return found, path.removesuffix(script) if path.endswith(script) else ""
     apps = [module.name for module in modules.values() if module.name and module.apps]
     inner = [(name, word) for name in apps for word in words if word and name.endswith(f".{word}")]
     if len(inner) != 1:

@@ -135,10 +135,9 @@ def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:
     for index in addresses:
         words[index] = re.sub(r"\d{1,5}$", str(port), words[index])
     flags = {word.partition("=")[0] for word in words}
-    if program_name(words) == "uvicorn":
-        words += [] if any(word.startswith(("--host", "--uds")) for word in words) else ["--host", _EVERYWHERE]
-        words += [] if addresses else ["--port", str(port)]
-    elif program_name(words) == "bentoml":
+    if program_name(words) == "uvicorn" and not any(word.startswith(("--host", "--uds")) for word in words):
+        words += ["--host", _EVERYWHERE]
+    if program_name(words) in ("uvicorn", "bentoml"):
         words += [] if addresses else ["--port", str(port)]
     elif program_name(words) == "gunicorn" and not (addresses or {"-c", "--config"} & flags):
         words += ["--bind", f"{_EVERYWHERE}:{port}"]

@@ -31,6 +31,8 @@ def loaded(code: str, module: str = "pkg/m.py") -> list[tuple[str, bool]]:
         ("HERE = Path(__file__).parent\nwith (HERE / 'm.pkl').open('rb') as f: pickle.load(f)", "pkg/m.pkl"),
         ("Booster(model_file='m.txt2')\nBooster(model_file='x/m.txt')", "x/m.txt"),
         ("Llama(model_path='m.gguf')", "m.gguf"),
+        ("here = Path(__file__).parent\nload_learner(here, 'm.pkl')", "pkg/m.pkl"),
+        ("load_learner('w/m.pkl', True)", "w/m.pkl"),
         ("pickle.load(open('model.sav', 'rb'))", "model.sav"),
         ("def f(p): return p.load\np = 'a.pt'\nload(p)", "a.pt"),
     ],

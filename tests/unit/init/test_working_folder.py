@@ -188,3 +188,13 @@ def test_a_package_with_the_name_of_its_framework_is_entered(tmp_path: Path, ini
     files |= {} if init is None else {f"{imported}/__init__.py": init}
     _, server = server_of(tmp_path, files)
     assert (server.command[1] == f"--chdir={imported}") == (imported == "flask")
+
+
+@pytest.mark.parametrize("script", ["wsgi.py", "src/wsgi.py"])
+def test_a_script_below_src_runs_where_its_command_finds_it(tmp_path: Path, script: str) -> None:
+    app = "from fastapi import FastAPI\nimport lib\napp = FastAPI()\n"
+    docker = f"FROM python:3.11\nCOPY src .\nCMD python {script}\n"
+    _, server = server_of(tmp_path, {"Dockerfile": docker, "src/wsgi.py": app, "src/lib.py": "x = 1\n"})
+    folder = () if script == "src/wsgi.py" else ("env", "--chdir=src")
+    assert server.command == (*folder, "python", script)
+    assert server.path == "src/wsgi.py"
