@@ -7,7 +7,7 @@ from mlship.dockerfile.shell import Command, pip_value_options, program_and_argu
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
-CONDAS = {"conda", "mamba", "micromamba"}
+_CONDAS = {"conda", "mamba", "micromamba"}
 
 
 def locked(command: Command) -> Iterator[AuditSeen]:
@@ -22,7 +22,7 @@ def locked(command: Command) -> Iterator[AuditSeen]:
         action = verb(arguments)
     if program in ("pip", "pipx") and action in ("install", "sync", "wheel", "download"):
         yield _pip(arguments, action, shown)
-    elif program in CONDAS:
+    elif program in _CONDAS:
         yield from _conda(arguments, action, shown)
     for row in audit_table().locker:
         if program == row.program and action in row.verbs:

@@ -11,6 +11,7 @@ from mlship.audit.rules import (
     AuditSeen,
     KnownBase,
     audit_table,
+    by_rule,
     decided,
     is_credential,
     judgement,
@@ -226,11 +227,7 @@ def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
         yield AuditSeen("unknown", "whether the image has CUDA is not in the Dockerfile")
 
 
-# By the names of the rules that they judge.
-_RULES = {
-    judge.__name__[1:].replace("_", "-"): judge
-    for judge in (
-        *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
-        *(_driver_library, _requires),
-    )
-}
+_RULES = by_rule(
+    *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
+    *(_driver_library, _requires),
+)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from mlship.audit.image import LOADER, AuditedImage, read_audited
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import DISABLED, credentials_in, judge_library_path, judge_tag, judge_user
-from mlship.audit.rules import AuditReport, AuditSeen, audit_table, decided, is_credential, judgement
+from mlship.audit.rules import AuditReport, AuditSeen, audit_table, by_rule, decided, is_credential, judgement
 from mlship.audit.starts import judge_start, starts
 from mlship.build.installed import local_image, read_image
 from mlship.dockerfile.shell import SHELLS, commands, started_command
@@ -208,11 +208,7 @@ def _few(paths: set[str]) -> str:
     return ", ".join(first_rows((f"/{path}" for path in sorted(paths)), 12))
 
 
-# By the names of the rules that they judge.
-_RULES = {
-    judge.__name__[1:].replace("_", "-"): judge
-    for judge in (
-        *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
-        *(_driver_library, _requires),
-    )
-}
+_RULES = by_rule(
+    *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
+    *(_driver_library, _requires),
+)

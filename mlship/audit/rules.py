@@ -1,16 +1,17 @@
 """The rules of an audit, their verdicts, and the facts that they use. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from mlship.project.paths import UNDOCUMENTED
 from mlship.versioned import table_reader
 
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
 _WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
+T = TypeVar("T")
 _PATH = re.compile(r"/(?:[\w.-]+/)*[\w.-]+\.?[\w-]*")
 
 
@@ -124,6 +125,11 @@ class AuditReport:
 
 
 audit_table = table_reader(AuditTable, "audit")
+
+
+def by_rule(*judges: Callable[[T], Iterator[AuditSeen]]) -> dict[str, Callable[[T], Iterator[AuditSeen]]]:
+    """Functions by the names of the rules that they judge."""
+    return {judge.__name__[1:].replace("_", "-"): judge for judge in judges}
 
 
 def judgement(rule: AuditRule, seen: Iterable[AuditSeen]) -> Judgement:

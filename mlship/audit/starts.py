@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mlship.audit.installs import CONDAS
 from mlship.audit.rules import AuditSeen
-from mlship.dockerfile.shell import SHELLS, replacement, script_of, started_command
+from mlship.dockerfile.shell import SHELLS, replacement, run_by, script_of, started_command
 from mlship.dockerfile.stages import Start
 
 
@@ -50,8 +49,9 @@ def _judge_program(start: Start, name: str, program: str, file: str | None) -> A
         return _judge_exec(becomes, seen, start, name)
     if file is not None or program.endswith(".sh") or program in SHELLS:
         return AuditSeen("unknown", f"whether the script that {name} starts ends with `exec`", start.line)
-    if program in CONDAS and "run" in (start.exec_form or ()):
-        return AuditSeen("unknown", f"whether `{program} run` of {name} passes SIGTERM on", start.line)
+    words = started_command(start.exec_form or ())
+    if words and run_by(words) is not None:
+        return AuditSeen("unknown", f"whether `{program}` of {name} passes SIGTERM on", start.line)
     return AuditSeen("pass", f"{name} is in exec form", start.line)
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,6 @@ from mlship.registry.client import OCI_MANIFEST, TITLE, JsonValue, content, json
 from mlship.registry.reference import Reference
 from mlship.registry.s3 import opened_bucket
 from mlship.registry.s3_upload import put_file
-from mlship.weights.download import Progress
 from mlship.weights.fetch import Watch
 
 # https://github.com/modelpack/model-spec/blob/main/docs/spec.md
@@ -67,11 +66,7 @@ class ModelStore(Protocol):
         """
 
 
-def _unwatched(_path: str) -> AbstractContextManager[Progress]:
-    return nullcontext(lambda _done, _total: None)
-
-
-def open_store(address: str, uploading: Watch = _unwatched) -> ModelStore:
+def open_store(address: str, uploading: Watch = lambda _path: nullcontext(lambda _done, _total: None)) -> ModelStore:
     """The store of an address: `s3://BUCKET/PREFIX`, `oci://REGISTRY/PATH` or a folder.
 
     Args:
