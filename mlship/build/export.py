@@ -47,6 +47,10 @@ def export(prepared: Prepared, folder: Path, secrets: Path | None = None) -> Exp
     Raises:
         UsageError: a folder exists, or is part of what the image copies.
     """
+    if secrets and secrets.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"`{secrets}` is in the exported folder, which must not hold credentials", hint="name another folder"
+        )
     for path in (folder, secrets) if secrets else (folder,):
         _check_folder(prepared, path)
     asked = request(prepared, prepared.plan.tag, BuildOptions())

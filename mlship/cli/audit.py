@@ -57,7 +57,8 @@ def _report(target: str) -> "AuditReport":
 
     path = Path(target)
     if path.is_dir():
-        raise UsageError(f"`{target}` is a folder", hint=f"name the file: `mlship audit {path / 'Dockerfile'}`")
+        inside = path / "Dockerfile"
+        raise UsageError(f"`{target}` is a folder", hint=f"run `mlship audit {inside}`" if inside.exists() else _NAME)
     if not path.exists():
         return _of_image(target)
     with path.open("rb") as file:

@@ -91,7 +91,9 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
                 ContainerConversion(source, kind, temporary[0], options.sample, training, options.key or "")
             )
         elif kind == "torch":
-            tensors = _torch(source, temporary[0], options.key)
+            state = open_torch_state(source, str(source), options.key)
+            write_safetensors(state, temporary[0])
+            tensors = compare_safetensors(state, temporary[0])
         else:
             tensors = write_external(source, str(source), temporary[0], temporary[1], files[1].name)
             compare_external(source, temporary[0], temporary[1])
@@ -146,12 +148,6 @@ def _check_options(source: Path, kind: ModelFormat, options: ConversionOptions) 
         raise UsageError(why, hint="name a JSON file with rows") from error
     except ValueError as error:
         raise UsageError(f"`{options.sample}` is not JSON: {error}", hint="correct it") from error
-
-
-def _torch(source: Path, target: Path, key: str | None) -> int:
-    state = open_torch_state(source, str(source), key)
-    write_safetensors(state, target)
-    return compare_safetensors(state, target)
 
 
 def _impossible(source: Path, target: Path, kind: ModelFormat) -> UsageError:

@@ -23,6 +23,7 @@ _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
 _QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz", "savedmodel-data"})
 _DATA: frozenset[ModelFormat] = frozenset({"onnx-data", "savedmodel-data"})
 _PACKED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")  # lz4, zstd and 7z, which are not looked into
+_TAR = slice(257, 262)  # where a tar has its magic text
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"GGUF", b"\x89HDF")
 
 
@@ -114,11 +115,14 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
         return None
     if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
         return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
-    if not named and (
-        kind in _QUIET or kind == "empty" or (kind == "unknown" and not (is_model_name(name) or _is_packed(path)))
-    ):
+    packed = kind == "unknown" and _is_packed(path)
+    is_quiet = kind in _QUIET or kind == "empty" or (kind == "unknown" and not (is_model_name(name) or packed))
+    if is_quiet and not named:
         return None
-    return ScannedFile(name, kind, size, "data" if kind in MODELS | _QUIET else "unknown", tuple(sorted(uses)))
+    problem = "is packed: unpack it, and scan what is in it" if packed else None
+    return ScannedFile(
+        name, kind, size, "data" if kind in MODELS | _QUIET else "unknown", tuple(sorted(uses)), (), problem
+    )
 
 
 def _is_path_file(name: str) -> bool:
@@ -129,8 +133,8 @@ def _is_path_file(name: str) -> bool:
 
 def _is_packed(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(8)
-    return head.startswith(_PACKED) or decompressor(head) is not None
+        head = file.read(_TAR.stop)
+    return head.startswith(_PACKED) or head[_TAR] == b"ustar" or decompressor(head) is not None
 
 
 def is_model_name(name: str) -> bool:

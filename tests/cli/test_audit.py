@@ -157,6 +157,12 @@ def test_a_broken_dockerfile_is_refused_with_its_line(tmp_path: Path) -> None:
     assert f"docker build --check -f '{file}' ." in result.stderr
 
 
+def test_a_folder_has_its_dockerfile_named_if_it_has_one(tmp_path: Path) -> None:
+    assert "hint: name a Dockerfile, or an image that `docker save` wrote" in run(str(tmp_path)).stderr
+    (tmp_path / "Dockerfile").write_text(BAD)
+    assert f"hint: run `mlship audit {tmp_path}/Dockerfile`" in " ".join(run(str(tmp_path)).stderr.split())
+
+
 def test_a_program_is_no_dockerfile(tmp_path: Path) -> None:
     for data in (b"\x7fELF\0\0", lzma.compress(b"")):
         (tmp_path / "Dockerfile").write_bytes(data)

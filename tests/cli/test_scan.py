@@ -1,5 +1,6 @@
 """`mlship scan`: findings in files, folders and images, as text and JSON, and its exit codes."""
 
+import gzip
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ from tests.helpers.hostile_files import CALL, hostile_files
 from tests.helpers.layouts import Image, Tree, chunks, layout
 from tests.helpers.model_files import good_files, hdf5
 from tests.helpers.repos import onnx_bytes, safetensors, write
+from tests.helpers.saved_images import files_tar
 from tests.helpers.smoke_events import IMAGE as INFO
 
 
@@ -158,6 +160,20 @@ def test_a_path_that_does_not_exist_is_no_image(path: str) -> None:
     result = run(path)
     assert result.exit_code == 2
     assert f"no file or folder `{path}`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.tar", files_tar({"model.pkl": b"x"})),
+        ("model.tar.gz", gzip.compress(files_tar({"model.pkl": b"x"}))),
+        ("model.pkl.zst", b"\x28\xb5\x2f\xfd" + bytes(range(200))),
+    ],
+)
+def test_what_is_packed_is_to_be_unpacked(tmp_path: Path, name: str, content: bytes) -> None:
+    write(tmp_path, {name: content})
+    result = run(str(tmp_path / name))
+    assert (result.exit_code, f"unknown  {name}: is packed: unpack it" in result.stdout) == (1, True), result.stdout
 
 
 def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

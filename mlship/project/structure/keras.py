@@ -16,7 +16,6 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 # Layers and functions that are Python code in the configuration:
 # https://github.com/keras-team/keras/blob/master/keras/src/saving/serialization_lib.py
 _CODE_CLASSES = {"Lambda", "__lambda__"}
-_SAFE_MODULES = {"builtins"}
 # What Keras defines and what runs nothing that a configuration names. It finds activations and such before `builtins`.
 _OWN = re.compile(
     r"(?:tf_)?keras(?:_hub|_cv|_nlp)?\.(?:\w+\.)*(?!(?:TFSM|Jax|Flax)Layer|TorchModuleWrapper)[A-Z]\w*"
@@ -46,7 +45,7 @@ def imported_names(text: bytes) -> Iterator[str]:
 
 def _is_code(name: str, module: str) -> bool:
     top = module.partition(".")[0]
-    return name in _CODE_CLASSES or (top in sys.stdlib_module_names and top not in _SAFE_MODULES)
+    return name in _CODE_CLASSES or (top in sys.stdlib_module_names and top != "builtins")
 
 
 def hdf5_is_whole(head: bytes, size: int) -> None:

@@ -93,6 +93,9 @@ def test_nothing_is_overwritten_and_no_image_copies_the_export(repo: Path, tmp_p
         export(prepare(repo), repo / "out")
     with pytest.raises(UsageError, match="which the image copies"):
         export(prepare(repo), tmp_path / "out", secrets=repo / "secrets")
+    for inside in ("out", "out/secrets"):
+        with pytest.raises(UsageError, match="is in the exported folder, which must not hold credentials"):
+            export(prepare(repo), tmp_path / "out", secrets=tmp_path / inside)
     assert not (tmp_path / "out").exists()
 
 
