@@ -78,11 +78,7 @@ class Dependencies:
 
 
 def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencies:
-    """Use an existing requirements file unchanged, or derive a new one.
-
-    Args:
-        needs: server requirements.
-    """
+    """Use an existing requirements file unchanged, or derive a new one; `needs` are the server's requirements."""
     source = _source(found)
     if source is None:
         chosen = _from_imports(found, _as_trained(found, needs))

@@ -187,9 +187,8 @@ def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPar
 def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, RequestPart | Literal["model"]]]:
     for one, default in parameters(function):
         names = {last_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
-        marked = (
-            last_name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
-        )
+        called = last_name(default.func) if isinstance(default, ast.Call) else None
+        marked = next((name for name in names if name in _FASTAPI), "") if called is None else called
         optional = marked == "Query" and default is not None and not is_required(default)
         if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names or optional:
             continue

@@ -40,11 +40,7 @@ def read_page_folders(nodes: Sequence[ast.AST], constants: PathConstants) -> Pag
 
 
 def shipped_folders(tree: Tree, pages: Mapping[str, PageFolders], working: str) -> Iterator[str]:
-    """The folders of the repository that the code names, relative to the file or the working folder.
-
-    Args:
-        pages: by path of the file.
-    """
+    """The folders of the repository that the code names, relative to the file (`pages` has its path) or `working`."""
     for path, one in pages.items():
         for text in one.named - {None}:
             rooted = (text or "").startswith("@/")

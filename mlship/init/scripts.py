@@ -29,11 +29,7 @@ class ScriptStart:
 
 
 def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart | None:
-    """The server that the file starts when it runs as a script; None without one.
-
-    Args:
-        apps: names of server objects.
-    """
+    """The server that the file starts when it runs as a script; None without one. `apps` are names of its objects."""
     block = [inner for one in body if isinstance(one, ast.If) and is_script_guard(one) for inner in one.body]
     always = [one for one in body if isinstance(one, ast.Expr)]
     owners = {*apps, "uvicorn"}

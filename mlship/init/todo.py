@@ -1,7 +1,9 @@
 """Manual steps before `mlship lock` that follow from what a repository lacks."""
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +12,7 @@ from mlship.init.file_plan import FilePlan, starts_generated
 from mlship.init.found import AbsentFile, Detection, Routes
 from mlship.init.generated import DATA_URI, loader_example
 from mlship.init.load_calls import UNNAMED
+from mlship.project.model_code import loaded_names
 from mlship.project.sklearn_version import sklearn_of
 from mlship.project.weights import WeightFile
 from mlship.units import few
@@ -19,6 +22,7 @@ MEANINGS = {
     "ready": "returns 200 once the model is loaded and warm",
     "predict": "POST route that accepts the sample",
 }
+_STATE = re.compile(r"collections\.OrderedDict|torch\.(\w*Storage|_utils\.\w+|storage\.\w+)")
 _DOWNLOAD = "Download what the code loads: {}. To let `mlship build` do that, add it to `model.sources`."
 _FIND_OUT = "Find out where the code expects {}, and list it in `model.weights`."
 _FROM_HUB = (
@@ -153,10 +157,17 @@ def _conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str
     """Commands for the refused files that mlship can convert."""
     for file in refused:
         stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
-        if file.kind == "torch":
+        if file.kind == "torch" and _has_only_tensors(root / file.path):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
         elif sklearn_of(root / file.path):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
+
+
+def _has_only_tensors(path: Path) -> bool:
+    """Whether a torch file uses nothing but dictionaries and tensors: a whole model or TorchScript uses more."""
+    with suppress(OSError, ValueError):
+        return all(map(_STATE.fullmatch, loaded_names(path, "torch")))
+    return False
 
 
 def _import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:

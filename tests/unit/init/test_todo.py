@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
+from mlship.init.scaffold import scaffold
 from mlship.init.todo import request_lines
+from tests.helpers.model_files import zipped
 from tests.helpers.repos import write
 
 MODEL = "class M(BaseModel):\n    a: int\n"
@@ -38,3 +40,22 @@ def test_a_request_has_what_the_function_requires(
     server = detect(write(tmp_path, {"app.py": code})).server
     assert server
     assert request_lines(server.routes) == lines
+
+
+@pytest.mark.parametrize(
+    ("uses", "converts"),
+    [
+        (("collections.OrderedDict", "torch.FloatStorage", "torch._utils._rebuild_tensor_v2"), True),
+        (("torch.storage.UntypedStorage", "torch._utils._rebuild_parameter"), True),
+        (("collections.OrderedDict", "__torch__.Net"), False),
+        (("torch._utils._rebuild_tensor_v2", "net.Net"), False),
+        (("torch.nn.modules.linear.Linear",), False),
+    ],
+)
+def test_only_a_file_of_tensors_is_to_be_converted(tmp_path: Path, uses: tuple[str, ...], converts: bool) -> None:
+    names = ("\n".join(one.rsplit(".", 1)) for one in uses)
+    pickled = b"\x80\x02" + b"".join(f"c{name}\n0".encode() for name in names)
+    files: dict[str, str | bytes] = {"m.pt": zipped({"m/data.pkl": pickled + b"N.", "m/data/0": b"\0" * 8})}
+    steps = "\n".join(scaffold(detect(write(tmp_path, files))).todo)
+    assert "Convert `m.pt`" in steps
+    assert ("mlship convert m.pt m.safetensors" in steps) == converts
