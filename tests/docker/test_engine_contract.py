@@ -13,6 +13,7 @@ import pytest
 from mlship.console import clean
 from mlship.engine import connect
 from mlship.engine.base import BuildRequest, Engine, RunRequest, started
+from mlship.engine.buildx import direct
 from mlship.errors import BuildError, EngineError, TransientError, UsageError
 from tests.docker.gpus import no_gpus
 from tests.helpers.engine_contract import (
@@ -31,6 +32,12 @@ from tests.simgpu.scenario import T4_HOST
 
 def docker(*arguments: str) -> str:
     return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(60)).stdout
+
+
+def test_the_buildx_that_is_started_is_the_one_of_docker() -> None:
+    path = '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}{{end}}{{end}}'
+    command = direct(["docker", "buildx", "build"])
+    assert command[0] in (docker("info", "--format", path).strip(), "docker")
 
 
 def say(engine: Engine, run: RunRequest) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlship.engine.base import BuildEvent, BuildRequest, StepFinished
-from mlship.engine.buildx import BuildFiles, argv, run_buildx, write_files
+from mlship.engine.buildx import BuildFiles, argv, direct, run_buildx, write_files
 from mlship.errors import BuildError, EngineError, MlshipError
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "buildx"
@@ -77,6 +78,68 @@ def test_target_builder_and_contexts() -> None:
     files = replace(FILES, contexts={"wheelhouse": Path("/w h")})
     line = options(replace(PLAIN, target="final", builder="far"), files)
     assert {("--target", "final"), ("--builder", "far"), ("--build-context", "wheelhouse=/w h")} <= set(line)
+
+
+COMMAND = ["docker", "buildx", "build", "--progress=rawjson", "."]
+
+
+def program(path: Path, content: bytes = b"\x7fELF") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(stat.S_IRWXU)
+    return path
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with docker, and buildx in two of the folders where it looks; returns the system's folder."""
+    program(tmp_path / "bin/docker")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "user"))
+    program(tmp_path / "system/docker-buildx")
+    return tmp_path / "system"
+
+
+def test_buildx_is_started_where_docker_would_find_it(installed: Path, tmp_path: Path) -> None:
+    folders = [str(tmp_path / "none"), str(installed)]
+    assert direct(COMMAND, folders) == [str(installed / "docker-buildx"), "build", "--progress=rawjson", "."]
+    own = program(tmp_path / "user/cli-plugins/docker-buildx")
+    assert direct(COMMAND, folders)[0] == str(own)  # the user's comes first
+    own.unlink()
+    own.symlink_to(tmp_path / "gone")
+    assert direct(COMMAND, folders)[0] == str(installed / "docker-buildx")
+
+
+def podman(tmp_path: Path) -> None:
+    program(tmp_path / "bin/docker", b"#!/bin/sh\nexec podman")
+
+
+def no_docker(tmp_path: Path) -> None:
+    (tmp_path / "bin/docker").unlink()
+
+
+def other_folders(tmp_path: Path) -> None:
+    program(tmp_path / "user/config.json", b'{"cliPluginsExtraDirs": ["/opt/plugins"]}')
+
+
+def unreadable(tmp_path: Path) -> None:
+    (tmp_path / "user/config.json").mkdir(parents=True)
+
+
+def no_text(tmp_path: Path) -> None:
+    program(tmp_path / "user/config.json", b"\xff\xfe{")
+
+
+def no_buildx(tmp_path: Path) -> None:
+    (tmp_path / "system/docker-buildx").unlink()
+
+
+@pytest.mark.parametrize("change", [podman, no_docker, other_folders, unreadable, no_text, no_buildx])
+def test_docker_starts_buildx_wherever_that_is_uncertain(
+    change: Callable[[Path], None], installed: Path, tmp_path: Path
+) -> None:
+    change(tmp_path)
+    assert direct(COMMAND, [str(installed)]) == COMMAND
 
 
 # Against a script named docker -----------------------------------------------------------------------------------
