@@ -90,27 +90,19 @@ def check_push(*, push: bool, unproven: bool, smoke: bool) -> None:
         )
 
 
-def check_metadata_path(path: Path) -> None:
-    """Refuse a metadata file that cannot be written.
+def check_metadata(path: Path, *, images: int) -> None:
+    """Refuse a metadata file that cannot be written, and metadata of several images.
 
     Raises:
-        UsageError: it is a folder, or its folder is not writable.
+        UsageError: it is a folder, its folder is not writable, or there are several images.
     """
+    if images > 1:
+        raise UsageError("--metadata describes one image", hint="build each platform by itself to record it")
     if path.is_dir():
         raise UsageError(f"--metadata `{path}` is a folder", hint=f"name a file: `--metadata {path / 'build.json'}`")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"--metadata `{path}`: cannot write to `{folder}`", hint="name a file in a writable folder")
-
-
-def check_metadata(path: Path | None, *, images: int) -> None:
-    """Refuse metadata of several images.
-
-    Raises:
-        UsageError: there are several, and a metadata file.
-    """
-    if path is not None and images > 1:
-        raise UsageError("--metadata describes one image", hint="build each platform by itself to record it")
 
 
 def smoke_device(prepared: Prepared, requested: "Device | None") -> "Device":

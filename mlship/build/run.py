@@ -8,13 +8,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from packaging.utils import canonicalize_name
 
+from mlship.background import in_background
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildEvent, BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
@@ -36,6 +36,8 @@ from mlship.units import size
 
 # Imported when the engine builds: what a report consists of takes as long to import as a small layer to build.
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from mlship.build.report import BuildReport
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.spec import Device
@@ -114,15 +116,15 @@ def _build_and_prove(
     if options.reproducible:
         check_keeps_manifests(engine)
     requested = options.tags or (prepared.plan.tag,)
-    with ThreadPoolExecutor(1) as thread:  # asking the engine takes as long as preparing the request
-        disk = disk or thread.submit(engine.disk)
-        wanted = request(prepared, own, options)
-        _check_disk(prepared, disk.result(), reporter)
+    disk = disk or in_background(engine.disk)  # takes as long as preparing the request
+    wanted = request(prepared, own, options)
+    _check_disk(prepared, disk.result(), reporter)
     reporter.step(f"building {requested[0]}")
     started = time.monotonic()
     manifest = _build(prepared, engine, wanted, options, reporter)
     built = time.monotonic()
-    image, history = _built(engine, own)
+    history = in_background(lambda: engine.history(own))  # takes as long as looking at the image and naming it
+    image = _built(engine, own)
     from mlship.build.report import BuildReport, largest_added
 
     report = _prove(prepared, engine, own, options, reporter)
@@ -151,21 +153,18 @@ def _build_and_prove(
         pushed=pushed,
         manifest=labelled.digest,
         built=manifest,
-        largest=largest_added(prepared.plan, history),
+        largest=largest_added(prepared.plan, history.result()),
     )
 
 
-def _built(engine: Engine, own: str) -> tuple[ImageInfo, tuple[tuple[str, int], ...]]:
-    """The image and its history."""
-    with ThreadPoolExecutor(1) as thread:
-        history = thread.submit(engine.history, own)
-        image = engine.image(own)
+def _built(engine: Engine, own: str) -> ImageInfo:
+    image = engine.image(own)
     if image is None:
         raise EngineError(
             "the build succeeded, but the engine does not have the image",
             hint="build in the engine itself: `mlship build --builder default`",
         )
-    return image, history.result()
+    return image
 
 
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
@@ -256,16 +255,15 @@ def _build(
     if options.smoke:
         _test_values(prepared)  # before the build, not after
     named = step_titles(prepared.plan)
-    with ThreadPoolExecutor(1) as thread:
-        info = thread.submit(engine.info) if options.smoke else None
-        if info and prepared.plan.platform != this_platform():
-            check_testable(info.result(), prepared.plan.platform)  # before minutes of emulation, not after
-        try:
-            with reporter.building() as watch:
-                built = engine.build(wanted, retitled(_importing(watch), named))
-        except MlshipError:
-            _ = info.result() if info else engine.info()
-            raise  # unless the engine is broken, which explains a failed build best
+    info = in_background(engine.info) if options.smoke else None
+    if info and prepared.plan.platform != this_platform():
+        check_testable(info.result(), prepared.plan.platform)  # before minutes of emulation, not after
+    try:
+        with reporter.building() as watch:
+            built = engine.build(wanted, retitled(_importing(watch), named))
+    except MlshipError:
+        _ = info.result() if info else engine.info()
+        raise  # unless the engine is broken, which explains a failed build best
     if info:
         check_testable(info.result(), prepared.plan.platform)
     return named_layers(built, named) if built else None

@@ -122,10 +122,11 @@ def _build(
 ) -> None:
     from mlship.build import preflight, run
 
-    preflight.check_metadata(metadata, images=len(each))
+    if metadata is not None:
+        preflight.check_metadata(metadata, images=len(each))
     engine, disk = asked
     for prepared in each:
-        _check(prepared, options, metadata)
+        _warn(prepared, options)
     if len(each) == 1:
         report = run.build(each[0], engine, options, reporter, disk)
         from mlship.report.build import show_build  # imported here, so that the build starts sooner
@@ -148,37 +149,22 @@ def _build(
 
 
 def _engine_and_disk() -> "tuple[Engine, Future[Disk | None]]":
-    """The engine, which is asked for its disk while the build is prepared; no one waits for an answer not needed."""
-    from concurrent.futures import Future
-    from threading import Thread
-
+    """The engine, which is asked for its disk while the build is prepared."""
+    from mlship.background import in_background
     from mlship.engine import connect
 
     engine = connect()
-    answer: Future[Disk | None] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(engine.disk())
-        except BaseException as error:  # noqa: BLE001  raised where the answer is needed
-            answer.set_exception(error)
-
-    Thread(target=ask, daemon=True).start()
-    return engine, answer
+    return engine, in_background(engine.disk)
 
 
-def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None) -> None:
+def _warn(prepared: "Prepared", options: "BuildOptions") -> None:
     from mlship.console import warn
 
     warnings = prepared.warnings
-    if options.reproducible or metadata is not None:
-        from mlship.build.preflight import check_metadata_path
+    if options.reproducible:
         from mlship.build.reproduce import check_reproducible
 
-        if metadata is not None:
-            check_metadata_path(metadata)
-        if options.reproducible:
-            warnings = (*warnings, *check_reproducible(prepared))
+        warnings = (*warnings, *check_reproducible(prepared))
     for warning in warnings:
         warn(warning)
 

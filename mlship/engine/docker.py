@@ -1,8 +1,8 @@
 """The Docker Engine: the SDK for containers and registries, the docker program for builds and quick questions."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 
+from mlship.background import in_background
 from mlship.engine.base import EngineInfo, ImageInfo
 from mlship.engine.buildx import run_buildx
 from mlship.engine.client import buildx_version, disk, image, image_environment, image_history, tag, untag
@@ -48,21 +48,19 @@ class DockerEngine:
     remove = staticmethod(remove)
 
     def info(self) -> EngineInfo:
-        with ThreadPoolExecutor(1) as thread:  # the docker program takes as long as importing the SDK
-            buildx = thread.submit(buildx_version)
-            try:
-                with connected() as client:
-                    version = client.version()
-                    info = client.info()
-            except EngineError:
-                buildx.result()  # a missing docker program has to be fixed first
-                raise
-        buildx_found = buildx.result()
+        buildx = in_background(buildx_version)  # takes as long as importing the SDK
+        try:
+            with connected() as client:
+                version = client.version()
+                info = client.info()
+        except EngineError:
+            buildx.result()  # a missing docker program has to be fixed first
+            raise
         names = [component["Name"] for component in version.get("Components") or ()]
         _check_engine("Podman" if any("Podman" in name for name in names) else "Docker Engine", version["Version"])
         return EngineInfo(
             version["Version"],
-            buildx_found,
+            buildx.result(),
             f"{version['Os']}/{version['Arch']}",
             rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
             keeps_manifests=any("containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or ()),

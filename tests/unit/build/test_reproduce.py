@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlship import __version__
-from mlship.build.preflight import check_metadata_path
+from mlship.build.preflight import check_metadata
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.record import Metadata, Proof, TargetHost, Tools, Weight
 from mlship.build.report import BuildReport
@@ -170,12 +170,12 @@ def test_a_changed_file_is_noted_and_so_is_a_named_host(repo: Path) -> None:
 
 
 def test_where_metadata_cannot_be_written_is_said_first(tmp_path: Path) -> None:
-    check_metadata_path(tmp_path / "new/folder/build.json")
+    check_metadata(tmp_path / "new/folder/build.json", images=1)
     with pytest.raises(UsageError, match="is a folder"):
-        check_metadata_path(tmp_path)
+        check_metadata(tmp_path, images=1)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write to"):
-        check_metadata_path(tmp_path / "file/build.json")
+        check_metadata(tmp_path / "file/build.json", images=1)
 
 
 def test_layers_are_called_as_the_steps_that_made_them() -> None:
