@@ -78,7 +78,7 @@ def _check_folder(prepared: Prepared, folder: Path) -> None:
 def _write(prepared: Prepared, asked: BuildRequest, folder: Path) -> None:
     for path in copied_paths(prepared.plan):
         _copy(prepared.repo / path, folder / REPOSITORY / path)
-    for path in (path for path in prepared.linked if not _is_left_out(PurePosixPath(path).name)):
+    for path in (path for path in prepared.linked if not _left_out("", [PurePosixPath(path).name])):
         _copy(prepared.repo / path, folder / REPOSITORY / path)
     for name, source in asked.contexts.items():
         shutil.copytree(source, folder / OWN / name)
@@ -103,18 +103,14 @@ def _copy(source: Path, target: Path) -> None:
     """Copy what the .dockerignore of `mlship build` admits; links stay links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, target, symlinks=True, ignore=_ignored, dirs_exist_ok=True)
+        shutil.copytree(source, target, symlinks=True, ignore=_left_out, dirs_exist_ok=True)
     else:
         target.unlink(missing_ok=True)
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _ignored(_folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if _is_left_out(name)}
-
-
-def _is_left_out(name: str) -> bool:
-    return name in LEFT_OUT or is_private(name)
+def _left_out(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name in LEFT_OUT or is_private(name)}
 
 
 def _bake(asked: BuildRequest) -> str:

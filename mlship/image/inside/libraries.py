@@ -135,7 +135,8 @@ def _read(path: Path, file: BinaryIO) -> SharedLibrary | None:
     strings = _offset(next((value for tag, value in entries if tag == _STRINGS), 0), segments)
 
     def named(*tags: int) -> tuple[str, ...]:
-        return tuple(_text(file, strings + value) for tag, value in entries if tag in tags)
+        texts = (_at(file, strings + value, 4096) for tag, value in entries if tag in tags)
+        return tuple(os.fsdecode(text.partition(b"\0")[0]) for text in texts)
 
     return SharedLibrary(
         path, machine, next(iter(named(_SONAME)), ""), named(_NEEDED), _folders(path, named(_RPATH, _RUNPATH))
@@ -165,10 +166,6 @@ def _offset(address: int, segments: Iterable[tuple[int, int, int, int]]) -> int:
     return address
 
 
-def _text(file: BinaryIO, offset: int) -> str:
-    return os.fsdecode(_at(file, offset, 4096).partition(b"\0")[0])
-
-
 def _folders(path: Path, searched: Iterable[str]) -> tuple[str, ...]:
     parts = [part for text in searched for part in text.split(":") if part]
     return tuple(re.sub(r"\$(?:ORIGIN|\{ORIGIN\})", lambda _: str(path.parent), part) for part in parts)
@@ -187,7 +184,9 @@ def is_driver(name: str) -> bool:
 def cuda_folders(site_packages: Path) -> list[Path]:
     """Where NVIDIA's wheels put CUDA's libraries, sorted."""
     return [
-        folder for folder in sorted(site_packages.glob("nvidia/*/lib")) if any(is_cuda(p.name) for p in _files(folder))
+        folder
+        for folder in sorted(site_packages.glob("nvidia/*/lib"))
+        if any(is_cuda(p.name) for p in folder.glob("*"))
     ]
 
 
@@ -210,10 +209,6 @@ def _below(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders.sort()
         yield from (Path(folder, name) for name in sorted(names) if re.search(r"\.so(\.|$)", name))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def missing(image: ImageFiles, brings: dict[str, str]) -> Iterator[LibraryProblem]:

@@ -140,16 +140,13 @@ def _predict(run: ServeRun, observed: Observed) -> Check:
         seen, remedy = bad
         known = advise("\n".join(run.log), observed) if first.status >= 500 else None
         return failed("serve.predict", seen, known or remedy, run.log)
-    seen = described(first, observed.spec) + duration(first.seconds) + _then(steady)
+    then = f", then {duration(steady.p50)} (p99 {duration(steady.p99)})" if steady else ""
+    seen = described(first, observed.spec) + duration(first.seconds) + then
     if first.output and not observed.spec.asked.values and not any(output.numbers(list(first.output))):
         return warned("serve.predict", f"{seen}, without any number", fix("serve.predict", "no_number"))
     if not proves_more_than_status(first, observed.spec):
         return warned("serve.predict", f"{seen}; only its status was checked", fix("serve.predict", "status_only"))
     return passed("serve.predict", seen)
-
-
-def _then(steady: Latency | None) -> str:
-    return f", then {duration(steady.p50)} (p99 {duration(steady.p99)})" if steady else ""
 
 
 def _malformed(run: ServeRun, observed: Observed) -> Check:
