@@ -128,7 +128,6 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "builder", ("add mlship's build programs",)
     yield "uv", (f"check the base image for Python {plan.python} on glibc, and install uv",)
     yield "environment", _debian(plan.packages.build)
-    yield "virtual", ("create a virtual environment",)
     for group in groups:
         others = [f"add {other.name} packages" for other in groups[:-1]] if group.name == "compiled" else []
         if group.at_once:

@@ -1,6 +1,8 @@
 """Compiles bytecode into layers, and removes files that nothing loads.
 
     bytecode.py packages FOLDER TARGET     the packages that install.py has split into layers
+    bytecode.py packages FOLDER TARGET REQUIREMENTS UV ...
+                                           the same, after installing them like install.py: one start of Python
     bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>
     bytecode.py code TARGET                the code of the repository below TARGET, which is `/` in the image
 
@@ -34,10 +36,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mlship.image.inside.install import settle, site_packages
+    from mlship.image.inside.install import install, settle, site_packages
 else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    from install import settle, site_packages
+    from install import install, settle, site_packages
 
 
 CACHE = "/root/.cache/mlship"
@@ -60,12 +62,15 @@ UNUSED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "s
 
 
 def main(arguments: list[str]) -> int:
-    command, *folders, target = arguments[0], *map(Path, arguments[1:])
+    command, *rest = arguments
     if command == "code":
+        target = Path(rest[0])
         compile_all(list(code_jobs(target)))
         settle(target)
         return 0
-    (folder,) = folders
+    folder, target, *requirements = map(Path, rest[:3])
+    if requirements and (code := install(requirements[0], target, rest[3:])):
+        return code
     modules = folder / "modules.json"
     traced = json.loads(modules.read_text()) if modules.exists() else None
     target.mkdir(parents=True, exist_ok=True)
@@ -77,7 +82,7 @@ def main(arguments: list[str]) -> int:
         prune(target, json.loads((folder / "prune.json").read_text()), traced)
         jobs = list(package_jobs(traced, roots, target))
     compile_all(jobs)
-    settle(target)
+    settle(target.parent)  # with the metadata, if they were installed
     return 0
 
 
@@ -129,34 +134,40 @@ def cached(path: Path) -> Path:
 
 
 def compile_all(jobs: list[tuple[str, str, str]]) -> None:
-    """Compile in parallel; the result does not depend on the order."""
+    """Copy what the cache has, and compile the rest in parallel; the result does not depend on the order."""
     os.makedirs(CACHE, exist_ok=True)  # noqa: PTH103
     for folder in {os.path.dirname(job[1]) for job in jobs}:  # noqa: PTH120
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-    if len(jobs) < 200:
-        for job in jobs:
+    found = [(*job, cache_of(job)) for job in jobs]
+    missing = [job for job in found if not (os.path.exists(job[3]) and shutil.copyfile(job[3], job[1]))]  # noqa: PTH110
+    if len(missing) < 200:
+        for job in missing:
             compile_one(job)
         return
     from concurrent.futures import ProcessPoolExecutor  # imported here: most edits compile a few modules
 
     with ProcessPoolExecutor() as pool:
-        list(pool.map(compile_one, jobs, chunksize=32))
+        list(pool.map(compile_one, missing, chunksize=32))
 
 
-def compile_one(job: tuple[str, str, str]) -> None:
-    """Bytecode depends only on Python, source and path, so it is cached by these."""
-    source, target, shown = job
+def cache_of(job: tuple[str, str, str]) -> str:
+    """The place of a module's bytecode in the cache: it depends only on Python, source and path."""
+    source, _, shown = job
     with open(source, "rb") as file:  # noqa: PTH123  faster, for thousands of files
         key = hashlib.sha256(f"2 {sys.version} {shown}\n".encode() + file.read()).hexdigest()
-    known = os.path.join(CACHE, key)  # noqa: PTH118
-    if not os.path.exists(known):  # noqa: PTH110
-        try:
-            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            py_compile.compile(source, f"{known}.{os.getpid()}", shown, doraise=True, invalidation_mode=mode)
-        except (py_compile.PyCompileError, UnicodeDecodeError, ValueError):
-            return  # packages contain templates that end in .py and are not Python
-        os.replace(f"{known}.{os.getpid()}", known)  # noqa: PTH105
-    shutil.copyfile(known, target)
+    return f"{CACHE}/{key}"
+
+
+def compile_one(job: tuple[str, str, str, str]) -> None:
+    source, target, shown, cache = job
+    made = f"{cache}.{os.getpid()}"
+    try:
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        py_compile.compile(source, made, shown, doraise=True, invalidation_mode=mode)
+    except (py_compile.PyCompileError, UnicodeDecodeError, ValueError):
+        return  # packages contain templates that end in .py and are not Python
+    shutil.copyfile(made, target)
+    os.replace(made, cache)  # noqa: PTH105
 
 
 def prune(target: Path, wanted: dict[str, list[str]], traced: dict[str, Folders] | None) -> None:

@@ -40,7 +40,15 @@ LEFTOVERS = ("uv_cache.json", "uv_build.json", "REQUESTED", "direct_url.json")
 
 
 def main(arguments: list[str]) -> int:
-    folder, target, installer = Path(arguments[0]), Path(arguments[1]), arguments[2:]
+    target = Path(arguments[1])
+    if code := install(Path(arguments[0]), target, arguments[2:]):
+        return code
+    settle(target.parent)
+    return 0
+
+
+def install(folder: Path, target: Path, installer: list[str]) -> int:
+    """Install and split; the exit code of the installer."""
     layers: dict[str, list[str]] = json.loads((folder / "layers.json").read_text())
     create_environment()
     command = [*installer, "--requirement", str(folder / "requirements.txt")]
@@ -55,13 +63,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def create_environment() -> None:
-    """An environment to install into, which does not ship; asking Python for all that `uv venv` writes takes longer."""
-    site_packages().mkdir(parents=True, exist_ok=True)
-    (VENV / "bin").mkdir(exist_ok=True)
+def create_environment(root: str = "") -> None:
+    """Write an empty virtual environment below `root`, as `python -m venv` does without scripts to activate it."""
+    Path(f"{root}{site_packages()}").mkdir(parents=True, exist_ok=True)
+    venv = Path(f"{root}{VENV}")
+    (venv / "lib64").symlink_to("lib")
+    (venv / "bin").mkdir(exist_ok=True)  # it may have programs of other groups
     for name in ("python", "python3", f"python3.{sys.version_info.minor}"):
-        (VENV / "bin" / name).symlink_to(PYTHON)
-    (VENV / "pyvenv.cfg").write_text(f"home = {PYTHON.parent}\n")
+        (venv / "bin" / name).symlink_to(PYTHON)
+    version = ".".join(map(str, sys.version_info[:3]))
+    settings = f"home = {PYTHON.parent}\ninclude-system-site-packages = false\nversion = {version}\n"
+    (venv / "pyvenv.cfg").write_text(settings)
 
 
 def installed() -> dict[str, Distribution]:
@@ -127,7 +139,6 @@ def split(layers: dict[str, list[str]], packages: dict[str, Distribution], targe
         root = target / layer_of[name]
         for path in record(packages[name]):
             move(path, f"{root}{path}", made)
-    settle(target.parent)
 
 
 def keep_metadata(package: Distribution, folder: Path) -> None:

@@ -22,7 +22,7 @@ bytecode.CACHE = str(folder / "cache")
 for source in sys.stdin.read().splitlines():
     target = folder / "compiled.pyc"
     target.unlink(missing_ok=True)
-    bytecode.compile_one((source, str(target), source))
+    bytecode.compile_all([(source, str(target), source)])
     if target.exists():
         print(hashlib.sha256(target.read_bytes()).hexdigest(), source)
 """

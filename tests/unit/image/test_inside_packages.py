@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import sysconfig
 from importlib.metadata import PathDistribution
@@ -51,6 +52,7 @@ def wheel(site: Path, name: str, files: dict[str, str], *, spoil: tuple[str, ...
 def lay_out(site: Path, tmp_path: Path, layers: dict[str, list[str]]) -> Path:
     target = tmp_path / "layers/light"
     install.split(layers, install.installed(), target)
+    install.settle(target.parent)
     return target
 
 
@@ -59,7 +61,7 @@ def below(folder: Path) -> set[str]:
 
 
 def test_packages_are_installed_into_an_environment(site: Path, tmp_path: Path) -> None:
-    """With uv's options: uv itself takes an interpreter in a folder with a pyvenv.cfg for a virtual environment."""
+    """With uv's options, into what `python -m venv` writes, too."""
     folder = tmp_path / "packages"
     folder.mkdir()
     (folder / "layers.json").write_text('{"one": []}')
@@ -69,7 +71,10 @@ import sys, pathlib
 venv = pathlib.Path({str(install.VENV)!r})
 names = ("bin/python", "bin/python3", f"bin/python3.{{sys.version_info.minor}}")
 assert all((venv / name).readlink() == pathlib.Path("/usr/local/bin/python") for name in names)
-assert (venv / "pyvenv.cfg").read_text() == "home = /usr/local/bin\\n"
+version = ".".join(map(str, sys.version_info[:3]))
+settings = f"home = /usr/local/bin\\ninclude-system-site-packages = false\\nversion = {{version}}\\n"
+assert (venv / "pyvenv.cfg").read_text() == settings
+assert (venv / "lib64").resolve() == (venv / "lib").resolve()
 pathlib.Path({str(seen)!r}).write_text(" ".join(sys.argv[1:]))
 """
     assert install.main([str(folder), str(tmp_path / "layers/light"), sys.executable, "-c", program]) == 0
@@ -189,6 +194,47 @@ def test_byte_code_from_the_cache_is_the_same(site: Path, tmp_path: Path) -> Non
     file.unlink()
     compiled(layers, tmp_path)
     assert file.read_bytes() == first
+
+
+def test_what_the_cache_lacks_is_compiled_whether_few_or_many(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(site, "a", {f"a/m{number}.py": f"X = {{'{number}', 'b', 'c'}}\n" for number in range(300)})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    found = []
+    for cache, already in (("many", 0), ("few", 250), ("few", 300), ("most", 20)):
+        monkeypatch.setattr(bytecode, "CACHE", str(tmp_path / cache))
+        traced = " ".join(f"m{number}" for number in range(already))
+        compiled(layers, tmp_path, modules={"a": {"a": traced}})
+        compiled(layers, tmp_path, modules={"a": {"a": " ".join(f"m{number}" for number in range(300))}})
+        found.append({path.name: path.read_bytes() for path in layers.rglob("*.pyc")})
+        for path in layers.rglob("*.pyc"):
+            path.unlink()
+    assert len(found[0]) == 300
+    assert found[1:] == found[:1] * 3
+
+
+def test_packages_are_installed_and_compiled_in_one_process(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a/__init__.py": "X = 1\n", "a/tests/test_a.py": ""})
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    files = {"layers": {"one": ["a"]}, "prune": {"kinds": ["tests"], "keep": []}, "modules": {"a": {"a": "__init__"}}}
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    layers = tmp_path / "layers/light"
+    program = [sys.executable, "-c", "import sys; sys.exit(sys.argv[1] != '--requirement')"]
+    assert bytecode.main(["packages", str(folder), str(layers), str(folder), *program]) == 0
+    assert pyc(layers) == {"__init__"}
+    assert not any("tests" in path for path in below(layers))
+    times = {int(path.lstat().st_mtime) for path in (tmp_path / "layers").rglob("*")}
+    assert times == {install.EPOCH}, "also those of the metadata"
+
+
+def test_an_installer_that_fails_ends_the_step(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "layers.json").write_text("{}")
+    program = [sys.executable, "-c", "raise SystemExit(3)"]
+    assert bytecode.main(["packages", str(tmp_path), str(tmp_path / "layers/light"), str(tmp_path), *program]) == 3
+    assert not (tmp_path / "layers/light").exists()
 
 
 TESTED = {
@@ -339,6 +385,18 @@ def test_another_base_image_than_the_locks_is_refused(
     assert base.main([version]) == (1 if said else 0)
     error = capsys.readouterr().err
     assert (said in error and error.startswith("mlship: the base image has Python ")) if said else error == ""
+
+
+def test_the_environment_is_made_where_it_ships_and_where_it_is_checked(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "pins.json").write_text('[{"name": "a", "version": "1.0", "marker": null}]')
+    metadata = tmp_path / "metadata/light/a-1.0.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Name: a\nVersion: 1.0\n")
+    shutil.rmtree(install.VENV)
+    target = tmp_path / "layers/python"
+    assert check.main([str(tmp_path / "pins.json"), str(target), str(metadata.parents[1])]) == 0
+    assert below(install.VENV) == below(Path(f"{target}{install.VENV}")) >= {"pyvenv.cfg", "bin/python"}
+    assert site.is_dir()
 
 
 @pytest.mark.parametrize(

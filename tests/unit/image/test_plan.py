@@ -334,9 +334,7 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
     assert titles["install-heavy"] == ("install numpy from requirements.txt",)
     for stage, steps in numbered_steps(text).items():
         for step, title in zip(steps, titles[stage], strict=True):
-            expected = (
-                "RUN" if stage in {"environment", "virtual", "weights"} else KINDS.get(title.partition(" ")[0], "RUN")
-            )
+            expected = "RUN" if stage in {"environment", "weights"} else KINDS.get(title.partition(" ")[0], "RUN")
             assert step.startswith(expected), (title, step)
 
 
