@@ -78,7 +78,5 @@ def _without_data(script: str) -> str:
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:
     """`A=b c D=e` as (A, b c) and (D, e): a history does not quote values."""
-    found = list(_ASSIGNMENT.finditer(text))
-    ends = [one.start() for one in found[1:]] + [len(text)]
-    for one, end in zip(found, ends, strict=False):
-        yield one[1], text[one.end() : end].strip()
+    parts = _ASSIGNMENT.split(text)
+    yield from zip(parts[1::2], map(str.strip, parts[2::2]), strict=True)

@@ -99,6 +99,16 @@ def _removes(words: Sequence[str], folders: Sequence[str]) -> bool:
     return any(word.endswith(folder) for word in plain for folder in folders)
 
 
+def logins(run: Run) -> Iterator[AuditSeen]:
+    """Credentials that a step writes into its layer, unless a mount or a later command may take them away."""
+    if any(mount.get("type") in ("cache", "tmpfs") for mount in run.mounts) or "logout" in run.text:
+        return
+    for command in run.commands:
+        text = " ".join((command.program, *command.words[1:], ""))
+        for login in (one for one in audit_table().logins if text.startswith(f"{one} ")):
+            yield AuditSeen("fail", f"`{login}` leaves a credential in the layer", run.line)
+
+
 def compilers(run: Run) -> Iterator[AuditSeen]:
     """Compilers that a step installs and does not remove."""
     table, installed, unknown, hidden = audit_table().compilers, set[str](), False, False

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from shlex import quote
 
-from mlship.audit.installs import cached, compilers, locked
+from mlship.audit.installs import cached, compilers, locked, logins
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
@@ -124,6 +124,7 @@ def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
         yield from credentials_in(f"{one.name}={one.value or ''}", f"{one.kind} {one.name}", one.line)
     for run in (run for stage in file.stages for run in stage.runs):
         yield from credentials_in(run.text, "RUN", run.line)
+    yield from (seen for stage in file.shipped for run in stage.runs for seen in logins(run))
     yield AuditSeen("pass", "no credentials in ARG, ENV, LABEL and RUN")
 
 

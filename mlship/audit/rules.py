@@ -86,6 +86,7 @@ class AuditTable:
     compilers: _Compilers
     credentials: _CredentialNames
     releases: frozenset[str]
+    logins: frozenset[str]
 
 
 @dataclass(frozen=True)

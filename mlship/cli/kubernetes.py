@@ -58,20 +58,9 @@ def kubernetes_command(  # noqa: PLR0913, PLR0917  one argument an option is how
     from mlship.deploy.options import DeployOptions
 
     asked = DeployOptions(
-        kind=kind,
-        name=name,
-        namespace=namespace,
-        replicas=replicas,
-        max_replicas=max_replicas,
-        target=target,
-        cpu=cpu,
-        env=tuple(env or ()),
-        env_secret=env_secret,
-        pull_secret=pull_secret,
-        claim=claim,
-        metrics=metrics,
-        in_flight=in_flight,
-    )
+        kind, name, namespace, replicas, max_replicas, target, cpu, tuple(env or ()),
+        env_secret, pull_secret, claim, metrics, in_flight,
+    )  # fmt: skip
     asked.check()
     app, notes = _deployment(image, directory, asked)
     _show(app, [*notes_of(app), *notes], image, output, json=json)
