@@ -16,7 +16,7 @@ _READS = re.compile(
     r"Detector|Classifier|Regressor|Transformer|Encoder|Recognizer|Model)$|^(YOLO|Llama|pipeline)$"
 )
 _SAVES = re.compile(r"down|upload|save|write|dump|dotenv|reload")
-_SUFFIX = re.compile(
+MODEL_SUFFIX = re.compile(
     r"\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|hdf5|pt|pth|ckpt|bin|pkl|pickle|joblib|skops|npy|npz|sav|model|pb|caffemodel|weights)$"
 )
 _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below the repository
@@ -61,7 +61,7 @@ class LoadedFile:
     @property
     def is_model(self) -> bool:
         """Whether the name is that of a model file."""
-        return bool(_SUFFIX.search(self.text))
+        return bool(MODEL_SUFFIX.search(self.text))
 
     @property
     def is_data(self) -> bool:

@@ -38,11 +38,7 @@ class LocalNames:
     complete: bool = True
 
     def answers(self, module: str, imported: Iterable[str]) -> str | None:
-        """What could answer a top-level module; None if nothing in the repository can.
-
-        Args:
-            imported: all dotted names of the code that imports it.
-        """
+        """What could answer a top-level module; None if nothing can. `imported` are all names of the importing code."""
         name = _spelling(module)
         if name in self.paths:
             return self.paths[name][0]

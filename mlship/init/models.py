@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.init.found import AbsentFile, ModelFiles
-from mlship.init.load_calls import UNNAMED
+from mlship.init.load_calls import MODEL_SUFFIX, UNNAMED
 from mlship.init.native import HUB_TEXTS, native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
@@ -71,6 +71,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
     absent = tuple(_absent(tree, clues))
     hub = tuple(_from_hub(tree, clues.modules, alone=not (every or absent)))
+    if clues.served and not (every or absent or hub):
+        absent = tuple(_named_only(tree, clues.modules))
     exact = {posixpath.normpath(f"{clues.folder}/{file.text}") for module in clues.modules for file in module.loaded}
     near = [f for f in every if f.path.startswith(f"{clues.folder}/") or f.path in exact] if clues.folder else []
     chosen, why = _relevant(near or every, strings if clues.served else frozenset(), absent)
@@ -283,6 +285,13 @@ def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
                 listed = place if needs_no_quoting(place) and not file.anchored else None
                 found.setdefault(path, AbsentFile(path, f"{module.path}, line {file.line}", listed))
     return iter(found.values())
+
+
+def _named_only(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
+    """Model files that strings name, where no call is known to load one: their folder is unknown."""
+    name = re.compile(rf"\w[\w./-]*{MODEL_SUFFIX.pattern}")
+    found = {text: module.path for module in modules for text in sorted(module.strings) if name.fullmatch(text)}
+    yield from (AbsentFile(text, path) for text, path in found.items() if not _is_present(tree, text))
 
 
 def _misplaced(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:

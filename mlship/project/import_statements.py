@@ -38,11 +38,7 @@ class Imports:
 
 
 def read_imports(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Imports:
-    """Imports among the nodes of the module `name`.
-
-    Args:
-        package: the file is an `__init__.py`.
-    """
+    """Imports among the nodes of the module `name`; `package`: the file is an `__init__.py`."""
     nodes = tuple(nodes)
     functions = (node for node in nodes if isinstance(node, FunctionNode))
     inside = {inner for function in functions for inner in ast.walk(function)}

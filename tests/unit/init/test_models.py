@@ -9,7 +9,7 @@ from mlship.errors import UsageError
 from mlship.init.detect import detect
 from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
 from mlship.project.load import parse_config
-from tests.helpers.repos import onnx_bytes, write
+from tests.helpers.repos import onnx_bytes, safetensors, write
 
 PICKLE = b"\x80\x04N."
 SERVER = "from fastapi import FastAPI\nimport joblib\napp = FastAPI()\nmodel = joblib.load('{}')\n"
@@ -95,6 +95,17 @@ def test_what_trainings_logged_is_not_shipped_with_a_server_that_names_none_of_i
     assert detect(tmp_path).weights.named == (run,)
     (tmp_path / "app.py").unlink()
     assert [one.path for one in detect(tmp_path).weights.refused] == [run]
+
+
+def test_a_model_file_that_only_a_string_names_is_asked_for_without_a_guess_at_its_folder(tmp_path: Path) -> None:
+    lib = "def score(row, path): ...\nMESSAGE = 'cannot read x.pkl'\nSUFFIX = '.onnx'\nPATTERN = '*.joblib'\n"
+    code = "from lib import score\nfrom flask import Flask\napp = Flask('x')\nP = DIR / 'm.joblib'\nscore(1, P)\n"
+    write(tmp_path, {"app.py": code, "lib.py": lib})
+    step = "Find out where the code expects `m.joblib` (app.py), and list it in `model.weights`."
+    assert step in scaffold(detect(tmp_path)).todo
+    assert detect(tmp_path).weights.named == ()
+    write(tmp_path, {"m.safetensors": safetensors()})
+    assert not any("m.joblib" in one for one in scaffold(detect(tmp_path)).todo)
 
 
 def test_requirements_are_no_pickles(tmp_path: Path) -> None:
