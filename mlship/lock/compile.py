@@ -6,7 +6,7 @@ import shlex
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -46,6 +46,7 @@ _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
 _IN_IMAGE = Path("/wheelhouse")
+_LACKING = re.compile(r"WARNING: (\S+) (\S+) does not provide the extra '([^'\n]+)'")
 _WHEEL = re.compile(r"^\S+ @ file://\S*/([^/\s]+\.whl)", re.MULTILINE)
 
 
@@ -66,6 +67,7 @@ class CompileRequest:
         limits: requirements that allow only versions built for the chosen CUDA.
         hashes: let pip-compile add hashes too. It downloads each file that PyPI's JSON API does not list: twenty files
             of 800 MB for one torch from another index. mlship.lock.hashes reads the indexes' own pages instead.
+        lacking: filled by the resolver: a package, its version, and the extra that it lacks.
     """
 
     config: Config
@@ -75,6 +77,7 @@ class CompileRequest:
     previous: str
     limits: tuple[str, ...] = ()
     hashes: bool = False
+    lacking: set[tuple[str, str, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def compile_here(question: CompileRequest, work: Path) -> str:
     done = process.run(argv, process.Options(cwd=inputs, env=env))
     if not done.ok:
         raise explain(done.stdout + done.stderr, question.config, None, question.settings, question.files)
+    question.lacking.update(_LACKING.findall(done.stdout + done.stderr))
     return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
 
 
@@ -150,6 +154,7 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
         engine.build(request, watch)
     except BuildError as error:
         raise explain("\n".join(output), question.config, error, question.settings, question.files) from error
+    question.lacking.update(_LACKING.findall("\n".join(output)))
     text = (work / "out" / _LOCK).read_text(encoding="utf-8")
     return _without_places(text, question.settings, Path("/repo"))
 

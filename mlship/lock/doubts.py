@@ -37,6 +37,14 @@ def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Itera
             yield f"{written}, and {locked} is locked, which may not read {'it' if len(paths) == 1 else 'them'}: {fix}"
 
 
+def without_extras(lacking: Iterable[tuple[str, str, str]], pins: Iterable[Pin]) -> Iterator[str]:
+    """A sentence for each extra that a locked package lacks: pip ignores it, and tried other versions before."""
+    locked = {(pin.name, pin.version) for pin in pins}
+    for name, version, extra in sorted(lacking):
+        if (canonicalize_name(name), version) in locked:
+            yield f"{name} {version} has no extra `{extra}`: correct it, or require a version of {name} that has it"
+
+
 def without_cpu_builds(pins: Iterable[Pin], unreachable: tuple[str, ...]) -> Iterator[str]:
     """What it means that the pages of CPU builds could not be reached, if torch is locked."""
     torch = next((pin for pin in pins if pin.name == "torch" and "+" not in pin.version), None)

@@ -16,11 +16,12 @@ from tests.helpers.wheels import write_sdist, write_wheel
 SECRET = "hunter2"
 
 
+def asked(requirements: str) -> CompileRequest:
+    return CompileRequest(config(), (InputFile("requirements.in", requirements),), read_pip_settings(), Upgrade(), "")
+
+
 def resolved(folder: Path, requirements: str) -> str:
-    question = CompileRequest(
-        config(), (InputFile("requirements.in", requirements),), read_pip_settings(), Upgrade(), ""
-    )
-    return compile_here(question, folder / "work")
+    return compile_here(asked(requirements), folder / "work")
 
 
 def failure(folder: Path, requirements: str) -> MlshipError:

@@ -12,8 +12,9 @@ from typing import get_args
 import pytest
 
 from mlship.errors import MlshipError, TransientError, UsageError
+from mlship.lock.compile import compile_here
 from tests.helpers.failing_index import FailingIndex, Fault, closed_port, failing_index, self_signed
-from tests.helpers.lock_failures import CASES, SECRET, failure, resolved
+from tests.helpers.lock_failures import CASES, SECRET, asked, failure, resolved
 
 REFUSALS = {"400", "401", "403", "407"}
 
@@ -38,6 +39,14 @@ def of_page(fault: Fault, package: str = "") -> str:
 
 
 @pytest.mark.bank(kind=of_page)
+def test_an_extra_that_a_package_lacks_is_remembered(index: FailingIndex, tmp_path: Path) -> None:
+    index.sell("alpha", requires=("beta[fast]",))
+    index.sell("beta")
+    question = asked("alpha[typo]\n")
+    compile_here(question, tmp_path / "work")
+    assert question.lacking == {("alpha", "1.0", "typo"), ("beta", "1.0", "fast")}
+
+
 @pytest.mark.parametrize("fault", get_args(Fault))
 @pytest.mark.parametrize("package", ["alpha", "beta"])
 def test_a_page_that_fails(fault: Fault, package: str, index: FailingIndex, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A requirement that other pins force far back is said."""
 
-from mlship.lock.doubts import left_behind
+from mlship.lock.doubts import left_behind, without_extras
 from mlship.lock.index import project_files
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
@@ -39,3 +39,10 @@ def test_what_was_asked_for_is_not_said() -> None:
     assert said("fastapi\nfastapi<0.30\n", "0.20.0") == []
     assert said("fastapi\n", "0.100.0") == []
     assert said("pydantic==2.0\n", "0.2.0") == []
+
+
+def test_an_extra_counts_only_for_the_version_that_is_locked() -> None:
+    lacking = {("Uvicorn", "0.30.0", "standrad"), ("uvicorn", "0.31.0", "old"), ("alpha", "1.0", "x")}
+    pins = [Pin("uvicorn", "0.30.0", ()), Pin("alpha", "2.0", ())]
+    (said,) = without_extras(lacking, pins)
+    assert said.startswith("Uvicorn 0.30.0 has no extra `standrad`: ")
