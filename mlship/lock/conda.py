@@ -1,7 +1,7 @@
 """Environment files of conda, and locks of conda-lock and pixi: what conda installs, and pip beside it. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlship.conda_spec import conda_spec
@@ -59,7 +59,8 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
     if not isinstance(items, list):
         return None
     conda = [_pinned(item) for item in items if not isinstance(item, dict)]
-    return CondaDocument(_coded(conda), "\n".join(_lines(items)), whole=False)
+    lines_of = [str(line) for item in _rows(items) if isinstance(lines := item.get("pip"), list) for line in lines]
+    return CondaDocument(_coded(conda), "\n".join(lines_of), whole=False)
 
 
 def _pixi(environments: Iterable[object], packages: list[dict[str, object]], subdir: str) -> CondaDocument:
@@ -89,9 +90,3 @@ def _pinned(item: object) -> tuple[str, str]:
     name, rest = conda_spec(str(item))
     version = _VERSION.match(rest)
     return name or str(item), version[1] if version else ""
-
-
-def _lines(items: list[object]) -> Iterator[str]:
-    for item in items:
-        lines = item.get("pip") if isinstance(item, dict) else None
-        yield from (str(line) for line in lines) if isinstance(lines, list) else ()

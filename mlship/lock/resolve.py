@@ -81,7 +81,8 @@ def resolve(
         EngineError, BuildError: from the engine.
         MatchError: the resolved pins do not run on the hosts.
     """
-    _check_packages(upgrade)
+    if wrong := [name for name in upgrade.packages if not _PACKAGE.fullmatch(name)]:
+        raise UsageError(f"--upgrade-package: {wrong[0]!r} is not a package", hint="give a name or name==version")
     inputs, files = collect_inputs(repo, config, target.key or None), read_inputs(repo, config)
     (previous, before), earlier = _previous(repo, config), _earlier(repo, config)
     if target.key and earlier and earlier.inputs.get("cuda") != target.key:
@@ -175,12 +176,6 @@ def _compile_at(
     if hashed.missing:  # an index reports no hashes, or an address was required: pip-compile downloads what it must
         hashed = hashed.completed(run(replace(question, previous=text, upgrade=Upgrade(), hashes=True)))
     return hashed
-
-
-def _check_packages(upgrade: Upgrade) -> None:
-    for name in upgrade.packages:
-        if not _PACKAGE.fullmatch(name):
-            raise UsageError(f"--upgrade-package: {name!r} is not a package", hint="give a name or name==version")
 
 
 def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:

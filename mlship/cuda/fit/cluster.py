@@ -136,7 +136,10 @@ _GPU = 'device.attributes["gpu.nvidia.com"]'
 
 
 def _claim(promise: Promise) -> Terms:
-    selector: Terms = {"cel": {"expression": _cel(promise)}}
+    # A missing attribute would fail the whole allocation, so it is looked for first.
+    known = " && ".join(f'"{name}" in {_GPU}' for name in ("driverVersion", "cudaComputeCapability"))
+    reaches = " || ".join(map(_reach_cel, promise.reaches))
+    selector: Terms = {"cel": {"expression": f"{known} && ({reaches})"}}
     exactly: Terms = {"deviceClassName": "gpu.nvidia.com", "selectors": [selector]}
     requests: list[Yaml] = [{"name": "gpu", "exactly": exactly}]
     return {
@@ -145,12 +148,6 @@ def _claim(promise: Promise) -> Terms:
         "metadata": {"name": "gpu"},
         "spec": {"spec": {"devices": {"requests": requests}}},
     }
-
-
-def _cel(promise: Promise) -> str:
-    """A missing attribute would fail the whole allocation, so it is looked for first."""
-    known = " && ".join(f'"{name}" in {_GPU}' for name in ("driverVersion", "cudaComputeCapability"))
-    return f"{known} && ({' || '.join(_reach_cel(reach) for reach in promise.reaches)})"
 
 
 def _reach_cel(reach: Reach) -> str:

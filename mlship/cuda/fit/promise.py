@@ -84,7 +84,8 @@ def promise_of(needs: Needs, platform: str, require: str = "") -> Promise:
     drivers = [*_drivers(needs), *(Driver(int(major), int(minor or 0)) for major, minor in _DRIVERS.findall(require))]
     allowed = {driver: _allows(require, driver) for driver in sorted(set(drivers))}
     found: dict[DriverSpan, list[Capability]] = {}
-    for capability in _capabilities():
+    rows = tables().gpus.architectures  # without Jetsons, whose drivers have their own version numbers
+    for capability in sorted({each for row in rows for each in row.capabilities if each not in row.tegra}):
         for span in _spans(needs, capability, allowed, platform):
             found.setdefault(span, []).append(capability)
     if not found:
@@ -137,12 +138,6 @@ def _drivers(needs: Needs) -> list[Driver]:
     floors = [floor_of(stack.cuda.major) for stack in needs.stacks]
     exact = {floor.driver for floor in floors if floor} | {stack.floor for stack in needs.stacks if stack.floor}
     return sorted(exact | {Driver(number + more, 0) for number in {*branches, *ends} for more in (0, 1)})
-
-
-def _capabilities() -> list[Capability]:
-    """All but those of Jetsons, whose drivers have their own version numbers."""
-    known = tables().gpus.architectures
-    return sorted({each for row in known for each in row.capabilities if each not in row.tegra})
 
 
 def _spans(needs: Needs, capability: Capability, drivers: Mapping[Driver, bool], platform: str) -> Iterator[DriverSpan]:
