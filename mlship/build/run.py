@@ -211,7 +211,8 @@ def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
         secrets = {**image.secrets, "mlship-test-env": values}
         files = build_context(prepared.plan, prepared.lock, prepared.config, tracing=True)
         traced = replace(image, tag=None, target="trace", export=folder, secrets=secrets, folders={"packages": files})
-        engine.build(traced, retitled(watch, step_titles(prepared.plan)))
+        titles = step_titles(replace(prepared.plan, bytecode="traced"))  # nothing that is not imported is compiled
+        engine.build(traced, retitled(watch, titles))
         return read_trace((folder / "trace.json").read_bytes())
 
 
