@@ -194,15 +194,16 @@ def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
 
 
 def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
-    """Ordered by depth and usual file names, then models before none, objects before factories."""
+    """Ordered by depth, servers with a prediction route and then with a model before others, then by usual names."""
     found = [(module, app) for module in modules.values() if is_served(module.path) for app in module.apps]
-    return sorted(found, key=lambda f: (f[0].path.count("/"), _rank(f[0].path), *_order(*f)))
+    uses = {module.path: reachable([module.name or ""], modules) for module, _ in found}
+    return sorted(found, key=lambda one: (one[0].path.count("/"), _order(one[0], one[1], uses[one[0].path])))
 
 
-def _order(module: Module, app: App) -> tuple[bool, bool, bool, str, str]:
-    """Servers with a prediction route come first, then those that load a model."""
-    predicts = any(word in route.path for word in PREDICT for route in module.routes)
-    return not predicts, not (module.loads or module.loaded), app.factory, module.path, app.name
+def _order(module: Module, app: App, used: Sequence[Module]) -> tuple[bool, bool, int, bool, str, str]:
+    predicts = any(word in route.path for one in used for word in PREDICT for route in one.routes)
+    loads = any(one.loads or one.loaded for one in used)
+    return not predicts, not loads, _rank(module.path), app.factory, module.path, app.name
 
 
 def _rank(path: str) -> int:
@@ -304,7 +305,7 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
 def _other_apps(apps: Sequence[tuple[Module, App]], entries: Sequence[str], *, written: bool) -> Iterator[str]:
     others = [f"{module.name}:{app.name}" for module, app in apps if module.name not in entries]
     if others:
-        chosen = "that of the command" if written else "the one closest to the root"
+        chosen = "that of the command" if written else "the first by depth, prediction route, model and name"
         yield f"found {len(apps)} server objects; using {chosen}, not {few(others)}"
 
 

@@ -708,3 +708,14 @@ def test_a_requirement_that_needs_a_framework_shows_it_if_nothing_else_does(tmp_
     )
     write(tmp_path, {"requirements.txt": "ultralytics\nonnxruntime\n"})
     assert detect(tmp_path).framework.value == "onnxruntime"
+
+
+@pytest.mark.parametrize("other", ["zoo.py", "web/zoo.py"])
+def test_an_app_that_loads_a_model_comes_before_one_that_has_none(tmp_path: Path, other: str) -> None:
+    route = "@app.post('/predict')\ndef predict(): ...\n"
+    app = "from flask import Flask\napp = Flask('x')\n"
+    loader = "import joblib\nM = joblib.load('m.joblib')\n"
+    write(tmp_path, {"app.py": app + route, other: f"import loading\n{app}{route}", "loading.py": loader})
+    server = detect(tmp_path).server
+    assert server
+    assert server.path == ("zoo.py" if other == "zoo.py" else "app.py")
