@@ -28,6 +28,7 @@ _REQUIRES_PYTHON = re.compile(r'^(?:requires-python|python-versions) = "([^"]*)"
 _OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
 _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]+(\S+)", re.MULTILINE)
 _PLACE = re.compile(r"^\.{1,2}(?:\[|$)|^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
+_EGG = re.compile(r"[#&]egg=([A-Za-z0-9][\w.-]*)")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 _TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
 # `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
@@ -144,7 +145,11 @@ def _entries(text: str) -> Iterator[_Entry]:
         found = document.get("package", document.get("packages"))
         yield from (_packaged(each) for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
     elif start.startswith(_CONDA_HEADS):
-        yield from _conda(text, _CONDA if start.startswith(_CONDA_HEADS[0]) else _EXPORTED)
+        form = _CONDA if start.startswith(_CONDA_HEADS[0]) else _EXPORTED
+        packages = filter(
+            None, (form.fullmatch(line.strip()) for line in text.splitlines() if not line.startswith("#"))
+        )
+        yield from (_Entry(each["name"], each["version"], conda=each["channel"] != "pypi") for each in packages)
     elif head := _PIP_LIST.match(start):
         rows = (line.split() for line in start[head.end() :].splitlines())
         yield from (_Entry(row[0], row[1]) for row in rows if len(row) > 1)
@@ -193,23 +198,17 @@ def _texts(found: object) -> tuple[str, ...]:
     return tuple(each for each in listed if isinstance(each, str))
 
 
-def _conda(text: str, form: re.Pattern[str]) -> Iterator[_Entry]:
-    for line in text.splitlines():
-        if not line.startswith("#") and (found := form.fullmatch(line.strip())):
-            yield _Entry(found["name"], found["version"], conda=found["channel"] != "pypi")
-
-
 def _requirements(text: str) -> Iterator[_Entry]:
     for number, joined in joined_lines(text):
         line = _OPTION.sub("", joined)
         if line.startswith(("-r", "--requirement", "-e", "--editable")):
-            yield _Entry(line, None)
+            yield _place(line)
         elif line and not line.startswith("-"):
             entry = _requirement(line)
             if entry is None:
-                raise UsageError(
-                    f"line {number} is no requirement: {line[:60]!r}", hint=f"correct that line, or pass {_FORMATS}"
-                )
+                lock = "lock the project, such as by `uv lock`, then run `mlship fits uv.lock`"
+                hint = lock if line.startswith("[") else f"correct that line, or pass {_FORMATS}"
+                raise UsageError(f"line {number} is no requirement: {line[:60]!r}", hint=hint)
             yield replace(entry, hashes=tuple(_SHA256.findall(joined)))
 
 
@@ -217,12 +216,17 @@ def _requirement(line: str) -> _Entry | None:
     """One requirement; None for a line that is neither one nor the address or path of a package."""
     parsed = requirement_in(line)
     if parsed is None:
-        return (_wheel(line) or _Entry(line[:80], None)) if _PLACE.search(line) else None
+        return (_wheel(line) or _place(line[:80])) if _PLACE.search(line) else None
     wheel, clauses = _wheel(parsed.url or ""), list(parsed.specifier)
     exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
     version = wheel.version if wheel else clauses[0].version if exact else None
     markers = (str(parsed.marker),) if parsed.marker else ()
     return _Entry(parsed.name, version, markers, extras=frozenset(parsed.extras))
+
+
+def _place(line: str) -> _Entry:
+    named = _EGG.search(line)  # as `pip freeze` writes it
+    return _Entry(named[1] if named else line, None)
 
 
 def _wheel(address: str) -> _Entry | None:

@@ -104,7 +104,9 @@ def with_hashes(
         name, version = canonicalize_name(match["name"]), match["version"]
         found = _of_version(files.get(name, ()), version)
         hashes = _hashes(found, before.get((name, version), ()), hash_local)
-        pin = HashedPin(name, _block(match, hashes), hashes, _installed(found, tags))
+        why = f"\n    # {match['why']}" if match["why"] else ""
+        block = " \\\n".join([match["pin"].rstrip(), *(f"    --hash={digest}" for digest in hashes)])
+        pin = HashedPin(name, block + why, hashes, _installed(found, tags))
         pins.append(pin)
         lines.append(pin.lines)
         missing += [] if hashes else [name]
@@ -132,12 +134,6 @@ def _hashes(found: list[IndexFile], before: tuple[str, ...], hash_local: Callabl
     if before and reported & set(before):
         return before
     return () if None in remote else tuple(sorted(reported))
-
-
-def _block(match: re.Match[str], hashes: tuple[str, ...]) -> str:
-    lines = [match["pin"].rstrip(), *(f"    --hash={digest}" for digest in hashes)]
-    why = [f"\n    # {match['why']}"] if match["why"] else []
-    return " \\\n".join(lines) + "".join(why)
 
 
 def _installed(found: list[IndexFile], tags: Mapping[Tag, int]) -> IndexFile | None:

@@ -109,6 +109,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     lacking = tuple(package for package in packages if _lacks(package, libraries))
     mistakes = (*faults_of(pins), *_majors(libraries, packages), *_wrong_cudnn(libraries, packages))
     alone = "" if packages else few(pin.library.name for pin in libraries)  # which say nothing of what uses them
+    indexed = [pin for pin in pins if pin.name in wheel_index().packages]
     idle = tuple(_cpu_only(pins, libraries, platform))
     useless = not packages and (not libraries or any(_is_cpu(pin, libraries, platform) for pin in pins))
     return Needs(
@@ -124,7 +125,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         takes=_takes(lacking),
         cudnn=max((package.cudnn.major for package in lacking if package.cudnn), default=None),
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
-        variant=_indexed(pins),
+        variant=next((local for local in map(local_version, indexed) if variant_cuda(local)), None),
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
         warnings=(*_warnings(idle, packages, useless=useless), *differing(stacks))
         if gpu
@@ -369,10 +370,3 @@ def _unwanted(
             smaller.append(f"torch with `--extra-index-url {wheel_index().of('cpu')}`")
         hint = f"add `gpu: {{}}` to mlship.yaml, or require CPU builds: {'; '.join(smaller)}"
         yield LockProblem("cuda-in-cpu-project", text, hint)
-
-
-def _indexed(pins: tuple[Pin, ...]) -> str | None:
-    packages = wheel_index().packages
-    return next(
-        (local for pin in pins if pin.name in packages and (local := local_version(pin)) and variant_cuda(local)), None
-    )

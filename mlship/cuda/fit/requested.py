@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from packaging.version import Version
 
-from mlship.cuda.fit.carriers import local_version, variant_cuda
-from mlship.cuda.tables.lookup import library_pin, release_of, wheel_index
+from mlship.cuda.fit.carriers import carries_cuda, local_version, variant_cuda
+from mlship.cuda.tables.lookup import library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release
 from mlship.frameworks import framework_table
 from mlship.lock.foreign import ForeignLock
@@ -58,6 +58,9 @@ def left_out(lock: ForeignLock, pins: tuple[Pin, ...]) -> Iterator[tuple[str, st
     for row in framework_table().frameworks:
         if row.name not in names and (by := sorted(names & row.required_by)):
             yield row.name, f"`{by[0]}` may bring {row.name}, which the file does not list"
+    for name, extra in ((pin.name, extra) for pin in lock.pins for extra in pin.extras):
+        if name not in tables().packages.by_package and carries_cuda(Pin(f"{name}-{extra}", "0", ())):
+            yield name, f"what `{name}[{extra}]` brings is unknown"
     for entry in loose.values():
         if not is_name(entry.partition(" ")[0]) and not entry.startswith(INCLUDES):
             yield entry, f"what `{entry}` installs is unknown"

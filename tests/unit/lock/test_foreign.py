@@ -186,6 +186,19 @@ def test_a_package_by_its_place_is_loose(tmp_path: Path, line: str) -> None:
     assert read(tmp_path, f"{line}\n").loose == (line,)
 
 
+@pytest.mark.parametrize(
+    "line", ["-e git+https://x/y@1#egg=a", "git+https://x/y.git#subdirectory=b&egg=a", "../y#egg=a[b]"]
+)
+def test_a_package_by_its_place_may_have_a_name(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path, f"{line}\n").loose == ("a",)
+
+
+def test_the_settings_of_a_project_are_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, '[project]\nname = "a"\ndependencies = ["torch==2.8.0"]\n')
+    assert "`uv lock`, then run `mlship fits uv.lock`" in (caught.value.hint or "")
+
+
 def test_a_semicolon_without_a_marker_is_nothing(tmp_path: Path) -> None:
     assert versions(read(tmp_path, "torch==2.3.1+cu118;\na==1 ; \n")) == {"a": "1", "torch": "2.3.1+cu118"}
 
