@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,25 @@ def test_the_example_of_a_model_is_a_request(settings: str) -> None:
         f"class M(BaseModel):\n    a: float = Field(example=7)\n    {settings}\n    names: list\n    on: bool = False\n"
     )
     assert json.loads(request_models(ast.parse(code).body)["M"].example) == EXAMPLE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, min_size=1, max_size=4))
+def test_any_object_of_json_is_an_example_and_nothing_else_is(given_: dict[str, object]) -> None:
+    code = f"class M(BaseModel):\n    model_config = {{'json_schema_extra': {{'example': {given_!r}}}}}\n"
+    found = request_models(ast.parse(code).body)["M"].example
+    assert (json.loads(found) == given_) if found else not json_safe(given_)
+
+
+def json_safe(value: object) -> bool:
+    """Whether Python's literals and JSON both have it: no `nan` and no `inf`."""
+    return not re.search(r"\b(NaN|Infinity)\b", re.sub(r'"(\\.|[^"\\])*"', "", json.dumps(value)))
 
 
 @pytest.mark.parametrize(
