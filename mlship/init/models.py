@@ -289,7 +289,7 @@ def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
 
 def _named_only(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
     """Model files that strings name, where no call is known to load one: their folder is unknown."""
-    name = re.compile(rf"\w[\w./-]*{MODEL_SUFFIX.pattern}")
+    name = re.compile(rf"\w[\w./-]*{MODEL_SUFFIX.pattern}(?<!\.model)(?<!\.weights)")  # which modules are called, too
     found = {text: module.path for module in modules for text in sorted(module.strings) if name.fullmatch(text)}
     yield from (AbsentFile(text, path) for text, path in found.items() if not _is_present(tree, text))
 
