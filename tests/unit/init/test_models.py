@@ -98,7 +98,8 @@ def test_what_trainings_logged_is_not_shipped_with_a_server_that_names_none_of_i
 
 
 def test_a_model_file_that_only_a_string_names_is_asked_for_without_a_guess_at_its_folder(tmp_path: Path) -> None:
-    lib = "def score(row, path): ...\nMESSAGE = 'cannot read x.pkl'\nSUFFIX = '.onnx'\nPATTERN = '*.joblib'\nMODULE = 'net.model'\n"
+    lib = "def score(row, path): ...\nMESSAGE = 'cannot read x.pkl'\nSUFFIX = '.onnx'\nPATTERN = '*.joblib'\n"
+    lib += "MODULE = 'net.model'\n"
     code = "from lib import score\nfrom flask import Flask\napp = Flask('x')\nP = DIR / 'm.joblib'\nscore(1, P)\n"
     write(tmp_path, {"app.py": code, "lib.py": lib})
     step = "Find out where the code expects `m.joblib` (app.py), and list it in `model.weights`."
