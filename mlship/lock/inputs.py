@@ -155,6 +155,10 @@ def _with_wheels(repo: Path, file: InputFile) -> InputFile:
                 parse_wheel_filename(path.name)
             except InvalidWheelFilename as error:
                 raise UsageError(f"{where}: {error}", hint="give the wheel the name that its build gave it") from error
+            named = re.findall(r"--hash=sha256:(\w+)", line)
+            if named and sha256_file(repo / path).removeprefix("sha256:") not in named:
+                hint = f"compare it with `pip hash {path}`, and correct the hash or the wheel"
+                raise UsageError(f"{where}: `{path}` does not have the hash in this line", hint=hint)
             wheels[line] = path.as_posix()
     return replace(file, wheels=wheels, folders=folders)
 

@@ -209,7 +209,7 @@ def test_a_path_that_pip_freeze_writes_becomes_a_version(repo: Path, line: str, 
         "wheels/{}",
         "alpha @ file:wheels/{}",
         "./wheels/{} ; python_version >= '3'",
-        "./wheels/{} \\\n  --hash=sha256:0",
+        "./wheels/{} \\\n  --hash=sha384:0",
     ],
 )
 def test_a_wheel_of_the_repository_is_an_input(repo: Path, line: str) -> None:
@@ -224,6 +224,16 @@ def test_a_wheel_of_the_repository_is_an_input(repo: Path, line: str) -> None:
     assert settings.find_links == (str(repo / "wheels"),)
     write_wheel(repo / "wheels", "alpha", "1.5", requires=("beta",))
     assert collect_inputs(repo, config()) != inputs
+
+
+def test_the_hash_of_a_wheel_of_the_repository_is_checked(repo: Path) -> None:
+    wheel = write_wheel(repo / "wheels", "alpha", "1.5")
+    line = f"./wheels/{wheel.name} --hash=sha256:{'0' * 64}"
+    (repo / "requirements.in").write_text(f"{line} --hash={sha256_file(wheel)}\n")
+    assert read_inputs(repo, config())[0].wheels
+    (repo / "requirements.in").write_text(f"numpy\n{line}\n")
+    with pytest.raises(UsageError, match=r"line 2: .* does not have the hash in this line"):
+        read_inputs(repo, config())
 
 
 def test_files_that_include_each_other_are_read_once(repo: Path) -> None:
