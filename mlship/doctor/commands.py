@@ -210,6 +210,7 @@ def kinds(facts: Facts) -> frozenset[str]:
     there = {
         "wsl": is_wsl(facts),
         "wsl1": WSL_1.match(known(facts.kernel.release) or "") is not None,
+        "lxc": known(facts.host.virtualization) in {"lxc", "lxc-libvirt", "systemd-nspawn"},
         "slurm": known(variable(facts.host, "SLURM_JOB_ID")) is not None,
         "ubuntu": "ubuntu" in f"{known(facts.host.os.id)} {known(facts.host.os.like)}",
         "snap": is_snap(facts),
@@ -260,7 +261,7 @@ def at_place(facts: Facts, steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 
 def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
-    kept = tuple(command for command in step.commands if is_possible(command, here))
+    kept = tuple(command for command in step.commands if is_possible(command, here - {"lxc"}))
     lost = [command for command in step.commands if command not in kept]
     installs = bool(row.install) and any(command.startswith(row.install) for command in kept)
     barred = place_data().unchangeable.get(row.name, ())
@@ -269,4 +270,7 @@ def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     say = step.say if kept or not step.say.endswith(":") else f"{step.say[:-1]}."
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"
+    if not all(is_possible(command, here) for command in kept):  # the kernel is another machine's
+        start, what = ("Or on", say[3:]) if say.startswith("Or ") else ("On", f"{say[:1].lower()}{say[1:]}")
+        say = f"{start} the machine that runs this system container, {what}"
     return replace(step, say=say, commands=kept)

@@ -62,6 +62,11 @@ def gpus(facts: Facts) -> tuple[PciDevice, ...]:
     return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
 
 
+def only_displays(facts: Facts, gpu: PciDevice) -> bool:
+    """A card that no driver of today supports, beside GPUs that compute."""
+    return (architecture(gpu) or "").startswith("Kepler") and any(known(one.driver) == "nvidia" for one in gpus(facts))
+
+
 def describe(gpu: PciDevice) -> str:
     return f"{known(gpu.name) or 'NVIDIA GPU'} at {known(gpu.address) or 'an unknown address'}"
 

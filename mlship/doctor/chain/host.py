@@ -11,7 +11,6 @@ from mlship.doctor.facts.place import CudaApi, Nvml, NvmlDevice, Place
 from mlship.doctor.finding import Where
 from mlship.doctor.queries import (
     NVIDIA,
-    architecture,
     driver_is_contained,
     gpu_is_known_absent,
     gpus,
@@ -23,6 +22,7 @@ from mlship.doctor.queries import (
     module_is_loaded,
     node,
     node_offers,
+    only_displays,
     passed_on,
     serves_vms,
     variable,
@@ -73,15 +73,15 @@ def gpu_on_bus(facts: Facts) -> LinkLook:
 def gpu_bound(facts: Facts) -> LinkLook:
     yield from off_bus(facts)
     here = gpus(facts)
-    works = any(known(gpu.driver) == "nvidia" for gpu in here)
     reserved = passed_on(facts)
     if reserved and not here:
         drivers = ", ".join(sorted({str(known(gpu.driver)) for gpu in reserved}))
         yield Symptom("bound.reserved", "host", f"every GPU is bound to {drivers}: reserved for virtual machines")
     for gpu in here:
         driver = known(gpu.driver)
-        for_display = works and (architecture(gpu) or "").startswith("Kepler")  # beside the GPUs that compute
-        if driver not in {None, "nvidia"} and not for_display:
+        if only_displays(facts, gpu):
+            continue
+        if driver not in {None, "nvidia"}:
             yield Symptom("bound.other", "host", f"the GPU at {known(gpu.address)} is bound to {driver}")
         elif is_absent(gpu.driver) and module_is_loaded(facts):
             why = log_line(facts, r"probe routine failed|RmInitAdapter|not supported by")

@@ -61,7 +61,8 @@ def docker_of(info: LookResult) -> Docker:
         root_dir=plain.text(found, "DockerRootDir"),
         runtimes=tuple(sorted(plain.table(found, "Runtimes"))),
         default_runtime=plain.text(found, "DefaultRuntime"),
-        cdi=_cdi(found, version),
+        # Off by default in Docker 25 to 28.2; on if there are specification folders.
+        cdi=bool(plain.texts(found, "CDISpecDirs")) if version_numbers(version) >= _FIRST_CDI else None,
         cdi_spec_dirs=plain.texts(found, "CDISpecDirs") or (),
         discovered_devices=_discovered(found, version),
         cgroup_driver=plain.text(found, "CgroupDriver"),
@@ -73,11 +74,6 @@ def docker_of(info: LookResult) -> Docker:
 def _is_podman(found: object) -> bool:
     """Whether podman answered in Docker's place: its program prints another format, its socket other fields."""
     return bool(plain.table(found, "host")) or plain.at(found, "BuildahVersion") is not None
-
-
-def _cdi(found: object, version: str) -> bool | None:
-    """CDI is on if there are specification folders; in Docker 25 to 28.2 it is off by default."""
-    return bool(plain.texts(found, "CDISpecDirs")) if version_numbers(version) >= _FIRST_CDI else None
 
 
 def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:

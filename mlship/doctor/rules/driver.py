@@ -21,6 +21,7 @@ from mlship.doctor.queries import (
     kernel_driver,
     log_line,
     logged,
+    only_displays,
     packages_of_driver,
     places,
     variable,
@@ -70,38 +71,31 @@ def _built_for(line: Dkms) -> str:
 
 
 @computes("secure-boot-unsigned-module")
-def _rejection(facts: Facts) -> Values:
-    if line := logged(facts, _REJECTED):
-        return {"shown": (line,)}
+def _rejection(facts: Facts) -> Values | None:
     module, enrolled = known(looked_up(facts.kernel.module_files, "nvidia")), known(facts.kernel.enrolled_signers)
     signer, shown = known(module.signer) if module else None, "kernel.module_files.nvidia.signer"
+    if line := logged(facts, _REJECTED):
+        return {"shown": (line,), "named": signer if signer in (enrolled or ()) else None}
     if module is not None and is_absent(module.signer):
-        return {"shown": (Evidence(shown, "not signed"),)}
+        return {"shown": (Evidence(shown, "not signed"),), "named": None}
     if signer is None or enrolled is None or signer in enrolled:
-        return {"shown": None}
+        return None
     listed = Evidence("kernel.enrolled_signers", ", ".join(enrolled) or "none")
-    return {"shown": (Evidence(shown, signer), listed)}
+    return {"shown": (Evidence(shown, signer), listed), "named": None}
 
 
 @computes("nouveau-owns-gpu")
 def _held(facts: Facts) -> Values | None:
-    held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
-    if not held or _only_shows_a_picture(facts, held):
+    held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau" and not only_displays(facts, gpu)]
+    if not held:
         return None
     return {"gpu": describe(held[0]), "addresses": tuple(str(known(gpu.address)) for gpu in held)}
-
-
-def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
-    """The card is too old for the driver and only drives a display, next to GPUs that work."""
-    others = [gpu for gpu in gpus(facts) if gpu not in held]
-    works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
-    return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
 
 
 @computes("open-module-on-pre-turing")
 def _before_turing(facts: Facts) -> Values:
     free = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
-    old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
+    old = [gpu for gpu in free if architecture(gpu) in {"Maxwell", "Pascal", "Volta"}]  # R580 has no Kepler, either
     package = "nvidia-driver-580" if is_ubuntu(facts) else commands.driver_packages(facts).old
     return {
         "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
@@ -148,7 +142,8 @@ def _blocks_nvidia(option: str) -> bool:
 def _stray(facts: Facts) -> Library | None:
     """A library of another version that hides the one that matches the module."""
     module, host = kernel_driver(facts), facts.host
-    loaded = ((known(host.nvml.library), known(host.nvml.init) == 18), (known(host.cuda.library), _cuda_differs(host)))
+    differs = known(host.cuda.init) in {803, 804}
+    loaded = ((known(host.nvml.library), known(host.nvml.init) == 18), (known(host.cuda.library), differs))
     for library, fails in loaded:
         version = known(library.version) if library else None
         if not (fails and module and library and version) or same(version, module) or is_compat(library.path):
@@ -158,10 +153,6 @@ def _stray(facts: Facts) -> Library | None:
         if any(path.rpartition("/")[2].startswith(name) for path in fitting) or _is_on_path(host, library):
             return library
     return None
-
-
-def _cuda_differs(place: Place) -> bool:
-    return known(place.cuda.init) in {803, 804}
 
 
 def _is_on_path(place: Place, library: Library) -> bool:
@@ -247,6 +238,8 @@ def _of_another_branch(facts: Facts) -> Iterator[Values]:
     version = _version(facts)
     ours = int(branch(version or "") or 0)
     for gpu in _unused(facts) if version else ():
+        if only_displays(facts, gpu):
+            continue
         first, last = _range(gpu, log_line(facts, _NOT_KNOWN))
         too_old = bool(first and ours < first)
         if too_old or (last and ours > last):

@@ -87,15 +87,10 @@ def _missing(
     version = installed(environment).get(package)
     variant = variant_of(package, version)
     asked = _wanted(variant) if variant else ()
-    messages = tuple(name for line in _said(facts, environment) for name in _unopened(line))
+    messages = dict.fromkeys(name for line in _said(facts, environment) for name in _CANNOT_OPEN.findall(line))
     fits = tuple(name for name in messages if name in asked or name.startswith(("libcu", "libnv")))
     named = tuple(name for name in reported or fits if not name.startswith(_OF_DRIVER))
     return _Missing(package, version, variant, named or (() if reported or fits else _unresolved(place, asked)))
-
-
-def _unopened(text: str) -> tuple[str, ...]:
-    """Libraries that could not be opened, according to an error."""
-    return tuple(dict.fromkeys(_CANNOT_OPEN.findall(text)))
 
 
 def _cuda_folders(place: Place) -> tuple[str, ...]:

@@ -975,6 +975,28 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             }
         },
     ),
+    "GPUs of Windows that NVML cannot open": (
+        "gpu-on-bus",
+        "in WDDM mode",
+        {
+            "kernel": {"pci": []},
+            "host": {"wsl": {"version": "2"}},
+            "messages": ["Unable to determine the device handle for GPU0: quux"],
+        },
+    ),
+    "a container without the host's GPUs": (
+        "nvml-inside",
+        "sees no GPU",
+        {"container": {"status": "running"}, "messages": ["No devices were found"]},
+    ),
+    "a device that a specification defines by now": (
+        "toolkit-ready",
+        "defines the device now",
+        {
+            "host": {**WORKS, "cdi": {"specs": [{"path": "/quux", "kind": "nvidia.com/gpu", "devices": ["all"]}]}},
+            "messages": ["CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=all"],
+        },
+    ),
     "a GPU that Windows keeps": (
         "nvml-answers",
         "Windows keeps the GPU",

@@ -169,6 +169,15 @@ def test_the_programs_of_a_command(command: str, programs: list[str]) -> None:
     assert list(commands.programs_of(command)) == programs
 
 
+def test_a_system_container_has_the_kernel_of_another_machine() -> None:
+    facts = put(_system("debian", manager="apt")(Facts()), "host.virtualization", "lxc")
+    steps = (Step("Load it:", ("sudo modprobe x",)), Step("Or reboot:", ("sudo reboot",)), Step("Stop.", ("sudo ls",)))
+    where = "the machine that runs this system container"
+    says = [step.say for step in commands.at_place(facts, steps)]
+    assert says == [f"On {where}, load it:", f"Or on {where}, reboot:", "Stop."]
+    assert [step.commands for step in commands.at_place(facts, steps)] == [step.commands for step in steps]
+
+
 def test_a_step_whose_commands_do_not_fit_stays_in_words() -> None:
     steps = (
         Step("Install it:", ("sudo apt-get install -y x", "sudo systemctl restart docker")),
@@ -190,7 +199,18 @@ def test_every_row_of_the_places_is_used_and_has_a_source() -> None:
         assert row.source.startswith("https://")
         assert row.install or row.note
     kinds = {kind.removeprefix("!") for where in data.programs.values() for kind in where.split()}
-    assert kinds - names <= {"docker", "podman", "nerdctl", "snap", "kubernetes", "wsl", "wsl1", "slurm", "ubuntu"}
+    assert kinds - names <= {
+        "docker",
+        "podman",
+        "nerdctl",
+        "snap",
+        "kubernetes",
+        "wsl",
+        "wsl1",
+        "lxc",
+        "slurm",
+        "ubuntu",
+    }
     systems = [system for row in data.managers for system in row.systems]
     assert len(systems) == len(set(systems))
 
