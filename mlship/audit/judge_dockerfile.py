@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from posixpath import join, normpath
 from shlex import quote
 
 from mlship.audit.installs import cached, compilers, locked, logins
@@ -20,7 +22,8 @@ from mlship.audit.rules import (
 )
 from mlship.audit.starts import judge_start, starts
 from mlship.dockerfile.lexer import DockerfileError
-from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
+from mlship.dockerfile.shell import started_command
+from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Start, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN
 from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
@@ -138,17 +141,23 @@ def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
     for name, start in starts(last.entrypoint, last.cmd):
         if start.text.strip() not in ("", "[]"):
-            yield judge_start(start, name)
+            yield judge_start(start, name, "" if _is_copied(last, start) else None)
     if last.entrypoint is None and last.root.image != "scratch" and not known_base(last.root.image):
         base = shown_image(last.root.image)
         yield AuditSeen("unknown", f"{base}: unknown whether it has an ENTRYPOINT", last.root.line)
 
 
+def _is_copied(stage: BuildStage, start: Start) -> bool:
+    """Whether a file of the build context is started, which may be a script."""
+    program = "".join(started_command(start.exec_form or ())[:1])
+    path = normpath(join(stage.workdir, program))
+    return "/" in program and any(path == one or path.startswith(f"{one}/") for one in stage.copied)
+
+
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for stage in file.stages:
         for run in stage.runs:
-            for seen in (one for command in run.commands for one in locked(command)):
-                yield AuditSeen(seen.verdict, seen.text, run.line)
+            yield from (replace(seen, line=run.line) for command in run.commands for seen in locked(command))
             if not run.known:
                 yield AuditSeen("unknown", "a step is not a shell script", run.line)
 
@@ -219,10 +228,9 @@ def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
     if is_disabled(last.env):
         yield AuditSeen("fail", DISABLED)
-    known = known_base(last.root.image)
     if any(name.startswith("NVIDIA_REQUIRE_") for name in last.env):
         yield AuditSeen("pass", "NVIDIA_REQUIRE_* is set")
-    elif known and known.cuda:
+    elif (known := known_base(last.root.image)) and known.cuda:
         yield AuditSeen("pass", f"{shown_image(last.root.image)} sets NVIDIA_REQUIRE_CUDA", last.root.line)
     else:
         yield AuditSeen("unknown", "whether the image has CUDA is not in the Dockerfile")

@@ -6,6 +6,7 @@ https://docs.docker.com/reference/dockerfile/
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from mlship.dockerfile.words import split_words
 
@@ -16,6 +17,7 @@ INSTRUCTIONS = {
 _FLAGS = {"ADD", "COPY", "FROM", "HEALTHCHECK", "RUN"}
 _HEREDOCS = {"ADD", "COPY", "RUN"}
 _DIRECTIVES = {"syntax", "escape", "check"}
+_Lines: TypeAlias = Iterator[tuple[int, str]]  # with their numbers, from 1
 
 
 class DockerfileError(Exception):
@@ -52,63 +54,47 @@ class Instruction:
         return tuple(one.partition("=")[2] for one in self.flags if one.partition("=")[0] == f"--{flag}")
 
 
-@dataclass
-class _Lines:
-    """The lines of a file, and the position of the next one."""
-
-    lines: list[str]
-    escape: str = "\\"
-    at: int = 0
-
-    def __iter__(self) -> Iterator[str]:
-        while self.at < len(self.lines):
-            self.at += 1
-            yield self.lines[self.at - 1]
-
-
 def lex(text: str) -> tuple[tuple[Instruction, ...], str]:
     """The instructions of a Dockerfile, and its escape character.
 
     Raises:
         DockerfileError: BuildKit would refuse it: an unknown instruction, or a here-document without an end.
     """
-    lines = _Lines([line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")])
-    lines.escape = _directives(lines)
-    return tuple(_instructions(lines)), lines.escape
+    lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+    escape, count = _directives(lines)
+    return tuple(_instructions(iter(enumerate(lines[count:], count + 1)), escape)), escape
 
 
-def _directives(lines: _Lines) -> str:
-    """The escape character; directives end at the first line that is none."""
+def _directives(lines: list[str]) -> tuple[str, int]:
+    """The escape character, and the number of directives, which end at the first line that is none."""
     escape, seen = "\\", set[str]()
     for line in lines:
         name, equals, value = line.strip().removeprefix("#").partition("=")
         name = name.strip().lower()
         if not line.strip().startswith("#") or not equals or name not in _DIRECTIVES or name in seen:
-            lines.at -= 1
             break
         seen.add(name)
         escape = value.strip() if name == "escape" else escape
     if escape not in ("\\", "`"):
         raise DockerfileError(
-            lines.at, f"the escape character is `{escape}`, which is neither a backslash nor a backtick"
+            len(seen), f"the escape character is `{escape}`, which is neither a backslash nor a backtick"
         )
-    return escape
+    return escape, len(seen)
 
 
-def _instructions(lines: _Lines) -> Iterator[Instruction]:
-    for line in lines:
+def _instructions(lines: _Lines, escape: str) -> Iterator[Instruction]:
+    for number, line in lines:
         if line.strip() and not line.lstrip().startswith("#"):
-            number = lines.at
-            yield _instruction(_joined(lines, line.lstrip()), number, lines)
+            yield _instruction(_joined(lines, escape, line.lstrip()), number, lines, escape)
 
 
-def _joined(lines: _Lines, first: str) -> str:
+def _joined(lines: _Lines, escape: str, first: str) -> str:
     """A logical line: comments and empty lines between continued lines are left out."""
-    part, more = _continued(first, lines.escape)
+    part, more = _continued(first, escape)
     parts = [part]
-    for line in lines if more else ():
+    for _, line in lines if more else ():
         if line.strip() and not line.lstrip().startswith("#"):
-            part, more = _continued(line, lines.escape)
+            part, more = _continued(line, escape)
             parts.append(part)
             if not more:
                 break
@@ -123,7 +109,7 @@ def _continued(line: str, escape: str) -> tuple[str, bool]:
     return line, False
 
 
-def _instruction(text: str, line: int, lines: _Lines, *, nested: bool = False) -> Instruction:
+def _instruction(text: str, line: int, lines: _Lines, escape: str, *, nested: bool = False) -> Instruction:
     name, rest = _head(text)
     name = name.upper()
     if name not in INSTRUCTIONS:
@@ -131,12 +117,12 @@ def _instruction(text: str, line: int, lines: _Lines, *, nested: bool = False) -
     if name == "ONBUILD":
         if nested:
             raise DockerfileError(line, "ONBUILD cannot be in ONBUILD")
-        return Instruction(line, name, rest, trigger=_instruction(rest, line, lines, nested=True))
+        return Instruction(line, name, rest, trigger=_instruction(rest, line, lines, escape, nested=True))
     flags: list[str] = []
     while name in _FLAGS and rest.startswith("--"):
         flag, rest = _head(rest)
         flags.append(flag)
-    heredocs = tuple(_heredocs(rest, line, lines)) if name in _HEREDOCS else ()
+    heredocs = tuple(_heredocs(rest, line, lines, escape)) if name in _HEREDOCS else ()
     return Instruction(line, name, rest, tuple(flags), _json(rest), heredocs)
 
 
@@ -157,10 +143,10 @@ def _json(text: str) -> tuple[str, ...] | None:
     return tuple(found) if is_exec else None
 
 
-def _heredocs(text: str, line: int, lines: _Lines) -> Iterator[str]:
+def _heredocs(text: str, line: int, lines: _Lines, escape: str) -> Iterator[str]:
     if "<<" not in text:
         return
-    for word in split_words(text, lines.escape):
+    for word in split_words(text, escape):
         start = word.lstrip("0123456789")
         name = start.removeprefix("<<").removeprefix("-")
         if not start.startswith("<<") or not name or "<" in name:
@@ -170,7 +156,7 @@ def _heredocs(text: str, line: int, lines: _Lines) -> Iterator[str]:
 
 def _heredoc(name: str, line: int, lines: _Lines, *, strips: bool) -> str:
     body: list[str] = []
-    for each in lines:
+    for _, each in lines:
         content = each.lstrip("\t") if strips else each
         if content == name:
             return "\n".join(body)

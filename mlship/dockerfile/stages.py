@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from posixpath import join, normpath
+from posixpath import basename, join, normpath
 
 from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
 from mlship.dockerfile.shell import SHELLS, Command, commands
@@ -71,6 +71,7 @@ class BuildStage:
         env: of the environment, what the file sets.
         workdir: the folder of the last WORKDIR; "/" without one, though the base may have another.
         ports: those of EXPOSE, such as 8080/tcp.
+        copied: where files and folders of the build context are.
         user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
     """
 
@@ -87,6 +88,7 @@ class BuildStage:
     shell: tuple[str, ...] = ("/bin/sh", "-c")
     ports: tuple[str, ...] = ()
     workdir: str = "/"
+    copied: tuple[str, ...] = ()
     settings: list[Setting] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     taken: list[TakenImage] = field(default_factory=list)
@@ -192,7 +194,7 @@ class _Reader:
             self.stages.append(BuildStage(name, base, None, TakenImage(base or UNKNOWN, one.line)))
             return
         of = self.stages[parent]
-        start = (of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell, of.ports, of.workdir)
+        start = (of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell, of.ports, of.workdir, of.copied)
         stage = BuildStage(name, base, parent, of.root, dict(of.env), {}, *start)
         self.stages.append(stage)
         for trigger in of.triggers:
@@ -222,10 +224,15 @@ class _Reader:
             stage.runs.append(self._run(stage, one))
         elif one.trigger:
             stage.triggers.append(one.trigger)
-        self._take_images(stage, one)
+        self._take(stage, one)
 
-    def _take_images(self, stage: BuildStage, one: Instruction) -> None:
-        """Images that it copies from or mounts."""
+    def _take(self, stage: BuildStage, one: Instruction) -> None:
+        """Images that it copies from or mounts, and files of the build context that it copies."""
+        if one.name in ("ADD", "COPY") and not one.values("from"):
+            given = one.exec_form or split_words(one.text, self.escape)
+            words = [expand(word, self.escape, stage.lookup) for word in given]
+            names = (basename(word) if words[-1].endswith("/") else "" for word in words[:-1])
+            stage.copied = (*stage.copied, *(normpath(join(stage.workdir, words[-1], name)) for name in names))
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         for source in (expand(found, self.escape, self._global) for found in sources if found):
             if self._number(source) is None and not (source.isdigit() and int(source) < len(self.stages)):

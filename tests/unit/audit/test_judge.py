@@ -120,6 +120,20 @@ def test_a_good_image_passes() -> None:
         ("exec-form", 'CMD ["python"', 'CMD ["timeout", "-k", "5", "9", "sh", "-c", "a"]\n#', "fail"),
         ("exec-form", 'CMD ["python"', 'ENTRYPOINT ["tini", "--", "/a.sh"]\nCMD ["python"', "unknown"),
         ("exec-form", 'CMD ["python"', 'CMD ["micromamba", "run", "-n", "base", "python"', "unknown"),
+        *(
+            ("exec-form", 'CMD ["python"', f'{copied}\nENTRYPOINT ["{program}"]\n#', verdict)
+            for copied, program, verdict in (
+                ("COPY serve /usr/bin/serve", "/usr/bin/serve", "unknown"),
+                ("COPY a serve /usr/bin/", "/usr/bin/serve", "unknown"),
+                ('COPY ["a b", "/usr/bin/serve"]', "/usr/bin/serve", "unknown"),
+                ("COPY a /usr/bin/", "/usr/bin/serve", "pass"),
+                ("COPY . /app", "/app/bin/serve", "unknown"),
+                ("WORKDIR /app\nCOPY . .", "./serve", "unknown"),
+                ("WORKDIR /app\nCOPY . ./", "serve", "pass"),
+                ("COPY", "/usr/bin/serve", "pass"),
+                ("COPY --from=builder /serve /usr/bin/serve", "/usr/bin/serve", "pass"),
+            )
+        ),
         ("exec-form", 'CMD ["python"', 'CMD ["hatch", "run", "python"', "unknown"),
         ("exec-form", 'CMD ["python"', 'CMD ["sudo", "-u", "a", "python"', "unknown"),
         ("exec-form", 'CMD ["python"', 'CMD ["uv", "run", "--frozen", "python"', "pass"),
