@@ -199,14 +199,14 @@ def _candidates(request: PackageRequest, fleet: Fleet, platform: str, *, compat:
     """The releases that the specifier allows, newest first.
 
     In each, the newest CUDA major first; within a major, what the hosts' drivers support outright before what runs
-    through minor-version compatibility, and then the newest.
+    through minor-version compatibility, then PyPI's own build, and then the newest.
     """
     for release in reversed(tables().packages.by_package.get(request.name, ())):
         if release.variants and _allows(request.specifier, release):
             picks = [
                 _pick(request, release, item, fleet, platform, compat=compat) for item in _variants(release, request)
             ]
-            yield from sorted(picks, key=lambda pick: (pick.built.major, pick.outright, pick.built), reverse=True)
+            yield from sorted(picks, key=lambda p: (p.built.major, p.outright, not p.indexed, p.built), reverse=True)
 
 
 def _variants(release: Release, request: PackageRequest) -> Iterator[tuple[Variant, Cuda]]:

@@ -95,7 +95,7 @@ def test_a_cpu_build_of_torch_is_reported() -> None:
         ("535.183.01", "7.5", ("torch<2.11",)),
         ("580.95.05", "6.1", ("torch<2.8",)),
         ("580.95.05", "8.0", ()),  # the wheel index is not needed
-        ("470.82.01", "8.0", ()),  # nothing else is known to help
+        ("470.82.01", "8.0", ("torch<2.1",)),  # cu117, although the wheel index has cu118
     ],
 )
 def test_the_limits_that_need_no_wheel_index(driver: str, capability: str, limits: tuple[str, ...]) -> None:
