@@ -271,6 +271,7 @@ def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"
     if not all(is_possible(command, here) for command in kept):  # the kernel is another machine's
+        say = say.removeprefix("On the host, ")
         start, what = ("Or on", say[3:]) if say.startswith("Or ") else ("On", f"{say[:1].lower()}{say[1:]}")
         say = f"{start} the machine that runs this system container, {what}"
     return replace(step, say=say, commands=kept)

@@ -656,6 +656,19 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             "host": {**VM, "nvml": {"init": 9}},
         },
     ),
+    "a system container whose host has no driver": (
+        "module-loaded",
+        "on the machine that runs",
+        {
+            "kernel": {**NO_MODULE, "module_files": {"nvidia": None}},
+            "host": {"virtualization": "lxc", "nvml": {"init": 9}},
+        },
+    ),
+    "a system container that may not open a node": (
+        "device-nodes",
+        "this system container does not allow",
+        {"host": {**WORKS, "virtualization": "lxc", "device_nodes": {"/dev/nvidia-uvm": {"open": "EPERM"}}}},
+    ),
     "a host of virtual GPUs whose driver rejects the GPU": (
         "module-loaded",
         "open kernel module does not support",

@@ -55,6 +55,8 @@ def advice(name: str) -> str:
         ("open-module-on-pre-turing--image-with-the-driver", "rebase to the image's variant", "nvidia-driver-580xx"),
         ("driver-does-not-drive-gpu--nixos", "nvidiaPackages.legacy_580", "install"),
         ("nvml-lib-kmod-mismatch-after-upgrade--in-a-system-container", "-570.2.run --no-kernel-modules", "reboot"),
+        ("nvidia-uvm-node-missing--in-a-system-container", "dev/nvidia-uvm none bind", "reboot"),
+        ("device-node-of-another-major--in-a-system-container", "dev/nvidia-uvm none bind", "rm /dev"),
         ("secure-boot-unsigned-module--bottlerocket", "kernel.lockdown=none", "mokutil"),
         ("secure-boot-unsigned-module--a-key-of-that-name", "mokutil --test-key", "akmods"),
         ("mig-enabled-no-instances--with-the-mig-manager", "app=nvidia-mig-manager", "docker"),
