@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from mlship.doctor.chain.link import Answer, Symptom, it_holds, not_applicable
+from mlship.doctor.chain.link import Answer, Symptom, it_holds, not_applicable, unknown
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaApi, Nvml, NvmlDevice, Place
@@ -90,6 +90,8 @@ def gpu_bound(facts: Facts) -> LinkLook:
     bound = [gpu for gpu in here if known(gpu.driver) == "nvidia"]
     if bound:
         yield it_holds(f"{count_of(len(bound), 'GPU')} bound to nvidia")
+    elif any(is_absent(gpu.driver) for gpu in here):
+        yield unknown("no driver is bound: see the module")
 
 
 def module_loaded(facts: Facts) -> LinkLook:
