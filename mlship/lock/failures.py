@@ -27,7 +27,10 @@ _PROGRESS = re.compile(
 _EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)+[A-Z]\w*: (?P<message>.+)")
 _NAME = re.compile(r"(?:requested|depends on|satisfies the requirement|Collecting) ([A-Za-z0-9][\w.-]*)")
 _SHOWN = 6
-_ABOUT_WHEELS = {"lock-source-build-failed", "lock-build-dependency", "lock-package-missing", "lock-version-missing"}
+_ABOUT_WHEELS = {
+    *("lock-source-build-failed", "lock-build-imports-torch", "lock-build-dependency"),
+    *("lock-package-missing", "lock-version-missing"),
+}
 # pip does not report an index that gave no answer, only what it did not find there.
 _ABOUT_INDEXES = {
     *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
