@@ -11,7 +11,7 @@ from mlship.cuda.versions import Cuda
 from mlship.doctor.chain.link import Symptom
 from mlship.doctor.chain.walk import walk_chain
 from mlship.doctor.diagnose import findings
-from mlship.doctor.facts.fact import Unreadable, known
+from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
 from mlship.doctor.facts.facts import Facts, merge
 from mlship.doctor.facts.host import Service
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
@@ -330,3 +330,11 @@ def test_values_of_facts_compare_in_any_case() -> None:
     box = {"engine": "podman", "status": "running", "nvml": {"init": 4}, "cuda": {"init": 100}}
     facts = facts_of(host={"nvml": {"init": 0}, "selinux": {"mode": "enforcing", "denials": [denial]}}, container=box)
     assert found("selinux-denies-device-nodes", facts).id == "selinux-denies-device-nodes"
+
+
+def test_without_a_reload_on_record_another_engine_may_have_lost_the_gpu_otherwise() -> None:
+    """As after a restored checkpoint, whose nodes are denied, too."""
+    recorded = hosts()["nvml-unknown-error-after-daemon-reload--nerdctl"]
+    forgotten = replace(recorded, host=replace(recorded.host, systemd_reloaded_at=UNKNOWN))
+    finding = found("nvml-unknown-error-after-daemon-reload", forgotten)
+    assert (finding.certainty, finding.decides[0].fact) == ("likely", "host.systemd_reloaded_at")
