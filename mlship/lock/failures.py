@@ -55,6 +55,7 @@ def explain(
     text = bounded(redact(output))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if match := first_match(text, "lock"):
+        indexes = [redact(index) for index in settings.indexes()] if settings else []
         conflict = _conflict(text, match.groups.get("requirements", ""))
         bad = re.match(r"(['\"])(.+?)\1", match.groups.get("requirement") or "")
         lines_of = ((file.path, *line) for file in files if bad for line in file.lines() if line[1].startswith(bad[2]))
@@ -67,7 +68,7 @@ def explain(
             conflict=conflict,
             raised=_raised(lines),
             package=_collected(text),
-            indexes=_indexes(settings),
+            indexes="a package index" + (f" ({', '.join(indexes)})" if indexes else ""),
             instead=instead_of(_collected(text).strip("`"), "require {}, or "),
         )
         if settings and error.cause in _ABOUT_INDEXES:
@@ -103,11 +104,6 @@ def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[st
         hint=f"{itself}{steps}; then run `mlship lock` again",
         cause=error.cause,
     )
-
-
-def _indexes(settings: PipSettings | None) -> str:
-    named = [redact(index) for index in settings.indexes()] if settings else []
-    return "a package index" + (f" ({', '.join(named)})" if named else "")
 
 
 def _last(lines: list[str]) -> str:

@@ -109,6 +109,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     lacking = tuple(package for package in packages if _lacks(package, libraries))
     mistakes = (*faults_of(pins), *_majors(libraries, packages), *_wrong_cudnn(libraries, packages))
     alone = "" if packages else few(pin.library.name for pin in libraries)  # which say nothing of what uses them
+    releases = [(pin.name, release_of(pin.name, pin.version)) for pin in pins]
     indexed = [pin for pin in pins if pin.name in wheel_index().packages]
     idle = tuple(_cpu_only(pins, libraries, platform))
     useless = not packages and (not libraries or any(_is_cpu(pin, libraries, platform) for pin in pins))
@@ -124,7 +125,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         lacking=tuple(package.named for package in lacking),
         takes=_takes(lacking),
         cudnn=max((package.cudnn.major for package in lacking if package.cudnn), default=None),
-        compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
+        compiled=tuple(n for n, row in releases if n in compiled or (isinstance(row, Release) and row.compiled)),
         variant=next((local for local in map(local_version, indexed) if variant_cuda(local)), None),
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
         warnings=(*_warnings(idle, packages, useless=useless), *differing(stacks))
@@ -270,11 +271,6 @@ def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:
     least = max((v.cuda for v in variants if v.cuda), default=None)
     below = min((v.cuda_below for v in variants if v.cuda_below), default=None)
     return (least, below) if least and below else None
-
-
-def _is_compiled(pin: Pin) -> bool:
-    release = release_of(pin.name, pin.version)
-    return isinstance(release, Release) and release.compiled
 
 
 def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...], platform: str) -> bool:
