@@ -38,7 +38,6 @@ def of_page(fault: Fault, package: str = "") -> str:
     return fault
 
 
-@pytest.mark.bank(kind=of_page)
 def test_an_extra_that_a_package_lacks_is_remembered(index: FailingIndex, tmp_path: Path) -> None:
     index.sell("alpha", requires=("beta[fast]",))
     index.sell("beta")
@@ -47,6 +46,7 @@ def test_an_extra_that_a_package_lacks_is_remembered(index: FailingIndex, tmp_pa
     assert question.lacking == {("alpha", "1.0", "typo"), ("beta", "1.0", "fast")}
 
 
+@pytest.mark.bank(kind=of_page)
 @pytest.mark.parametrize("fault", get_args(Fault))
 @pytest.mark.parametrize("package", ["alpha", "beta"])
 def test_a_page_that_fails(fault: Fault, package: str, index: FailingIndex, tmp_path: Path) -> None:
