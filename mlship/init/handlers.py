@@ -20,6 +20,7 @@ _FASTAPI: dict[str, RequestPart] = {
     "Query": "query",
     "Body": "json",
 }
+_GIVEN = {"Request", "Response", "BackgroundTasks"}  # by FastAPI itself
 _NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
 _SCALARS = {"str", "int", "float", "bool"}
 
@@ -55,7 +56,7 @@ class Handler:
         known = [models[name] for name in self.models if name in models]
         json = (*self.json, *(field for model in known for field in model.required))
         if "form" not in self.whole or self.form:
-            alone = len(known) == 1 and not (self.form or self.files or self.query or self.json)
+            alone = known and len(self.models) == 1 and not (self.form or self.files or self.query or self.json)
             return replace(self, json=json, example=known[0].example if alone else "")
         found = next((fields for page in pages if (fields := form_fields(page, self.name, path))), ())
         return replace(self, json=json, form=found)
@@ -190,7 +191,7 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, Reques
         called = last_name(default.func) if isinstance(default, ast.Call) else None
         marked = next((name for name in names if name in _FASTAPI), "") if called is None else called
         optional = marked == "Query" and default is not None and not is_required(default)
-        if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names or optional:
+        if f"{{{one.arg}}}" in path or one.arg == "self" or names & _GIVEN or optional:
             continue
         if marked in _FASTAPI:
             yield one.arg, _FASTAPI[marked]

@@ -158,9 +158,15 @@ def test_an_example_is_the_sample_unless_more_is_sent(tmp_path: Path) -> None:
     assert (json.loads(sample.text), sample.why) == ({"text": "hi"}, "the example in your code")
     assert "sample: sample.json" in planned.files[0].text
     assert not any("valid request" in step for step in planned.todo)
-    for more in (", k: int = Query(...)", ", k: int = Body(...)"):
+    writes = {
+        ", k: int = Query(...)": False,
+        ", k: int = Body(...)": False,
+        ", o: Other": False,
+        ", tasks: BackgroundTasks, response: Response": True,
+    }
+    for more, written in writes.items():
         planned = scaffold(detect(write(tmp_path, {"app.py": code.format(more)})))
-        assert not any(file.path == "sample.json" for file in planned.files)
+        assert any(file.path == "sample.json" for file in planned.files) == written
     write(tmp_path, {"app.py": code.format(""), "sample.json": '{"other": 1}'})
     planned = scaffold(detect(tmp_path))
     assert any("Write a valid request, a JSON object with text" in step for step in planned.todo)
