@@ -41,7 +41,7 @@ def written(pins: dict[str, str]) -> dict[str, str]:
         "conda": CONDA + "".join(f"{name}  {version}  pypi_0  pypi\n" for name, version in pins.items()),
         "pixi": f"{PIXI}{''.join(f'      - pypi: https://x/{name}.tar.gz{chr(10)}' for name in pins)}packages:\n"
         + "".join(
-            f"- pypi: https://x/{name}.tar.gz\n  name: {name}\n  version: '{version}'\n"
+            f"- pypi: https://x/{name}.tar.gz\n  name: '{name}'\n  version: '{version}'\n"
             for name, version in pins.items()
         ),
     }
