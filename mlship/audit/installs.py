@@ -101,7 +101,8 @@ def _removes(words: Sequence[str], folders: Sequence[str]) -> bool:
 
 def logins(run: Run) -> Iterator[AuditSeen]:
     """Credentials that a step writes into its layer, unless a mount or a later command may take them away."""
-    if any(mount.get("type") in ("cache", "tmpfs") for mount in run.mounts) or "logout" in run.text:
+    removed = [word for one in run.commands if one.program == "rm" for word in one.words if "/." in word]
+    if removed or any(mount.get("type") in ("cache", "tmpfs") for mount in run.mounts) or "logout" in run.text:
         return
     for command in run.commands:
         text = " ".join((command.program, *command.words[1:], ""))

@@ -91,6 +91,10 @@ def test_a_good_image_passes() -> None:
         ("secrets", "USER", "RUN --mount=type=tmpfs,target=/root wandb login $A\nUSER", "pass"),
         ("secrets", "RUN --mount", "RUN wandb login $A\nRUN --mount", "pass"),
         ("secrets", "USER", "RUN hf download a\nUSER", "pass"),
+        ("secrets", "USER", "RUN docker login -u a -p $A && docker pull b && rm -rf ~/.docker\nUSER", "pass"),
+        ("secrets", "USER", "RUN docker login -u a -p $A && rm -rf /var/lib/apt/lists/*\nUSER", "fail"),
+        ("secrets", "USER", "RUN aws configure set aws_secret_access_key $A\nUSER", "fail"),
+        ("secrets", "USER", "RUN aws configure set region us-east-1 && gcloud auth configure-docker\nUSER", "pass"),
         ("secrets", "USER", "ENV GOOGLE_APPLICATION_CREDENTIALS=/run/secrets/key.json\nUSER", "pass"),
         (
             "secrets",
