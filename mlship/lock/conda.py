@@ -45,13 +45,10 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
         return None
     if listed := _rows(document.get("package")):
         rows = [row for row in listed if row.get("platform") == CONDA_SUBDIRS[platform]]
-        of = {
-            kind: [(str(r.get("name")), str(r.get("version"))) for r in rows if r.get("manager") == kind]
-            for kind in ("conda", "pip")
-        }
-        pip = "\n".join(f"{name}=={version}" for name, version in of["pip"])
+        conda = [(str(r.get("name")), str(r.get("version"))) for r in rows if r.get("manager") == "conda"]
+        pip = "\n".join(f"{r.get('name')}=={r.get('version')}" for r in rows if r.get("manager") == "pip")
         subdirs = tuple(sorted({str(row.get("platform")) for row in listed}))
-        return CondaDocument(_coded(of["conda"]), pip, whole=True, subdirs=subdirs)
+        return CondaDocument(_coded(conda), pip, whole=True, subdirs=subdirs)
     if isinstance(environments := document.get("environments"), dict):
         return _pixi(environments.values(), _rows(document.get("packages")), CONDA_SUBDIRS[platform])
     items = document.get("dependencies", 0)
