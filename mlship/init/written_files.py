@@ -23,7 +23,7 @@ _WRITERS = {
     "open": (0, "file"),
     **dict.fromkeys(("write_text", "write_bytes", "touch"), (9, "")),  # their path is before the dot
 }
-_MODE = re.compile("[bt+]*[wax][bt+]*")
+_MODE = re.compile(r"[bt+]*[wax][bt+]*([:|]\w*)?")
 _TRAINS = ("train", "fit", "save", "export", "build", "main", "download", "convert")
 _FOLDERS = ("UPLOAD_FOLDER", "UPLOADED_PHOTOS_DEST", "SQLALCHEMY_DATABASE_URI")
 _SQLITE = "sqlite:///"
@@ -90,14 +90,15 @@ def _relative(path: str | None) -> str | None:
 
 def read_variables(nodes: Sequence[ast.AST]) -> frozenset[str]:
     """Environment variables that code reads without a default, and neither sets nor can do without."""
-    skipped = {id(inner) for node in nodes for part in _without(node) for inner in ast.walk(part)}
+    tried = {id(inner) for node in nodes for part in _tried(node) for inner in ast.walk(part)}
+    unneeded = tried | {id(one) for node in nodes for one in _tested(node)}
     found, settled = set[str](), set[str]()
     for node in nodes:
         match node:
             case ast.Subscript(value=owner, slice=ast.Constant(value=str(name)), ctx=how) if dotted(owner) in _ENVIRON:
-                (found if isinstance(how, ast.Load) and id(node) not in skipped else settled).add(name)
+                (found if isinstance(how, ast.Load) and id(node) not in tried else settled).add(name)
             case ast.Call(func=func, args=[ast.Constant(value=str(name)), *rest]) if dotted(func) in _ASKS:
-                (settled if rest or node.keywords or id(node) in skipped else found).add(name)
+                (settled if rest or node.keywords or id(node) in unneeded else found).add(name)
             case ast.Compare(left=ast.Constant(value=str(name)), comparators=[owner]) if dotted(owner) in _ENVIRON:
                 settled.add(name)
             case ast.ClassDef(bases=bases) if "BaseSettings" in map(last_name, bases):
@@ -112,12 +113,24 @@ def _settings(cls: ast.ClassDef) -> Iterator[str]:
     prefix = re.search(r"env_prefix\W{1,3}'(\w+)'", ast.unparse(cls))
     for line in cls.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_required(line.value):
-            yield field_alias(line.value) or f"{prefix[1] if prefix else ''}{line.target.id}".upper()
+            name = line.target.id
+            if name[0] != "_" and "ClassVar" not in ast.unparse(line.annotation):
+                yield field_alias(line.value) or f"{prefix[1] if prefix else ''}{name}".upper()
 
 
-def _without(node: ast.AST) -> Sequence[ast.AST]:
-    """What goes on without the variables that it reads, or does not run in a server."""
-    if isinstance(node, ast.BoolOp):
-        return node.values[:-1]
-    body = node.body if isinstance(node, ast.Try) or (isinstance(node, ast.If) and is_script_guard(node)) else []
-    return [*body, *([node.test] if isinstance(node, ast.If | ast.IfExp) else [])]
+def _tried(node: ast.AST) -> Sequence[ast.AST]:
+    """What may fail, or does not run in a server."""
+    return node.body if isinstance(node, ast.Try) or (isinstance(node, ast.If) and is_script_guard(node)) else []
+
+
+def _tested(node: ast.AST) -> Sequence[ast.AST]:
+    """Where None is as good as any value."""
+    match node:
+        case ast.Compare(left=left, comparators=others):
+            return [left, *others]
+        case ast.If(test=ast.BoolOp(values=parts)) | ast.IfExp(test=ast.BoolOp(values=parts)):
+            return parts
+        case ast.If(test=ast.NamedExpr(value=one) | one) | ast.IfExp(test=one) | ast.UnaryOp(op=ast.Not(), operand=one):
+            return [one]
+        case _:
+            return node.values[:-1] if isinstance(node, ast.BoolOp) else []
