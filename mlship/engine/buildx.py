@@ -108,14 +108,15 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
 def direct(command: list[str], folders: Sequence[str] = _PLUGINS) -> list[str]:
     """The same command without docker, which asks all plugins for their names first: 30 ms of each build.
 
-    Only if it is certain which buildx docker would start.
+    Only if it is certain which buildx docker would start, and that it needs no settings that only docker reads.
     """
     user = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     settings = user / "config.json"
     program = shutil.which("docker-buildx", path=os.pathsep.join([str(user / "cli-plugins"), *folders]))
+    tls = os.environ.get("DOCKER_TLS") or os.environ.get("DOCKER_TLS_VERIFY")
     with suppress(OSError, ValueError), Path(shutil.which("docker") or "").open("rb") as docker:
         script = docker.read(2) == b"#!"  # as Podman's
-        if program and not script and not (settings.exists() and "cliPluginsExtraDirs" in settings.read_text()):
+        if program and not (tls or script or (settings.exists() and "cliPluginsExtraDirs" in settings.read_text())):
             return [program, *command[2:]]
     return command
 

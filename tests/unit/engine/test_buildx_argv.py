@@ -96,6 +96,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program(tmp_path / "bin/docker")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "user"))
+    for name in ("DOCKER_TLS", "DOCKER_TLS_VERIFY"):
+        monkeypatch.delenv(name, raising=False)
     program(tmp_path / "system/docker-buildx")
     return tmp_path / "system"
 
@@ -140,6 +142,17 @@ def test_docker_starts_buildx_wherever_that_is_uncertain(
 ) -> None:
     change(tmp_path)
     assert direct(COMMAND, [str(installed)]) == COMMAND
+
+
+@pytest.mark.parametrize("variable", ["DOCKER_TLS_VERIFY", "DOCKER_TLS"])
+def test_docker_starts_buildx_for_an_engine_behind_tls(
+    variable: str, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in GitLab's jobs with docker:dind. buildx alone ignores these variables and connects without TLS."""
+    monkeypatch.setenv(variable, "1")
+    assert direct(COMMAND, [str(installed)]) == COMMAND
+    monkeypatch.setenv(variable, "")
+    assert direct(COMMAND, [str(installed)])[0] == str(installed / "docker-buildx")
 
 
 # Against a script named docker -----------------------------------------------------------------------------------
