@@ -160,7 +160,7 @@ def cache_of(job: tuple[str, str, str]) -> str:
 
 def compile_one(job: tuple[str, str, str, str]) -> None:
     source, target, shown, cache = job
-    made = f"{cache}.{os.getpid()}"
+    made = f"{cache}.{os.urandom(8).hex()}"  # other builds share the cache, with the same process numbers
     try:
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         py_compile.compile(source, made, shown, doraise=True, invalidation_mode=mode)

@@ -196,6 +196,23 @@ def test_byte_code_from_the_cache_is_the_same(site: Path, tmp_path: Path) -> Non
     assert file.read_bytes() == first
 
 
+def test_another_build_may_compile_the_same_module_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its container shares the cache, and numbers its processes alike."""
+    (tmp_path / "a.py").write_text("X = 1\n")
+    job, other = ((str(tmp_path / "a.py"), str(tmp_path / name), "/a.py", str(tmp_path / "key")) for name in "ab")
+    copy = shutil.copyfile
+
+    def slow(source: str, target: str) -> None:
+        monkeypatch.setattr(shutil, "copyfile", copy)
+        bytecode.compile_one(other)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", slow)
+    bytecode.compile_one(job)
+    assert {(tmp_path / name).read_bytes() for name in ("a", "b")} == {(tmp_path / "key").read_bytes()}
+    assert below(tmp_path) == {"a.py", "a", "b", "key"}
+
+
 def test_what_the_cache_lacks_is_compiled_whether_few_or_many(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
