@@ -151,7 +151,9 @@ def _is_copied(stage: BuildStage, start: Start) -> bool:
     """Whether a file of the build context is started, which may be a script."""
     program = "".join(started_command(start.exec_form or ())[:1])
     path = normpath(join(stage.workdir, program))
-    return "/" in program and any(path == one or path.startswith(f"{one}/") for one in stage.copied)
+    if "/" not in program:
+        return any(one.endswith(f"bin/{program}") for one in stage.copied)
+    return any(f"{path}/".startswith(f"{one.rstrip('/')}/") for one in stage.copied)
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:

@@ -230,9 +230,11 @@ class _Reader:
         """Images that it copies from or mounts, and files of the build context that it copies."""
         if one.name in ("ADD", "COPY") and not one.values("from"):
             given = one.exec_form or split_words(one.text, self.escape)
-            words = [expand(word, self.escape, stage.lookup) for word in given]
-            names = (basename(word) if words[-1].endswith("/") else "" for word in words[:-1])
-            stage.copied = (*stage.copied, *(normpath(join(stage.workdir, words[-1], name)) for name in names))
+            *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
+            names = [basename(word) for word in words]
+            if names and not (target.endswith("/") and all("." in name.strip(".") for name in names)):
+                names.append("")  # a folder, whose files are copied, or the name of the file
+            stage.copied = (*stage.copied, *(normpath(join(stage.workdir, target, name)) for name in names))
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         for source in (expand(found, self.escape, self._global) for found in sources if found):
             if self._number(source) is None and not (source.isdigit() and int(source) < len(self.stages)):
