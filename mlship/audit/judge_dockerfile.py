@@ -114,7 +114,7 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
     words = set(tag.split("-"))
     if "latest" in words or (not tag and "@" not in image):
         return AuditSeen("fail", f"{image} is whatever is `latest`", line)
-    if tag and not any(letter.isdigit() for letter in tag) and not words & audit_table().releases:
+    if "@" not in image and not any(letter.isdigit() for letter in tag) and not words & audit_table().releases:
         return AuditSeen("fail", f"{image} names no version", line)
     return AuditSeen("pass", f"{image} names a version", line)
 
