@@ -60,9 +60,7 @@ def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     elif last.root.image == "scratch":
         yield AuditSeen("fail", "no USER: runs as root")
     else:
-        yield _by_base(
-            file, lambda _base: AuditSeen("fail", f"no USER: {last.root.image} runs as root"), "sets the user"
-        )
+        yield _by_base(file, lambda _: AuditSeen("fail", f"no USER: {last.root.image} runs as root"), "sets the user")
 
 
 def judge_user(user: str, line: int = 0) -> AuditSeen:
@@ -157,11 +155,10 @@ def _is_copied(stage: BuildStage, start: Start) -> bool:
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for stage in file.stages:
-        for run in stage.runs:
-            yield from (replace(seen, line=run.line) for command in run.commands for seen in locked(command))
-            if not run.known:
-                yield AuditSeen("unknown", "a step is not a shell script", run.line)
+    for run in (run for stage in file.stages for run in stage.runs):
+        yield from (replace(seen, line=run.line) for command in run.commands for seen in locked(command))
+        if not run.known:
+            yield AuditSeen("unknown", "a step is not a shell script", run.line)
 
 
 def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
@@ -197,13 +194,12 @@ def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _setuid(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for stage in file.shipped:
-        for run in stage.runs:
-            yield from (
-                AuditSeen("fail", f"`{' '.join(one.words)[:60]}` sets the bits", run.line)
-                for one in run.commands
-                if one.program == "chmod" and any(map(_is_setuid, one.words[1:]))
-            )
+    for run in (run for stage in file.shipped for run in stage.runs):
+        yield from (
+            AuditSeen("fail", f"`{' '.join(one.words)[:60]}` sets the bits", run.line)
+            for one in run.commands
+            if one.program == "chmod" and any(map(_is_setuid, one.words[1:]))
+        )
     yield AuditSeen("unknown", "the modes of files are in the image only: audit the image")
 
 

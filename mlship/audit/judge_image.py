@@ -135,9 +135,7 @@ def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
     lock = found.config.labels.get(f"{OWN}.lock")
     if lock:
         yield AuditSeen("pass", f"the label {OWN}.lock names the lock: {lock}")
-    judged = {
-        step: tuple(seen for command in commands(step.script) for seen in locked(command)) for step in found.steps
-    }
+    judged = {step: tuple(seen for one in commands(step.script) for seen in locked(one)) for step in found.steps}
     yield from (seen for step in found.steps for seen in judged[step])
     with_layer = [step for step in found.steps if step.has_layer]
     unknown = set[str]()
