@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mlship.project.paths import WORKDIR
-from mlship.project.syntax import FunctionNode, assigned, constant_text, keyword_value, last_name, parameters
+from mlship.project.syntax import FunctionNode, argument, assigned, constant_text, keyword_value, last_name, parameters
 
 _READS = re.compile(
     r"load|restore|^open$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
@@ -28,7 +28,8 @@ _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "s
 _DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
 UNNAMED = "?"  # a model of the Hub whose name the code computes, or reads from a setting
 _HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
-_TASK = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")  # of a pipeline, which has a default model for it
+# Tasks of a pipeline, each with a default model: https://huggingface.co/docs/transformers/main_classes/pipelines
+_TASK = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)+|ner|vqa|summarization|translation|conversational")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_CLASS = re.compile(
     r"^Auto|Tokenizer|For[A-Z]\w+$|Model$|Processor$|Pipeline$|^SentenceTransformer$|^CrossEncoder$"
@@ -76,10 +77,7 @@ class LoadedFile:
 def find_loaded_files(nodes: Sequence[ast.AST], constants: PathConstants) -> tuple[list[LoadedFile], list[LoadedFile]]:
     """The constants that reach calls that load, by line, and models at absolute paths, which an image does not have.
 
-    Placeholders do not count.
-
-    Args:
-        constants: those of the module.
+    Placeholders do not count; `constants` are the module's.
     """
     every = sorted(_every_loaded(nodes, constants), key=lambda file: file.line)
     outside = [file for file in every if file.text.startswith("/") and (file.is_model or file.hub)]
@@ -140,7 +138,8 @@ def _from_hub(call: ast.Call, name: str, constants: PathConstants) -> Iterator[L
     given = [keyword.value for keyword in call.keywords if keyword.arg in _HUB_KEYWORDS]
     places = call.args[1:2] if name == "pipeline" else call.args[:1]
     texts = [constant_path(argument, constants) for argument in (*given, *places)]
-    if not texts and name == "pipeline" and any(_TASK.fullmatch(constant_text(one) or "") for one in call.args):
+    task = argument(call, 0, "task") if name == "pipeline" and not texts else None
+    if _TASK.fullmatch(constant_text(task) or ""):
         yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=True, rooted=False)
     if texts and not any(texts) and keyword_value(call, "local_files_only") is None:
         yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=name in _DOWNLOADS, rooted=False)

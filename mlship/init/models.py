@@ -82,18 +82,9 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
         absent = (*absent, *(one for file in wanted if file.kind == "onnx" for one in _absent_tensors(tree, file.path)))
-        return ModelFiles(
-            models,
-            refused,
-            _grouped(tree, wanted, files, named=why == _FOLDER) or listed,
-            absent,
-            (),
-            why,
-            None,
-            hub,
-            tuple(_misplaced(tree, clues.modules)),
-            *_unreachable(clues.modules),
-        )
+        shipped = _grouped(tree, wanted, files, named=why == _FOLDER) or listed
+        misplaced = tuple(_misplaced(tree, clues.modules))
+        return ModelFiles(models, refused, shipped, absent, (), why, None, hub, misplaced, *_unreachable(clues.modules))
     named = [f for f in models if _named(f.path, strings)]
     if absent and not (named or clues.model):
         return ModelFiles((), refused, (), absent, (), _ABSENT)
@@ -240,11 +231,7 @@ def _rank(file: WeightFile) -> tuple[bool, int, int]:
 
 
 def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile], *, named: bool) -> tuple[str, ...]:
-    """Folders that hold only model files (including tokenizers and labels), otherwise single files.
-
-    Args:
-        named: the code names their folders.
-    """
+    """Folders that hold only model files (with tokenizers and labels), else single files; `named`: by their folder."""
     kinds = {f.path: f.kind for f in files}
     names: dict[str, None] = {}
     for file in wanted:
@@ -288,9 +275,13 @@ def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
 
 
 def _named_only(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
-    """Model files that strings name, where no call is known to load one: their folder is unknown."""
-    name = re.compile(rf"\w[\w./-]*{MODEL_SUFFIX.pattern}(?<!\.model)(?<!\.weights)")  # which modules are called, too
-    found = {text: module.path for module in modules for text in sorted(module.strings) if name.fullmatch(text)}
+    """Model files that strings name, where no call is known to load one: their folder is unknown.
+
+    Modules are called .model, .weights and tensorflow.keras, too, and arrays are what servers answer with.
+    """
+    name = re.compile(rf"\w[\w./-]*{MODEL_SUFFIX.pattern}(?<!\.model)(?<!\.weights)(?<!flow\.keras)(?<!\.np[yz])")
+    named = ((text, module) for module in modules for text in sorted(module.strings) if name.fullmatch(text))
+    found = {text: module.path for text, module in named if text not in {one.text for one in module.written}}
     yield from (AbsentFile(text, path) for text, path in found.items() if not _is_present(tree, text))
 
 

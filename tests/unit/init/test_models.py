@@ -79,7 +79,15 @@ def test_downloads_of_a_name_that_is_set_elsewhere_are_said(tmp_path: Path, argu
     assert "Hugging Face" not in scaffold(detect(tmp_path)).todo[0]
 
 
-@pytest.mark.parametrize(("call", "said"), [("pipeline('ner')", True), ("pipeline('Hello you')", False)])
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("pipeline('ner')", True),
+        ("pipeline(task='text-classification')", True),
+        ("pipeline('Hello you')", False),
+        ("pipeline('cat')", False),
+    ],
+)
 def test_the_default_model_of_a_task_is_a_download(tmp_path: Path, call: str, said: bool) -> None:
     code = f"from fastapi import FastAPI\nfrom transformers import pipeline\napp = FastAPI()\nm = {call}\n"
     steps = scaffold(detect(write(tmp_path, {"app.py": code}))).todo
@@ -99,7 +107,7 @@ def test_what_trainings_logged_is_not_shipped_with_a_server_that_names_none_of_i
 
 def test_a_model_file_that_only_a_string_names_is_asked_for_without_a_guess_at_its_folder(tmp_path: Path) -> None:
     lib = "def score(row, path): ...\nMESSAGE = 'cannot read x.pkl'\nSUFFIX = '.onnx'\nPATTERN = '*.joblib'\n"
-    lib += "MODULE = 'net.model'\n"
+    lib += "MODULE, KERAS, ANSWER = 'net.model', 'tensorflow.keras', 'answer.npz'\nopen('log.bin', 'wb')\n"
     code = "from lib import score\nfrom flask import Flask\napp = Flask('x')\nP = DIR / 'm.joblib'\nscore(1, P)\n"
     write(tmp_path, {"app.py": code, "lib.py": lib})
     step = "Find out where the code expects `m.joblib` (app.py), and list it in `model.weights`."
