@@ -72,9 +72,9 @@ def find_server(
     if found is None:
         return None, unusable
     found = _as_here(tree, found, apps)
-    entries, folder = named_modules(found.command, modules, build.folder)
+    named, folder = named_modules(found.command, modules, build.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
-    entries = entries or [module.name or "" for module in first]
+    entries = named or [module.name or "" for module in first]
     entry = modules[entries[0]] if entries else None
     served = project_modules(entry, modules) if entry and is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)
@@ -101,7 +101,7 @@ def find_server(
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
     return server, (
-        *_other_apps(apps, entries, written=chosen.written),
+        *_other_apps(apps, entries, written=chosen.written and bool(named)),
         *unusable,
         *notes,
         *_remarks(server, served),
@@ -114,11 +114,16 @@ def _as_here(tree: Tree, found: _Command, apps: Sequence[tuple[Module, App]]) ->
     """The command of an image that has the app's module under a name that the repository has not."""
     for word in found.command if found.written else ():
         path, _, name = word.replace(".", "/").partition(":")
-        ours = next((f"{module.name}:{app.name}" for module, app in apps if app.name == name and not app.factory), "")
+        named = [f"{module.name}:{app.name}" for module, app in apps if app.name == name and not app.factory]
+        ours = [one for one in named if f".{one}".endswith(f".{word.rpartition('.')[2]}")] or named
         ends = (f"/{path}.py", f"/{path}/__init__.py")
-        if ours and not (is_foreign(path.split("/")[0]) or any(f"/{file}".endswith(ends) for file in tree.files)):
-            command = tuple(ours if one == word else one for one in found.command)
-            return replace(found, command=command, why=f"{found.why}, with `{ours}` for `{word}`, which is not here")
+        if not ours or is_foreign(path.split("/")[0]) or any(f"/{file}".endswith(ends) for file in tree.files):
+            continue
+        if ours[1:]:
+            step = f"Correct `serve.command`: `{word}` is not here, but {few([f'`{one}`' for one in ours])} are."
+            return replace(found, steps=(*found.steps, step))
+        command = tuple(ours[0] if one == word else one for one in found.command)
+        return replace(found, command=command, why=f"{found.why}, with `{ours[0]}` for `{word}`, which is not here")
     return found
 
 
@@ -202,7 +207,8 @@ def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
 
 def _order(module: Module, app: App, used: Sequence[Module]) -> tuple[bool, bool, int, bool, str, str]:
     predicts = any(word in route.path for one in used for word in PREDICT for route in one.routes)
-    loads = any(one.loads or one.loaded for one in used)
+    models = [f for one in used for f in one.loaded if f.is_model or f.hub or not PurePosixPath(f.text).suffix]
+    loads = bool(models) or any(one.loads for one in used)
     return not predicts, not loads, _rank(module.path), app.factory, module.path, app.name
 
 

@@ -18,10 +18,11 @@ from mlship.init.tree import SIDE_FOLDERS
 from mlship.init.written_files import WrittenFile, find_written_files, read_variables
 from mlship.project.import_statements import Imports, live_nodes, read_imports
 from mlship.project.serving_table import serving_table
-from mlship.project.syntax import FunctionNode, assigned, constant_text, last_name, parameters, parse_source
+from mlship.project.syntax import FunctionNode, assigned, constant_text, dotted, last_name, parameters, parse_source
 
 LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
 _LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
+_SETTINGS = {"json.load", "yaml.load", "toml.load", "tomllib.load"}
 _TASKS = {"Thread", "Process", "Timer", "Executor", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread",
           "create_task", "ensure_future", "run_in_executor", "start_soon", "BackgroundScheduler"}  # fmt: skip
 _REGISTERS = {"route", "get", "post", "put", "delete", "patch", "api", "task", "command", "tool", "api_route"}
@@ -91,11 +92,7 @@ class Module:
 
 @lru_cache(maxsize=4096)
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
-    """Parse a source file; None if it is not valid Python.
-
-    Args:
-        root: import root: "" or "src".
-    """
+    """Parse a source file below the import root, "" or "src"; None if it is not valid Python."""
     tree = parse_source(text)
     if tree is None:
         return None
@@ -232,14 +229,11 @@ def _is_loading(node: ast.expr) -> bool:
 def _loads(body: list[ast.stmt]) -> bool:
     """Whether a statement of the module itself calls a function that loads models, or one of its own that does."""
     own = {one.name: list(_calls(one)) for one in body if isinstance(one, ast.FunctionDef)}
-    calls = [
-        name
-        for statement in body
-        if not isinstance(statement, FunctionNode | ast.ClassDef | ast.If)
-        for name in _calls(statement)
-    ]
+    others = (one for one in body if not isinstance(one, FunctionNode | ast.ClassDef | ast.If))
+    calls = [name for one in others for name in _calls(one)]
     return not _LOADING.isdisjoint([*calls, *(inner for name in calls for inner in own.get(name, ()))])
 
 
 def _calls(node: ast.AST) -> Iterator[str]:
-    yield from (last_name(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    yield from (last_name(inner.func) for inner in ast.walk(node)
+               if isinstance(inner, ast.Call) and dotted(inner.func) not in _SETTINGS)  # fmt: skip

@@ -719,3 +719,20 @@ def test_an_app_that_loads_a_model_comes_before_one_that_has_none(tmp_path: Path
     server = detect(tmp_path).server
     assert server
     assert server.path == ("zoo.py" if other == "zoo.py" else "app.py")
+
+
+@pytest.mark.parametrize(
+    ("loads", "first"),
+    [
+        ("json.load(open('conf/c.json'))", "app.py"),
+        ("yaml.load(text)", "app.py"),
+        ("lib.load('m')", "zoo.py"),
+        ("AutoModel.from_pretrained('a/b.c')", "zoo.py"),
+    ],
+)
+def test_an_app_that_reads_settings_loads_no_model(tmp_path: Path, loads: str, first: str) -> None:
+    app = "from flask import Flask\napp = Flask('x')\n@app.post('/predict')\ndef predict(): ...\n"
+    write(tmp_path, {"app.py": app, "zoo.py": f"{app}M = {loads}\n"})
+    server = detect(tmp_path).server
+    assert server
+    assert server.path == first

@@ -149,6 +149,7 @@ def test_code_that_imports_from_src_by_name_runs_at_the_root(tmp_path: Path, pla
         ({"service/main.py": ""}, "uvicorn app.main:app --port 80", "service.main:app"),
         ({"service/main.py": "", "app/main.py": "x = 1\n"}, "uvicorn app.main:app", "app.main:app"),
         ({"service/main.py": "", "app/main.py": "not Python"}, "uvicorn app.main:app", "app.main:app"),
+        ({"service/main.py": "", "a/web.py": ""}, "uvicorn app.main:app", "service.main:app"),
         ({"service/main.py": ""}, "uvicorn app.main:other", "app.main:other"),
         ({"service/main.py": ""}, "uvicorn mlflow.server:app", "mlflow.server:app"),
     ],
@@ -162,6 +163,16 @@ def test_a_command_names_the_module_as_it_is_here(
     _, server = server_of(tmp_path, {"Dockerfile": f"FROM python:3.11\nCMD {command}\n", **code})
     assert server.command[:2] == ("uvicorn", runs)
     assert ("for `app.main:app`, which is not here" in server.why) == (runs == "service.main:app")
+
+
+def test_a_command_that_several_modules_may_be_meant_by_is_for_the_user_to_correct(tmp_path: Path) -> None:
+    app = "from fastapi import FastAPI\napp = FastAPI()\n"
+    docker = "FROM python:3.11\nCMD uvicorn app.main:app\n"
+    found, server = server_of(tmp_path, {"Dockerfile": docker, "a/main.py": app, "b/main.py": app})
+    assert server.command[:2] == ("uvicorn", "app.main:app")
+    (step,) = (one for one in server.steps if "serve.command" in one)
+    assert step == "Correct `serve.command`: `app.main:app` is not here, but `a.main:app`, `b.main:app` are."
+    assert not any("using that of the command" in note for note in found.notes)
 
 
 def test_a_command_in_another_image_s_folders_runs_at_the_root_if_its_files_are_there(tmp_path: Path) -> None:
