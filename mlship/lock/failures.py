@@ -97,7 +97,7 @@ def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[st
         *([f'set `python: "{old.python}"` in mlship.yaml, for which every pin has a wheel'] if old.python else []),
         *([f"require {', '.join(newer)}"] if newer else []),
     ]
-    linux = f"append `; sys_platform != 'linux'` to {', '.join(elsewhere)}: no file is for Linux"
+    linux = f"add the marker `sys_platform != 'linux'` to {', '.join(elsewhere)}: no file is for Linux"
     steps = "; also ".join([", or ".join(ways)] * bool(ways) + [linux] * bool(elsewhere))
     return UsageError(
         f"{error.message}\n{pins} no wheel for Python {config.python} on Linux: {named}",

@@ -66,12 +66,12 @@ def _old(requirement: Requirement, path: str, line: int, files: Sequence[IndexFi
     except InvalidVersion:  # a pattern
         return None
     fitting = [file for file in files if pinned is None or file.is_of(pinned)]
-    if fitting and not any(_FOR_LINUX.search(file.filename) for file in fitting):
+    wheels = wheel_versions(files, config) if pinned else {}
+    least = Version(pinned.public) if pinned else Version("0")  # of +cu118, which only another index may have
+    newer = [one for one, fits in wheels.items() if fits and one >= least and one != pinned and not one.is_prerelease]
+    if fitting and not newer and not any(_FOR_LINUX.search(file.filename) for file in fitting):
         return OldPin(requirement, path, line, None, elsewhere=True)
     if pinned is None:
         return None
-    wheels = wheel_versions(files, config)
-    least = Version(pinned.public)  # of +cu118, which only another index may have
-    newer = [one for one, fits in wheels.items() if fits and one >= least and one != pinned and not one.is_prerelease]
     old = (bool(files) and not fitting) or wheels.get(pinned) is False
     return OldPin(requirement, path, line, min(newer, default=None)) if old else None

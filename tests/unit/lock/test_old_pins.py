@@ -52,12 +52,13 @@ def test_what_is_for_other_systems_is_named_with_its_marker() -> None:
     names = {
         "winonly": ["winonly-306-cp311-cp311-win_amd64.whl"],
         "both": ["both-1-py3-none-win32.whl", "both-1.tar.gz"],
+        "later": ["later-1-py3-none-win32.whl", "later-2-py3-none-any.whl"],
     }
     pages = {
         f"/simple/{name}/": ("text/html", "".join(f'<a href="{one}">{one}</a>' for one in files))
         for name, files in names.items()
     }
-    lines = "winonly>=300\nwinonly==306\nboth==1\nwinonly==306; sys_platform == 'win32'\n"
+    lines = "winonly>=300\nwinonly==306\nboth==1\nwinonly==306; sys_platform == 'win32'\nlater==1\n"
     with served_pages(pages) as (address, _):
         error = explain(
             "ERROR: Could not find a version that satisfies the requirement winonly (from versions: none)\n",
@@ -66,9 +67,12 @@ def test_what_is_for_other_systems_is_named_with_its_marker() -> None:
             PipSettings(index_url=f"{address}/simple"),
             (InputFile("requirements.txt", lines),),
         )
-    assert error.message.endswith("2 requirements have no wheel for Python 3.11 on Linux: winonly>=300, winonly==306")
+    assert error.message.endswith(
+        "3 requirements have no wheel for Python 3.11 on Linux: winonly>=300, winonly==306, later==1"
+    )
     assert error.hint == (
-        "append `; sys_platform != 'linux'` to `winonly>=300` (requirements.txt, line 1), `winonly==306` "
+        "require `later==2` instead of `later==1` (requirements.txt, line 5); also "
+        "add the marker `sys_platform != 'linux'` to `winonly>=300` (requirements.txt, line 1), `winonly==306` "
         "(requirements.txt, line 2): no file is for Linux; then run `mlship lock` again"
     )
 
@@ -76,7 +80,7 @@ def test_what_is_for_other_systems_is_named_with_its_marker() -> None:
 def test_without_old_pins_the_error_is_the_known_one() -> None:
     with served_pages({}) as (address, _):
         error = explain(FAILED, CONFIG, None, PipSettings(index_url=f"{address}/simple"), FILES)
-    assert "no wheel for Python 3.11:" not in error.message
+    assert "no wheel for Python 3.11 on Linux:" not in error.message
     assert "pin a version with wheels" in error.hint
 
 
