@@ -134,6 +134,7 @@ def _build_and_prove(
     tags = requested if proven or options.push_unproven else (unproven_name(requested[0]),)
     for tag in tags:
         engine.tag(own, tag)
+    largest = largest_added(prepared.plan, history.result())  # before the push: an error must not hide what was pushed
     pushed = _push(engine, tags, labelled, reporter) if options.push_unproven or (options.push and proven) else {}
     attestation = _attest(prepared, engine, pushed, report, reporter) if pushed and report and proven else None
     return BuildReport(
@@ -153,7 +154,7 @@ def _build_and_prove(
         pushed=pushed,
         manifest=labelled.digest,
         built=manifest,
-        largest=largest_added(prepared.plan, history.result()),
+        largest=largest,
     )
 
 

@@ -315,6 +315,21 @@ def test_what_ails_the_engine_explains_a_failed_build(prepared: Prepared) -> Non
         build(prepared, engine, BuildOptions(smoke=None), Silent())
 
 
+class Hanging(FakeEngine):
+    def history(self, reference: str) -> tuple[tuple[str, int], ...]:
+        raise EngineError(f"the engine did not answer about {reference}", hint="restart it")
+
+
+def test_an_engine_that_does_not_say_what_it_built_is_reported_before_the_push(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(monkeypatch, "pass")
+    engine = Hanging(built=IMAGE, digests={"r/toy:1": DIGEST})
+    with pytest.raises(EngineError, match="did not answer"):
+        build(prepared, engine, BuildOptions(tags=("r/toy:1",), push=True), Silent())
+    assert "push" not in engine.calls
+
+
 class Asked(FakeEngine):
     """Its build ends once the engine was asked what it is."""
 
