@@ -215,6 +215,8 @@ def test_a_good_image_passes() -> None:
         ("cache", "USER", "ARG C\nRUN --mount=type=cache,target=$C pip install -r x\nUSER", "unknown"),
         ("cache", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM build$TARGETARCH", "unknown"),
         ("cache", "USER", "RUN pip install -r x\nUSER", "fail"),
+        ("cache", "USER", "RUN pip wheel -r x\nUSER", "fail"),
+        ("cache", "USER", "RUN pip download --no-cache-dir x\nUSER", "pass"),
         ("cache", "USER", "RUN pip install --no-cache-dir -r x\nUSER", "pass"),
         ("cache", "USER", "ENV PIP_NO_CACHE_DIR=1\nRUN pip install -r x\nUSER", "pass"),
         ("cache", "USER", "RUN apt-get update\nRUN rm -rf /var/lib/apt/lists/*\nUSER", "fail"),
