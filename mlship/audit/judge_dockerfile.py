@@ -110,11 +110,12 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
     if UNKNOWN in image:
         return AuditSeen("unknown", f"{shown_image(image)}: the build decides which image", line)
     words = set(tag.split("-"))
-    if "latest" in words or (not tag and "@" not in image):
+    if "@" in image:
+        return AuditSeen("pass", f"{image} has a digest", line)
+    if "latest" in words or not tag:
         return AuditSeen("fail", f"{image} is whatever is `latest`", line)
-    if "@" not in image and not any(letter.isdigit() for letter in tag) and not words & audit_table().releases:
-        return AuditSeen("fail", f"{image} names no version", line)
-    return AuditSeen("pass", f"{image} names a version", line)
+    known = any(letter.isdigit() for letter in tag) or words & audit_table().releases
+    return decided(bool(known), f"{image} names a version", f"{image} names no version", line)
 
 
 def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:

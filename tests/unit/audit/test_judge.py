@@ -83,6 +83,7 @@ def test_a_good_image_passes() -> None:
         ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM example.org/a:latest-gpu", "fail"),
         ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM python:slim", "fail"),
         ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", f"FROM example.org/a:nonroot@{DIGEST}", "pass"),
+        ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", f"FROM python:latest@{DIGEST}", "pass"),
         ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM debian:bookworm-slim", "pass"),
         ("secrets", "USER", "ENV HF_TOKEN=x\nUSER", "fail"),
         ("secrets", "ARG PYTHON=3.12", "ARG PYTHON=3.12\nARG PIP_PASSWORD", "fail"),
