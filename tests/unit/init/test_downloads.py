@@ -97,16 +97,18 @@ def test_each_download_is_said_once(tmp_path: Path) -> None:
     code += "f = AutoModel.from_pretrained('o/f')\nF = AutoModel.from_pretrained('o/f')\n"
     steps = "\n".join(scaffold(detect(write(tmp_path, {"main.py": APP.format(code)}))).todo)
     assert "torch.hub (main.py, line 4), torch.hub (main.py, line 5)." in steps
-    elsewhere = "a model that is named elsewhere (main.py, line {})"
+    elsewhere = "a model that the call does not name (main.py, line {})"
     assert f"{elsewhere.format(7)}, {elsewhere.format(8)}, `o/f` (main.py, line 9)." in steps
 
 
 def test_a_model_whose_name_is_computed_is_unknown_unless_there_are_model_files(tmp_path: Path) -> None:
     code = "from transformers import AutoModel\nm = AutoModel.from_pretrained(settings.NAME)\n"
     write(tmp_path, {"main.py": APP.format(code)})
-    assert any("a model that is named elsewhere (main.py, line 3)" in one for one in scaffold(detect(tmp_path)).todo)
+    assert any(
+        "a model that the call does not name (main.py, line 3)" in one for one in scaffold(detect(tmp_path)).todo
+    )
     write(tmp_path, {"net/model.safetensors": safetensors()})
-    assert not any("named elsewhere" in one for one in scaffold(detect(tmp_path)).todo)
+    assert not any("does not name" in one for one in scaffold(detect(tmp_path)).todo)
 
 
 def test_a_folder_that_the_code_names_has_its_settings_but_no_training_state(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_models_on_the_hub_have_to_be_shipped(tmp_path: Path) -> None:
 def test_downloads_of_a_name_that_is_set_elsewhere_are_said(tmp_path: Path, arguments: str) -> None:
     code = f"from fastapi import FastAPI\nimport os, joblib\napp = FastAPI()\nm = hf_hub_download({arguments})\n"
     write(tmp_path, {"app.py": code})
-    assert "a model that is named elsewhere (app.py, line 4)" in scaffold(detect(tmp_path)).todo[0]
+    assert "a model that the call does not name (app.py, line 4)" in scaffold(detect(tmp_path)).todo[0]
     write(
         tmp_path,
         {"app.py": code.replace("m = hf_hub_download(", "m = hf_hub_download(local_files_only=True, repo_id=")},
@@ -91,7 +91,7 @@ def test_downloads_of_a_name_that_is_set_elsewhere_are_said(tmp_path: Path, argu
 def test_the_default_model_of_a_task_is_a_download(tmp_path: Path, call: str, said: bool) -> None:
     code = f"from fastapi import FastAPI\nfrom transformers import pipeline\napp = FastAPI()\nm = {call}\n"
     steps = scaffold(detect(write(tmp_path, {"app.py": code}))).todo
-    assert any("a model that is named elsewhere (app.py, line 4)" in step for step in steps) == said
+    assert any("a model that the call does not name (app.py, line 4)" in step for step in steps) == said
 
 
 def test_what_trainings_logged_is_not_shipped_with_a_server_that_names_none_of_it(tmp_path: Path) -> None:
