@@ -7,7 +7,7 @@ the length of the line. If a text may be a password or a part of an address, it 
 import re
 
 _ADDRESS = re.compile(
-    r"""//(?:
+    r"""//(?!git@[\w.-]+(?::\d+)?/)(?:                  # git is everyone's user name at Git hosts
         [^\s/"<>]*@(?!sha256:)                          # //user:p@ss@host, //token@host; not an image's digest
       | [^\s/:@"<>]{1,200}:(?!\d+/)[^\s"<>]{0,200}@(?!sha256:)      # //user:pa/ss@host; not //host:8080/path@1
     )""",

@@ -14,6 +14,7 @@ from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.pickled import pickle_lines, pickle_notes
 from mlship.init.python_version import DEFAULT, allows, specifiers
 from mlship.project.training import read_training
+from mlship.redact import has_credentials
 from mlship.system_packages import debian_name, system_needs
 from mlship.units import few
 
@@ -201,7 +202,8 @@ def _in_version(line: str, release: tuple[str, str] | None) -> str:
 def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Dependencies:
     """A new file from another format; extras and groups that the served code imports are requirements too."""
     imported = {distribution(one.line) for one in found.imports.known}
-    names = source.names
+    names, secret = source.names, [entry for entry in source.entries if has_credentials(entry.text)]
+    source = replace(source, entries=tuple(entry for entry in source.entries if entry not in secret))
     certain = found.server is not None or found.loader.value is not None
     others = [one for one in source.entries if certain and one.role != "main" and one.name in imported - names]
     first = {entry.name: entry.group for entry in reversed(others)}  # `cpu` and `cuda` exclude each other
@@ -218,6 +220,7 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     local = tuple(_as_path(package.path) for package in source.packages if package.path not in {*own, ""})
     workspace = [package.name for package in source.packages if not package.path]
     notes = [f"{source.origin}: package `{name}` of the workspace not found below this folder" for name in workspace]
+    notes += [f"{source.origin}: `{one.name}` not copied, because its address contains a password" for one in secret]
     left_out = [*([LeftOut("Development packages", tuple(sorted(development)))] if development else []),
                 *_groups(source, promoted)]  # fmt: skip
     more = (option for one in found.installs.direct for option in one.options)

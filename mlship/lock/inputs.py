@@ -166,7 +166,7 @@ def _with_wheels(repo: Path, file: InputFile) -> InputFile:
 def _included(file: InputFile) -> Iterator[tuple[str, str]]:
     for number, line in file.lines():
         where = f"{file.path}, line {number}"
-        if has_credentials(line) and "ssh://git@" not in line:  # a user name that everyone has
+        if has_credentials(line):
             readable = "contains a password, which everyone with access to the repository can read"
             raise UsageError(
                 f"{where}: the address {'names a variable, which the build lacks' if '${' in line else readable}",

@@ -16,6 +16,8 @@ from tests.helpers.sampling import examples
         ("https://user:p@ss@host/x", "https://***@host/x"),
         ("https://user:pa/ss@host/x", "https://***@host/x"),
         ("fetch //u:pw@h/simple", "fetch //***@h/simple"),
+        ("https://git@pw@h/simple", "https://***@h/simple"),
+        ("https://git:pw@h/simple", "https://***@h/simple"),
         ("https://host/simple?token=abc&page=2", "https://host/simple?token=***&page=2"),
         ("https://host/x?a=1&X-Amz-Signature=ab%20c", "https://host/x?a=1&X-Amz-Signature=***"),
     ],
@@ -36,6 +38,8 @@ def test_credentials_are_hidden(text: str, shown: str) -> None:
         "https://host:8443/simple/a@1.0",
         "https://host/simple?page=2#token",
         "a // b, c@d",
+        "git+ssh://git@host/a/b.git",
+        "ssh://git@host.example:22/a/b.git",
     ],
 )
 def test_other_text_stays(text: str) -> None:

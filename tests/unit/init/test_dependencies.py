@@ -33,6 +33,20 @@ def test_one_of_the_extras_that_exclude_each_other_is_required(tmp_path: Path) -
     assert "\n# Extra `cuda`, left out; uncomment what the server needs:\n# redis==5+cu1\n# hiredis\n" in text
 
 
+def test_no_password_is_copied_from_an_address(tmp_path: Path) -> None:
+    address = "a @ git+https://bob:hunter2@host/a.git"
+    project = PROJECT + "optional-dependencies={more=['b @ https://t0ken@host/b.zip', 'c @ git+ssh://git@host/c']}\n"
+    files: dict[str, str | bytes] = {"m.py": LOADER, "pyproject.toml": project.replace("=[", f"=['{address}',", 1)}
+    found = planned(tmp_path, files)
+    text = texts(found)["requirements.in"]
+    assert "c @ git+ssh://git@host/c" in text
+    assert "hunter2" not in text
+    assert "t0ken" not in text
+    for name in "ab":
+        note = f"pyproject.toml: `{name}` not copied, because its address contains a password"
+        assert note in found.notes
+
+
 def test_a_new_file_says_what_it_leaves_out(tmp_path: Path) -> None:
     text = texts(planned(tmp_path, {"m.py": LOADER, "pyproject.toml": PROJECT + EXTRAS}))["requirements.in"]
     assert text.splitlines()[1:] == [
