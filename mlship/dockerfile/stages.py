@@ -232,7 +232,8 @@ class _Reader:
             given = one.exec_form or split_words(one.text, self.escape)
             *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
             names = [basename(word) for word in words]
-            if names and not (target.endswith("/") and all("." in name.strip(".") for name in names)):
+            is_folder = not basename(target).strip(".")
+            if names and not (is_folder and all("." in name.strip(".") for name in names)):
                 names.append("")  # a folder, whose files are copied, or the name of the file
             stage.copied = (*stage.copied, *(normpath(join(stage.workdir, target, name)) for name in names))
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]

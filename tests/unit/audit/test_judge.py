@@ -135,6 +135,8 @@ def test_a_good_image_passes() -> None:
                 ("COPY a.py /usr/bin/", "/usr/bin/serve", "pass"),
                 ("COPY a /usr/bin/", "/usr/bin/serve", "unknown"),
                 ("COPY . /", "/serve", "unknown"),
+                ("COPY a.py .", "/usr/bin/serve", "pass"),
+                ("WORKDIR /usr/bin\nCOPY a.py serve ./.", "./serve", "unknown"),
                 ("COPY a/ /", "/serve", "unknown"),
                 ("COPY serve /usr/local/bin/", "serve", "unknown"),
                 ("COPY a.sh /usr/local/bin/serve", "serve", "unknown"),
