@@ -39,7 +39,7 @@ def unprovided_imports(repo: Path, config: Config, pins: Iterable[HashedPin], na
             others = [*unread[:3], *([f"one of {len(unread) - 3} more"] if len(unread) > 3 else [])]
             maybe = f", unless {' or '.join(others)} does, which cannot be looked into" if unread else ""
             yield (
-                f"{path} imports `{module}`, which no locked package brings{maybe}; add {package} to "
+                f"{path} needs `{module}`, which no locked package brings{maybe}; add {package} to "
                 f"`{config.requirements.input}`"
             )
 

@@ -72,7 +72,7 @@ def test_only_what_stops_the_start_and_is_nowhere(tmp_path: Path) -> None:
         assert len(found) == absent, (shape, module, place)
         if absent and module == "joblib":
             assert found == [
-                f"`{place}.py` imports `joblib`, which no locked package brings; add `joblib` to `requirements.in`"
+                f"`{place}.py` needs `joblib`, which no locked package brings; add `joblib` to `requirements.in`"
             ]
 
 
@@ -95,15 +95,15 @@ def test_a_pin_without_a_wheel_may_bring_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "missing"),
     [
-        ("gunicorn, 'app:app'", ["`serve.command` imports `gunicorn`"]),
+        ("gunicorn, 'app:app'", ["`serve.command` needs `gunicorn`"]),
         (
             "env, '--chdir=sub', gunicorn, 'app:app'",
-            ["`serve.command` imports `gunicorn`", "`sub/app.py` imports `joblib`"],
+            ["`serve.command` needs `gunicorn`", "`sub/app.py` needs `joblib`"],
         ),
-        ("python, -m, hypercorn, 'app:app'", ["`serve.command` imports `hypercorn`"]),
-        ("python, -m, sub.app", ["`sub/app.py` imports `joblib`"]),
-        ("python, sub/app.py", ["`sub/app.py` imports `joblib`"]),
-        ("uvicorn, 'sub.app:app'", ["`sub/app.py` imports `joblib`"]),
+        ("python, -m, hypercorn, 'app:app'", ["`serve.command` needs `hypercorn`"]),
+        ("python, -m, sub.app", ["`sub/app.py` needs `joblib`"]),
+        ("python, sub/app.py", ["`sub/app.py` needs `joblib`"]),
+        ("uvicorn, 'sub.app:app'", ["`sub/app.py` needs `joblib`"]),
         ("tritonserver, --http", []),
     ],
 )
@@ -122,7 +122,7 @@ def test_known_pins_are_not_looked_into(tmp_path: Path) -> None:
 def test_forms_of_fastapi_need_a_package_of_their_own(tmp_path: Path) -> None:
     write(tmp_path, {"app.py": "from fastapi import UploadFile\n"})
     (said,) = warnings(tmp_path, "fastapi", "uvicorn")
-    assert "`app.py` imports `python_multipart`, which no locked package brings" in said
+    assert "`app.py` needs `python_multipart`, which no locked package brings" in said
     assert "add `python-multipart` to" in said
     assert warnings(tmp_path, "fastapi", "uvicorn", "python-multipart") == []
     write(tmp_path, {"app.py": "from fastapi import FastAPI\n"})
