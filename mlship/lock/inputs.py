@@ -206,6 +206,6 @@ def _beside(path: str, included: str, where: str) -> str:
     if "://" in included or included.startswith("/"):
         raise UsageError(f"{where}: only files in the repository can be included", hint="copy it into the repository")
     beside = normpath(PurePosixPath(path).parent / included.strip("\"'"))
-    if beside.startswith(".."):
+    if f"{beside}/".startswith("../"):
         raise UsageError(f"{where}: `{included}` is outside the repository", hint="copy it into the repository")
     return beside

@@ -150,6 +150,8 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
         ("-r binary.in", "cannot read `binary.in`"),
         ("-r pyproject.toml", "is not a requirements file"),
         ("-r ../outside.in", "is outside the repository"),
+        ("-r ..", "is outside the repository"),
+        ("-r ..gone.in", "no `..gone.in`"),
         ("-r link.in", "is outside the repository"),
         ("-r circle.in", "is outside the repository"),
         ("-c /etc/passwd", "only files in the repository"),
