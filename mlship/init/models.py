@@ -320,8 +320,7 @@ def _from_hub(tree: Tree, modules: Iterable[Module], *, alone: bool) -> Iterator
 
 
 def _is_present(tree: Tree, path: str) -> bool:
-    """Whether a file or folder exists, in any folder; for a file, its name counts."""
-    name = PurePosixPath(path).name
-    return bool(tree.below(path)) or any(
-        file.endswith(f"/{name}") or file == name for file in (*tree.files, *tree.misnamed)
-    )
+    """Whether a file or folder exists, in any folder; for a file, its name counts. `net.model` may be a module."""
+    module = path.replace(".", "/")
+    ends = (f"/{PurePosixPath(path).name}", f"/{module}.py", f"/{module}/__init__.py")
+    return bool(tree.below(path)) or any(f"/{file}".endswith(ends) for file in (*tree.files, *tree.misnamed))

@@ -117,6 +117,13 @@ def test_a_model_file_that_only_a_string_names_is_asked_for_without_a_guess_at_i
     assert not any("m.joblib" in one for one in scaffold(detect(tmp_path)).todo)
 
 
+@pytest.mark.parametrize(("path", "asks"), [("net/model.py", False), ("net/model/__init__.py", False), ("x.py", True)])
+def test_a_module_that_a_loader_is_given_is_no_model_file(tmp_path: Path, path: str, asks: bool) -> None:
+    code = "from flask import Flask\napp = Flask('x')\nNet = load_class('net.model')\n"
+    steps = scaffold(detect(write(tmp_path, {"app.py": code, path: ""}))).todo
+    assert any("`net.model`" in step for step in steps) == asks
+
+
 def test_requirements_are_no_pickles(tmp_path: Path) -> None:
     write(tmp_path, {"sub/requirements.txt": "torch==2.8.0\nnumpy\n", "m.py": "def load(): return 1"})
     assert detect(tmp_path).weights.named == ()
