@@ -39,7 +39,7 @@ from mlship.project.commands import (
 )
 from mlship.project.config import names_musl
 from mlship.project.serving_table import serving_table
-from mlship.units import few
+from mlship.units import count_of, few
 
 _DJANGO_ROUTES = (
     "routes of Django are not read: the route that takes the sample must need no CSRF token and no login "
@@ -101,7 +101,7 @@ def find_server(
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
     return server, (
-        *_other_apps(apps, entries, written=chosen.written and bool(named)),
+        *_other_apps(apps, server.modules, written=chosen.written and bool(named)),
         *unusable,
         *notes,
         *_remarks(server, served),
@@ -308,11 +308,11 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
         yield "mlship generates its own Dockerfile and does not use or change yours"
 
 
-def _other_apps(apps: Sequence[tuple[Module, App]], entries: Sequence[str], *, written: bool) -> Iterator[str]:
-    others = [f"{module.name}:{app.name}" for module, app in apps if module.name not in entries]
+def _other_apps(apps: Sequence[tuple[Module, App]], used: Sequence[str], *, written: bool) -> Iterator[str]:
+    others = [f"{module.name}:{app.name}" for module, app in apps if module.name not in used]
     if others:
         chosen = "that of the command" if written else "the first by depth, prediction route, model and name"
-        yield f"found {len(apps)} server objects; using {chosen}, not {few(others)}"
+        yield f"found {count_of(len(apps), 'server object')}; using {chosen}, not {few(others)}"
 
 
 def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]], started: ServingStart | None) -> tuple[str, ...]:

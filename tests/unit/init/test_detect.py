@@ -710,6 +710,18 @@ def test_a_requirement_that_needs_a_framework_shows_it_if_nothing_else_does(tmp_
     assert detect(tmp_path).framework.value == "onnxruntime"
 
 
+def test_an_app_that_the_server_imports_is_not_called_unused(tmp_path: Path) -> None:
+    app = "from flask import Flask\napp = Flask(__name__)\n"
+    files: dict[str, str | bytes] = {
+        "Procfile": "web: gunicorn wsgi:application\n",
+        "wsgi.py": "from web import app as application\n",
+        "web.py": app,
+    }
+    assert not any("server object" in note for note in detect(write(tmp_path, files)).notes)
+    write(tmp_path, {"other.py": app})
+    assert any("not other:app" in note for note in detect(tmp_path).notes)
+
+
 @pytest.mark.parametrize("other", ["zoo.py", "web/zoo.py"])
 def test_an_app_that_loads_a_model_comes_before_one_that_has_none(tmp_path: Path, other: str) -> None:
     route = "@app.post('/predict')\ndef predict(): ...\n"
