@@ -156,8 +156,10 @@ def _rooted_modules(tree: Tree) -> tuple[str, dict[str, Module], tuple[LocalImpo
 
 
 def _modules(tree: Tree, root: str) -> dict[str, Module]:
+    """By name; Python finds `app.py` before `src/app.py`, which is `src.app` then."""
     paths = [path for path in tree.files if path.endswith(".py")][:_MODULES]
-    parsed = (parse_module(path, tree.text(path) or "", root if path.startswith(f"{root}/") else "") for path in paths)
+    rooted = {path for path in paths if path.startswith(f"{root}/") and path.removeprefix(f"{root}/") not in tree}
+    parsed = (parse_module(path, tree.text(path) or "", root if path in rooted else "") for path in paths)
     return {module.name: module for module in parsed if module and module.name}
 
 

@@ -201,6 +201,15 @@ def test_a_package_with_the_name_of_its_framework_is_entered(tmp_path: Path, ini
     assert (server.command[1] == f"--chdir={imported}") == (imported == "flask")
 
 
+def test_a_script_at_the_root_comes_before_one_of_its_name_below_src(tmp_path: Path) -> None:
+    app = "from fastapi import FastAPI\napp = FastAPI()\n"
+    files: dict[str, str | bytes] = {"src/app.py": "X = 1\n", "src/lib.py": "x = 1\n"}
+    docker = "FROM python:3.11\nCMD python app.py\n"
+    _, server = server_of(tmp_path, {"Dockerfile": docker, "app.py": f"import lib\n{app}", **files})
+    assert (server.path, server.command) == ("app.py", ("python", "app.py"))
+    assert server.modules == ("app", "lib")
+
+
 @pytest.mark.parametrize("script", ["wsgi.py", "src/wsgi.py"])
 def test_a_script_below_src_runs_where_its_command_finds_it(tmp_path: Path, script: str) -> None:
     app = "from fastapi import FastAPI\nimport lib\napp = FastAPI()\n"
