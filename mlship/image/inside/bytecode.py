@@ -46,6 +46,9 @@ CACHE = "/root/.cache/mlship"
 # Texts of one letter exist once in a process, and bytecode says whether they are interned: any module that has the
 # identifier `ä` would change the bytecode of later ones that have the text "ä". So all of them are interned.
 LETTERS = [sys.intern(chr(code)) for code in range(256)]
+# With Python 3.13, so are names of nested classes. These are of modules that only some steps or processes import.
+FILES = [f"CompatibilityFiles.{kind}Path" for kind in ("Child", "Orphan", "Spec")]
+CLASSES = [sys.intern(name) for name in ("finalize._Info", "DistributionFinder.Context", *FILES)]
 Folders = dict[str, str]
 HEADERS = (".h", ".hpp", ".hxx", ".hh", ".cuh")
 TESTS_NAMED = re.compile(r"(?:^|[/\\.])tests(?:$|[/\\.])")
@@ -154,7 +157,7 @@ def cache_of(job: tuple[str, str, str]) -> str:
     """The place of a module's bytecode in the cache: it depends only on Python, source and path."""
     source, _, shown = job
     with open(source, "rb") as file:  # noqa: PTH123  faster, for thousands of files
-        key = hashlib.sha256(f"2 {sys.version} {shown}\n".encode() + file.read()).hexdigest()
+        key = hashlib.sha256(f"3 {sys.version} {shown}\n".encode() + file.read()).hexdigest()
     return f"{CACHE}/{key}"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mlship.image.inside import bytecode
+
 MODULES = 1_000
 # Compiles the listed files in a new process, and prints a digest of each one's bytecode.
 PROGRAM = """
@@ -26,6 +28,23 @@ for source in sys.stdin.read().splitlines():
     if target.exists():
         print(hashlib.sha256(target.read_bytes()).hexdigest(), source)
 """
+# Prints the names of nested classes that only some processes import: one that installs, or that has a pool of others.
+NESTED = """
+import gc, sys
+sys.path.insert(0, sys.argv[1])
+import bytecode
+
+def nested():
+    return {one.__qualname__ for one in gc.get_objects() if isinstance(one, type) and "." in one.__qualname__}
+
+before = nested()
+import importlib.metadata
+from concurrent.futures import ProcessPoolExecutor
+list(importlib.metadata.distributions(path=sys.path))
+with ProcessPoolExecutor(1) as pool:
+    pool.submit(len, "").result()
+print(*(nested() - before), sep="\\n")
+"""
 
 
 def compiled(files: list[str], folder: Path, seed: str) -> set[str]:
@@ -36,6 +55,14 @@ def compiled(files: list[str], folder: Path, seed: str) -> set[str]:
         .stdout.strip()
         .splitlines()
     )
+
+
+def test_names_of_nested_classes_are_interned_in_every_process() -> None:
+    """Python 3.13 writes other bytecode for a class if another one of its name is imported, as `weakref` in a pool."""
+    program = [sys.executable, "-IS", "-c", NESTED, str(Path(bytecode.__file__).parent)]
+    found = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
+    assert "finalize._Info" in found
+    assert set(found) <= set(bytecode.CLASSES)
 
 
 @pytest.mark.slow
