@@ -52,8 +52,7 @@ def _conda(arguments: tuple[str, ...], action: str, shown: str) -> Iterator[Audi
     if action == "env":
         yield AuditSeen("unknown", f"{shown}: whether the file pins every build is not in the Dockerfile")
     elif action in ("install", "create", "update"):
-        named = [word for word in arguments if word.startswith(("-f", "--file"))]
-        if named:
+        if any(word.startswith(("-f", "--file")) for word in arguments):
             yield AuditSeen("unknown", f"{shown}: whether the file is an explicit lock is not in the Dockerfile")
         elif action != "create" or any("=" in word for word in arguments if not word.startswith("-")):
             yield AuditSeen("fail", f"{shown} has no lock")

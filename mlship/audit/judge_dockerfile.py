@@ -176,8 +176,7 @@ def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for stage in file.shipped:
-        yield from (seen for run in stage.runs for seen in compilers(run))
+    yield from (seen for stage in file.shipped for run in stage.runs for seen in compilers(run))
     image = file.stages[-1].root.image
     good, bad = f"{image} has no compilers", f"{image} has compilers"
     yield _by_base(file, lambda base: decided(not base.compilers, good, bad), "has compilers")

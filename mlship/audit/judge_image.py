@@ -117,9 +117,8 @@ def _script_of(found: AuditedImage, words: Sequence[str]) -> str | None:
     names = [word for word in started_command(words) if not word.startswith("-")]
     if len(names) > 1 and posixpath.basename(names[0]) in SHELLS:
         names = names[1:]
-    folders = (
-        [""] if "/" in "".join(names[:1]) else found.config.running.variables.get("PATH", _DEFAULT_PATH).split(":")
-    )
+    searched = found.config.running.variables.get("PATH", _DEFAULT_PATH).split(":")
+    folders = [""] if "/" in "".join(names[:1]) else searched
     paths = [_merged(posixpath.join(folder, name)) for name in names[:1] for folder in folders]
     scripts = {_merged(path): file.text for path, (_, file) in found.seen.items() if file.text is not None}
     relative = [path for path in scripts if names and names[0].startswith("./") and path.endswith(f"/{names[0][2:]}")]

@@ -35,9 +35,8 @@ def judge_start(start: Start, name: str, file: str | None = None) -> AuditSeen:
     if script is None:
         return _judge_program(start, name, program, file)
     if becomes := replacement(script):
-        return _judge_exec(
-            becomes, AuditSeen("pass", f"{name} replaces its shell with `exec`", start.line), start, name
-        )
+        seen = AuditSeen("pass", f"{name} replaces its shell with `exec`", start.line)
+        return _judge_exec(becomes, seen, start, name)
     if program == "bash" and not set("|&(") & set(re.sub(r"&&|&>|>&", "", script)):
         return AuditSeen("unknown", f"whether this bash replaces itself with the last command of {name}", start.line)
     return AuditSeen("fail", f"{name} runs in a shell that does not forward signals", start.line)
