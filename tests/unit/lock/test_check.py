@@ -170,6 +170,7 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
         ("https://host/x/archive/main.zip", "source code at an address"),
         ("x @ https://host/x-1.tar.gz", "source code at an address"),
         ("--index-url https://u:hunter2@host/simple", "contains a password"),
+        ("--index-url https://${NAME}:${TOKEN}@host/simple", "names a variable, which the build lacks"),
     ],
 )
 def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) -> None:
