@@ -27,8 +27,6 @@ _MODE = re.compile(r"[bt+]*[wax][bt+]*([:|]\w*)?")
 _TRAINS = ("train", "fit", "save", "export", "build", "main", "download", "convert")
 _FOLDERS = ("UPLOAD_FOLDER", "UPLOADED_PHOTOS_DEST", "SQLALCHEMY_DATABASE_URI")
 _SQLITE = "sqlite:///"
-_ENVIRON = ("os.environ", "environ")
-_ASKS = ("os.getenv", "getenv", *(f"{one}.{call}" for one in _ENVIRON for call in ("get", "setdefault")))
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,18 @@ def read_variables(nodes: Sequence[ast.AST]) -> frozenset[str]:
     """Environment variables that code reads without a default, and neither sets nor can do without."""
     tried = {id(inner) for node in nodes for part in _tried(node) for inner in ast.walk(part)}
     unneeded = tried | {id(one) for node in nodes for one in _tested(node)}
+    of_os = (node.names for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "os")
+    bare = {alias.name for names in of_os for alias in names}  # else `environ` is the request in WSGI
+    environ = {"os.environ", *(bare & {"environ"})}
+    asks = {"os.getenv", *(bare & {"getenv"}), *(f"{one}.{call}" for one in environ for call in ("get", "setdefault"))}
     found, settled = set[str](), set[str]()
     for node in nodes:
         match node:
-            case ast.Subscript(value=owner, slice=ast.Constant(value=str(name)), ctx=how) if dotted(owner) in _ENVIRON:
+            case ast.Subscript(value=owner, slice=ast.Constant(value=str(name)), ctx=how) if dotted(owner) in environ:
                 (found if isinstance(how, ast.Load) and id(node) not in tried else settled).add(name)
-            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *rest]) if dotted(func) in _ASKS:
+            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *rest]) if dotted(func) in asks:
                 (settled if rest or node.keywords or id(node) in unneeded else found).add(name)
-            case ast.Compare(left=ast.Constant(value=str(name)), comparators=[owner]) if dotted(owner) in _ENVIRON:
+            case ast.Compare(left=ast.Constant(value=str(name)), comparators=[owner]) if dotted(owner) in environ:
                 settled.add(name)
             case ast.ClassDef(bases=bases) if "BaseSettings" in map(last_name, bases):
                 found |= set(_settings(node))

@@ -128,6 +128,7 @@ def test_a_setting_has_its_prefix(prefix: str) -> None:
         "try:\n M = os.environ['M']\nexcept KeyError:\n M = 'x'",
         "if __name__ == '__main__':\n app.run(port=int(os.environ['M']))",
         "M = settings.environ['M']",
+        "def app(environ, start_response):\n return environ['M'], environ.get('N')",
         "M = os.getenv(name)",
     ],
 )
