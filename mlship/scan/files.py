@@ -91,7 +91,7 @@ def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
 
 def is_candidate(name: str, head: bytes, size: int) -> bool:
     """Whether a file may be a model, by its name, or may run code, by its first bytes."""
-    if is_model_name(name) or name.endswith(_TEMPLATES) or head.startswith((*_MAGIC, *_PACKED)) or decompressor(head):
+    if is_model_name(name) or name.endswith(_TEMPLATES) or head.startswith(_MAGIC) or _is_packed(head):
         return True
     return may_be_pickle(head) if size > len(head) else is_pickle(io.BytesIO(head))
 
@@ -115,7 +115,8 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
         return None
     if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
         return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
-    packed = kind == "unknown" and _is_packed(path)
+    with path.open("rb") as file:
+        packed = kind == "unknown" and _is_packed(file.read(_TAR.stop))
     is_quiet = kind in _QUIET or kind == "empty" or (kind == "unknown" and not (is_model_name(name) or packed))
     if is_quiet and not named:
         return None
@@ -131,9 +132,7 @@ def _is_path_file(name: str) -> bool:
     return path.suffix == ".pth" and path.parent.name in ("site-packages", "dist-packages")
 
 
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(_TAR.stop)
+def _is_packed(head: bytes) -> bool:
     return head.startswith(_PACKED) or head[_TAR] == b"ustar" or decompressor(head) is not None
 
 

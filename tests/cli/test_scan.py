@@ -133,6 +133,13 @@ def test_an_image_is_read_from_its_layers(how: str, monkeypatch: pytest.MonkeyPa
     )
 
 
+def test_packed_files_of_an_image_are_unknown_whatever_their_names() -> None:
+    tar = files_tar({"model.pkl": CALL})
+    image = Image([{"opt/a": tar, "opt/b": gzip.compress(tar), "opt/c": b"\x28\xb5\x2f\xfd" + bytes(range(200))}])
+    found = scan_image(chunks(image.saved()), "app:1").files
+    assert [(file.path, file.verdict) for file in found] == [(f"opt/{name}", "unknown") for name in "abc"]
+
+
 def test_an_image_of_data_is_clean_and_a_layer_that_cannot_be_read_is_not() -> None:
     clean = Image([{"m.onnx": onnx_bytes(), "x.py": b"import os"}])
     assert scan_image(chunks(clean.saved()), "app:1").is_clean
