@@ -47,7 +47,7 @@ def _judge_program(start: Start, name: str, program: str, file: str | None) -> A
         seen = AuditSeen("pass", f"the script that {name} starts replaces its shell with `exec`", start.line)
         return _judge_exec(becomes, seen, start, name)
     if file is not None or program.endswith(".sh") or program in SHELLS:
-        return AuditSeen("unknown", f"whether the script that {name} starts ends with `exec`", start.line)
+        return AuditSeen("unknown", f"whether {name} starts a script that does not end with `exec`", start.line)
     words = started_command(start.exec_form or ())
     if words and run_by(words) is not None:
         return AuditSeen("unknown", f"whether `{program}` of {name} passes SIGTERM on", start.line)

@@ -359,6 +359,12 @@ def test_a_link_replaces_a_folder_with_its_files() -> None:
     assert verdicts(of_image(CONFIG, first, {"op": b"", "usr/bin/su": 0o755}))["setuid"] == "fail"
 
 
+def test_what_is_copied_is_not_called_a_script() -> None:
+    report = audit_dockerfile('FROM python:3.12\nCOPY . /app\nCMD ["/app/serve"]\n', "Dockerfile")
+    (seen,) = next(one.seen for one in report.judgements if one.rule.id == "exec-form")
+    assert seen.text == "whether CMD starts a script that does not end with `exec`"
+
+
 def test_a_credential_that_a_later_layer_removes_is_still_in_the_image() -> None:
     netrc = b"machine a.org login ci password Qx7vLk2pRt9w\n"
     (seen,) = next(
