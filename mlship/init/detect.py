@@ -284,9 +284,8 @@ def _json_file(tree: Tree, patterns: Sequence[str], what: str, server: ExistingS
     if not found:
         return Detected(None, f"no {what}: no JSON file named {', '.join(patterns)}")
     found.sort(key=lambda path: not server or PurePosixPath(path).parent != PurePosixPath(server.path).parent)
-    others = (
-        f"; not {', '.join(found[1:4])} (those beside a server first, then by name and depth)" if len(found) > 1 else ""
-    )
+    order = "those beside the server first, then by name and depth" if server else "ordered by name, then depth"
+    others = f"; not {', '.join(found[1:4])} ({order})" if len(found) > 1 else ""
     return Detected(found[0], f"{found[0]}{others}")
 
 

@@ -697,7 +697,9 @@ def test_a_sample_beside_the_server_comes_first(tmp_path: Path) -> None:
         write(tmp_path, {"svc/app.py": app, "svc/sample_request.json": "{}", "api/sample_request.json": "{}"})
     )
     assert found.sample.value == "svc/sample_request.json"
-    assert "not api/sample_request.json (those beside a server first" in found.sample.why
+    assert "not api/sample_request.json (those beside the server first" in found.sample.why
+    (tmp_path / "svc/app.py").unlink()
+    assert detect(tmp_path).sample.why.endswith("; not svc/sample_request.json (ordered by name, then depth)")
 
 
 def test_a_requirement_that_needs_a_framework_shows_it_if_nothing_else_does(tmp_path: Path) -> None:
