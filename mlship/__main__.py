@@ -15,6 +15,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale has no UTF-8, signs are written out
             stream.reconfigure(errors="backslashreplace")
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  no HOME and no such user: container engines then set this one
+        os.environ["HOME"] = "/"
     # Imports create many permanent objects; garbage collection among them takes a fifth of the start-up time.
     gc.set_threshold(100_000, 50, 50)
     from mlship.cli.app import app

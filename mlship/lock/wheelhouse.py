@@ -51,7 +51,7 @@ def stage(settings: PipSettings, groups: Mapping[str, Iterable[Pin]], cache: Pat
     except OSError as error:
         raise TransientError(
             f"cannot collect local wheels in `{cache}`: {error.strerror or error}",
-            hint="free space on that disk or make the folder writable, then run the same command again",
+            hint="free space on that disk, or set XDG_CACHE_HOME to a writable folder, then run the same command again",
         ) from error
 
 

@@ -1,6 +1,9 @@
 """The one place where errors become exit codes: message, hint, code; never a traceback for what a user can cause."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,24 @@ def test_a_full_disk_is_transient(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     monkeypatch.setattr("mlship.build.prepare.prepare", full)
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == code
+
+
+def test_a_user_without_a_name_and_a_home_has_the_root_folder() -> None:
+    """As where a cluster chooses the user id: pathlib would raise RuntimeError."""
+    program = """
+import pathlib, pwd, sys
+def unknown(_): raise KeyError
+pwd.getpwuid = unknown
+sys.argv = ["mlship", "--version"]
+from mlship.__main__ import main
+try:
+    main()
+except SystemExit:
+    print(pathlib.Path.home())
+"""
+    env = {key: value for key, value in os.environ.items() if key != "HOME"}
+    done = subprocess.run((sys.executable, "-c", program), env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"mlship {__version__}", "/"]
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
