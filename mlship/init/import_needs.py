@@ -85,11 +85,7 @@ class Lookup:
 
 
 def find_needs(served: Sequence[Module], lookup: Lookup, *, certain: bool = True) -> ImportNeeds:
-    """Look up every import of the served code.
-
-    Args:
-        certain: it is known what runs; otherwise nothing says which functions are called.
-    """
+    """Look up every import of the served code; `certain`: it is known what runs, and so what is called."""
     first: dict[str, str] = {}
     optional: set[str] = set()
     for module in served:

@@ -10,6 +10,7 @@ from mlship.dockerfile.stages import BuildStage
 from mlship.imports import is_foreign
 from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes
+from mlship.init.frameworks import tops
 from mlship.init.page_folders import template_steps
 from mlship.init.route_choice import PREDICT, find_routes
 from mlship.init.serving_starts import ServingStart, find_start, host_notes, library_routes, other_processes
@@ -113,17 +114,20 @@ def find_server(
 def _as_here(tree: Tree, found: _Command, apps: Sequence[tuple[Module, App]]) -> _Command:
     """The command of an image that has the app's module under a name that the repository has not."""
     for word in found.command if found.written else ():
-        path, _, name = word.replace(".", "/").partition(":")
+        top, (path, _, name) = re.split("[.:]", word)[0], word.replace(".", "/").partition(":")
         named = [f"{module.name}:{app.name}" for module, app in apps if app.name == name and not app.factory]
         ours = [one for one in named if f".{one}".endswith(f".{word.rpartition('.')[2]}")] or named
         ends = (f"/{path}.py", f"/{path}/__init__.py")
-        if not ours or is_foreign(path.split("/")[0]) or any(f"/{file}".endswith(ends) for file in tree.files):
+        if not ours or is_foreign(top) or any(f"/{file}".endswith(ends) for file in tree.files):
             continue
         if ours[1:]:
             step = f"Correct `serve.command`: `{word}` is not here, but {few([f'`{one}`' for one in ours])} are."
             return replace(found, steps=(*found.steps, step))
         command = tuple(ours[0] if one == word else one for one in found.command)
-        return replace(found, command=command, why=f"{found.why}, with `{ours[0]}` for `{word}`, which is not here")
+        step = f"Move the code into a folder `{top}`, or change its imports: it has that name only in your image."
+        steps = (*found.steps, step) if any(top in tops(module.imports) for module, _ in apps) else found.steps
+        why = f"{found.why}, with `{ours[0]}` for `{word}`, which is not here"
+        return replace(found, command=command, why=why, steps=steps)
     return found
 
 

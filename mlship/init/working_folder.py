@@ -88,11 +88,7 @@ def needs_root(entry: Module, served: Sequence[Module]) -> bool:
 
 
 def named_modules(command: Sequence[str], modules: Mapping[str, Module], inside: str = "") -> tuple[list[str], str]:
-    """The modules that a command names (`app:app`, `-m app`, `app.py`), and the folder that it names them from.
-
-    Args:
-        inside: the folder that the image has.
-    """
+    """The modules that a command names (`app:app`, `-m app`, `app.py`), and their folder; `inside` is the image's."""
     command = command[2:] if [*command[:2]] == ["bentoml", "serve"] else command
     words = [re.sub(r"(:.*|\.py)$", "", word).removeprefix("./").replace("/", ".") for word in command]
     below = [f"{inside.replace('/', '.')}.{word}" for word in words if inside]

@@ -152,6 +152,7 @@ def test_code_that_imports_from_src_by_name_runs_at_the_root(tmp_path: Path, pla
         ({"service/main.py": "", "a/web.py": ""}, "uvicorn app.main:app", "service.main:app"),
         ({"service/main.py": ""}, "uvicorn app.main:other", "app.main:other"),
         ({"service/main.py": ""}, "uvicorn mlflow.server:app", "mlflow.server:app"),
+        ({"service/main.py": ""}, "uvicorn mlflow:app", "mlflow:app"),
     ],
 )
 def test_a_command_names_the_module_as_it_is_here(
@@ -163,6 +164,15 @@ def test_a_command_names_the_module_as_it_is_here(
     _, server = server_of(tmp_path, {"Dockerfile": f"FROM python:3.11\nCMD {command}\n", **code})
     assert server.command[:2] == ("uvicorn", runs)
     assert ("for `app.main:app`, which is not here" in server.why) == (runs == "service.main:app")
+
+
+@pytest.mark.parametrize("imports", ["app.lib", "svc.lib"])
+def test_code_that_imports_itself_by_its_name_in_an_image_is_to_be_moved(tmp_path: Path, imports: str) -> None:
+    app = f"from fastapi import FastAPI\nimport {imports}\napp = FastAPI()\n"
+    docker = "FROM python:3.11\nCOPY svc app\nCMD uvicorn app.main:app\n"
+    _, server = server_of(tmp_path, {"Dockerfile": docker, "svc/main.py": app, "svc/lib.py": ""})
+    assert server.command[1] == "svc.main:app"
+    assert any("Move the code into a folder `app`" in step for step in server.steps) == (imports == "app.lib")
 
 
 def test_a_command_that_several_modules_may_be_meant_by_is_for_the_user_to_correct(tmp_path: Path) -> None:
