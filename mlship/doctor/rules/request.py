@@ -136,12 +136,7 @@ def _tokens(text: str) -> tuple[str, ...]:
 def _named(facts: Facts) -> Values:
     value = environment(facts).get(_CAPABILITIES, "")
     has = _tokens(value)
-    return {
-        "value": value,
-        "quoted": repr(value),
-        "has": has,
-        "names": ",".join(has),
-    }
+    return {"value": value, "quoted": repr(value), "has": has, "names": ",".join(has)}
 
 
 @computes("unsupported-capability-in-env")

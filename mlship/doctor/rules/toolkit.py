@@ -264,11 +264,7 @@ def _asks_for_cdi(facts: Facts) -> Values:
 def _ldconfig(facts: Facts) -> Values:
     path, library = known(toolkit_config(facts).ldconfig), _mounted_not_cached(facts.container)
     wrong = _is_wrong(facts, path) if path else None
-    return {
-        "library": library and library.path,
-        "wrong": wrong,
-        "right": _right_ldconfig(facts),
-    }
+    return {"library": library and library.path, "wrong": wrong, "right": _right_ldconfig(facts)}
 
 
 def _mounted_not_cached(place: Place) -> Library | None:
@@ -306,13 +302,9 @@ def _two_keys(facts: Facts) -> Values:
     files = [quote(known(source.file) or "") for source in pair]
     ours = (file for name in _KEPT for file in files if file.rpartition("/")[2].startswith(name))
     keep = next(ours, files[-1] if files else "")
+    says = (f"{known(one.file)}: {known(one.uri)} ({known(one.signed_by) or 'no key'})" for one in pair)
     return {
-        "pair": tuple(
-            Evidence(
-                "host.packages.sources", f"{known(one.file)}: {known(one.uri)} ({known(one.signed_by) or 'no key'})"
-            )
-            for one in pair
-        ),
+        "pair": tuple(Evidence("host.packages.sources", line) for line in says),
         "files": " and ".join(files),
         "keep": keep,
         "remove": " ".join(file for file in files if file != keep),
