@@ -6,6 +6,7 @@ from functools import cache
 from shlex import quote
 from typing import TypeAlias
 
+from mlship.cuda.tables.lookup import tables
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import ToolkitConfig
@@ -62,9 +63,18 @@ def gpus(facts: Facts) -> tuple[PciDevice, ...]:
     return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
 
 
+@cache
+def needs_open_module() -> frozenset[str]:
+    """The generations that only the open kernel module supports."""
+    return frozenset(row.name for row in tables().gpus.architectures if row.open_modules == "required")
+
+
 def only_displays(facts: Facts, gpu: PciDevice) -> bool:
-    """A card that no driver of today supports, beside GPUs that compute."""
-    return (architecture(gpu) or "").startswith("Kepler") and any(known(one.driver) == "nvidia" for one in gpus(facts))
+    """A card that no driver of today supports, or none that drives the GPUs beside it."""
+    name, used = architecture(gpu) or "", [architecture(one) for one in gpus(facts) if known(one.driver) == "nvidia"]
+    return bool(used) and (
+        name.startswith("Kepler") or (name in PRE_TURING and not needs_open_module().isdisjoint(used))
+    )
 
 
 def describe(gpu: PciDevice) -> str:

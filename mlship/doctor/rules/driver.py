@@ -21,6 +21,7 @@ from mlship.doctor.queries import (
     kernel_driver,
     log_line,
     logged,
+    needs_open_module,
     only_displays,
     packages_of_driver,
     places,
@@ -93,9 +94,11 @@ def _held(facts: Facts) -> Values | None:
 
 
 @computes("open-module-on-pre-turing")
-def _before_turing(facts: Facts) -> Values:
-    free = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
+def _before_turing(facts: Facts) -> Values | None:
+    free = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"} and not only_displays(facts, gpu)]
     old = [gpu for gpu in free if architecture(gpu) in {"Maxwell", "Pascal", "Volta"}]  # R580 has no Kepler, either
+    if not old and any(map(architecture, gpus(facts))):
+        return None  # the kernel log means another card
     package = "nvidia-driver-580" if is_ubuntu(facts) else commands.driver_packages(facts).old
     return {
         "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
@@ -267,8 +270,7 @@ def _range(gpu: PciDevice, line: str | None) -> tuple[int | None, int | None]:
 @computes("open-module-required")
 def _without_open_module(facts: Facts) -> Values:
     unused, version = _unused(facts), _version(facts)
-    required = {row.name for row in tables().gpus.architectures if row.open_modules == "required"}
-    closed = [gpu for gpu in unused if architecture(gpu) in required]
+    closed = [gpu for gpu in unused if architecture(gpu) in needs_open_module()]
     ours = int(branch(version or "") or 9999)
     return {
         "open_packages": commands.install_open_driver(facts, int(branch(version or "") or 580)),

@@ -119,6 +119,30 @@ def test_nouveau_on_an_old_card_is_no_cause_beside_a_gpu_that_nvidia_drives(
     assert any(finding.id == "nouveau-owns-gpu" for finding in findings(facts)[0]) is (driver != "nvidia")
 
 
+@pytest.mark.parametrize(
+    ("old", "driver", "beside", "causes"),
+    [
+        ("Kepler", None, "Ampere", []),
+        ("Pascal", None, "Blackwell", []),
+        ("Pascal", "nouveau", "Blackwell", []),
+        ("Pascal", None, "Ampere", ["open-module-on-pre-turing"]),
+        ("Pascal", "nouveau", "Ampere", ["nouveau-owns-gpu"]),
+        ("Kepler", None, None, ["driver-does-not-drive-gpu"]),
+        (None, None, None, ["open-module-on-pre-turing"]),
+    ],
+)
+def test_a_card_that_no_driver_drives_beside_the_others_is_no_failure_of_the_open_module(
+    old: str | None, driver: str | None, beside: str | None, causes: list[str]
+) -> None:
+    """Where GPUs of both kinds work with one driver, it is."""
+    cards = [{**GPU, "address": "0000:01:00.0", "driver": driver, "architecture": old}]
+    cards += [{**GPU, "architecture": beside}] if beside else []
+    log = ["NVRM: this GPU is not supported by open nvidia.ko because it does not include the required quux"]
+    kernel = {"pci": cards, "modules": {"nvidia": {}}, "nvidia": {"version": "570.1", "flavour": "open"}, "log": log}
+    facts = facts_of(kernel=kernel, host={"nvml": {"init": 0, "device_count": 1 if beside else 0}})
+    assert [finding.id for finding in findings(facts)[0]] == causes
+
+
 @pytest.mark.parametrize(("init", "count", "seen"), [(0, 0, True), (0, 1, False), (1, 0, False), (0, None, False)])
 def test_nvml_that_counts_no_gpu_is_a_symptom(init: int, count: int | None, seen: bool) -> None:
     facts = facts_of(kernel={"pci": [GPU]}, host={"nvml": {"init": init, "device_count": count}})
