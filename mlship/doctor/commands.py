@@ -109,8 +109,9 @@ def hold_driver(facts: Facts) -> str:
 
 
 def driver_packages(facts: Facts) -> DriverPackages:
-    family = "fedora" if known(facts.host.os.id) == "fedora" else manager(facts)
-    return place_data().drivers.get(family or "", DriverPackages())
+    kind, name, like = manager(facts) or "", known(facts.host.os.id), known(facts.host.os.like) or ""
+    of_fedora = name == "fedora" or (kind == "ostree" and "rhel" not in f"{name} {like}")
+    return place_data().drivers.get(f"fedora-{kind}" if of_fedora else kind, DriverPackages())
 
 
 def install_open_driver(facts: Facts, least: int) -> str:

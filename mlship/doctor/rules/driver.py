@@ -99,7 +99,8 @@ def _before_turing(facts: Facts) -> Values | None:
     old = [gpu for gpu in free if architecture(gpu) in {"Maxwell", "Pascal", "Volta"}]  # R580 has no Kepler, either
     if not old and any(map(architecture, gpus(facts))):
         return None  # the kernel log means another card
-    package = "nvidia-driver-580" if is_ubuntu(facts) else commands.driver_packages(facts).old
+    of_ubuntu = commands.manager(facts) == "apt" and is_ubuntu(facts)
+    package = "nvidia-driver-580" if of_ubuntu else commands.driver_packages(facts).old
     return {
         "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
         "model": f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing",

@@ -8,7 +8,8 @@ import tomllib
 import pytest
 
 from mlship.doctor.conditions import NAMED, fill
-from mlship.doctor.diagnose import diagnose
+from mlship.doctor.diagnose import diagnose, findings
+from mlship.doctor.facts.fact import UNKNOWN
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
 from mlship.doctor.rule_texts import RuleText, StepText, rule_texts, with_address
@@ -16,7 +17,7 @@ from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import story_text
 from mlship.resources import read_package_file
-from tests.helpers.doctor_hosts import hosts
+from tests.helpers.doctor_hosts import hosts, put, rule_of
 
 _NAMES = re.compile(r"\{(\w+)(?:!q)?\}|\[!?(\w+)\?")
 
@@ -66,6 +67,32 @@ def advice(name: str) -> str:
 def test_the_advice_fits_the_host(name: str, said: str, never: str) -> None:
     assert said in advice(name)
     assert never not in advice(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "like", "is_image", "said", "never"),
+    [
+        ("driver-not-installed--by-the-packages", "fedora", "", True, "--apply-live https://mirrors.rpmfusion", "dnf"),
+        ("driver-not-installed--by-the-packages", "aurora", "fedora", True, "ostree install --idempotent akmod", "dnf"),
+        ("driver-not-installed--by-the-packages", "rhcos", "rhel fedora", True, "GPU Operator", "rpmfusion"),
+        ("open-module-on-pre-turing", "centos", "rhel fedora", True, "Install the proprietary", "reboot:"),
+        ("open-module-on-pre-turing", "debian", "", False, "purge 'nvidia-*open-*' sudo", "*-open'"),
+        ("open-module-on-pre-turing", "debian", "", False, "nvidia-driver nvidia-kernel-dkms", "driver-580"),
+        ("open-module-on-pre-turing", "ubuntu", "debian", False, "install -y nvidia-driver-580", "kernel-dkms"),
+        ("open-module-on-pre-turing", None, "", False, "install -y cuda-drivers-580", "nvidia-driver-580"),
+    ],
+)
+def test_the_driver_is_one_of_the_distribution(
+    name: str, system: str | None, like: str, is_image: bool, said: str, never: str
+) -> None:
+    """An image-based system has its repositories after `--apply-live`; RPM Fusion's are not for RHEL."""
+    facts = put(hosts()[name], "host.os.id", system or UNKNOWN)
+    facts = put(put(facts, "host.os.like", like), "host.paths", {"/run/ostree-booted": "file"} if is_image else {})
+    facts = put(facts, "host.packages.manager", "apt" if not is_image and system else "dnf")
+    (step, *_) = next(finding for finding in findings(facts)[0] if finding.id == rule_of(name)).fix
+    text = f"{step.say} {' '.join(step.commands)}"
+    assert said in text
+    assert never not in text
 
 
 def test_a_system_says_once_how_it_installs() -> None:
