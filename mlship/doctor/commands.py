@@ -262,16 +262,18 @@ def at_place(facts: Facts, steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 
 def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
-    kept = tuple(command for command in step.commands if is_possible(command, here - {"lxc"}))
+    possible = [command for command in step.commands if is_possible(command, here - {"lxc"})]
+    is_far = not all(is_possible(command, here) for command in possible)  # the kernel is another machine's
+    kept = tuple(command for command in possible if not is_far or is_possible(command, here - {"lxc", row.name}))
     lost = [command for command in step.commands if command not in kept]
     installs = bool(row.install) and any(command.startswith(row.install) for command in kept)
     barred = place_data().unchangeable.get(row.name, ())
     shut = any(_NOTHING in command[:7] or any(text in command for text in barred) for command in lost)
-    note = row.note if installs or shut else ""
+    note = row.note if (installs or shut) and not is_far else ""
     say = step.say if kept or not step.say.endswith(":") else f"{step.say[:-1]}."
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"
-    if not all(is_possible(command, here) for command in kept):  # the kernel is another machine's
+    if is_far:
         say = say.removeprefix("On the host, ")
         start, what = ("Or on", say[3:]) if say.startswith("Or ") else ("On", f"{say[:1].lower()}{say[1:]}")
         say = f"{start} the machine that runs this system container, {what}"

@@ -669,6 +669,11 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "this system container does not allow",
         {"host": {**WORKS, "virtualization": "lxc", "device_nodes": {"/dev/nvidia-uvm": {"open": "EPERM"}}}},
     ),
+    "a system container of systemd-nspawn that may not open a node": (
+        "device-nodes",
+        "DeviceAllow=/dev/nvidia0",
+        {"host": {**WORKS, "virtualization": "systemd-nspawn", "device_nodes": {"/dev/nvidia-uvm": {"open": "EPERM"}}}},
+    ),
     "a host of virtual GPUs whose driver rejects the GPU": (
         "module-loaded",
         "open kernel module does not support",

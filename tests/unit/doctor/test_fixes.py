@@ -95,6 +95,25 @@ def test_the_driver_is_one_of_the_distribution(
     assert never not in text
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "said", "never"),
+    [
+        ("nvidia-uvm-node-missing--in-a-system-container", "systemd-nspawn", "--bind=/dev/nvidia-uvm", "lxc"),
+        ("nvidia-uvm-node-missing--in-a-system-container", "lxc", "dev/nvidia-uvm none bind", "nspawn"),
+        ("device-node-of-another-major--in-a-system-container", "systemd-nspawn", "--bind=/dev/nvidia-uvm", "lxc"),
+        ("nvml-lib-kmod-mismatch-after-upgrade--in-a-system-container", "lxc", "Remove the driver's packages", "hold"),
+        ("open-module-required--judge-blackwell-closed-module", "lxc", "this system container, replace it", "apt-get"),
+    ],
+)
+def test_advice_in_a_system_container_fits_what_runs_it(name: str, kind: str, said: str, never: str) -> None:
+    """The distribution of the machine that runs it is not known there."""
+    facts = put(hosts()[name], "host.virtualization", kind)
+    fix = next(finding for finding in findings(facts)[0] if finding.id == rule_of(name)).fix
+    text = "\n".join(f"{step.say} {' '.join(step.commands)}" for step in fix)
+    assert said in text
+    assert never not in text
+
+
 def test_a_system_says_once_how_it_installs() -> None:
     assert advice("driver-does-not-drive-gpu--nixos").count("On NixOS") == 1
 

@@ -362,3 +362,12 @@ def test_without_a_reload_on_record_another_engine_may_have_lost_the_gpu_otherwi
     forgotten = replace(recorded, host=replace(recorded.host, systemd_reloaded_at=UNKNOWN))
     finding = found("nvml-unknown-error-after-daemon-reload", forgotten)
     assert (finding.certainty, finding.decides[0].fact) == ("likely", "host.systemd_reloaded_at")
+
+
+def test_a_node_that_only_a_container_of_a_system_container_lacks_is_not_passed_on_again() -> None:
+    lacks = {"nvml": {"init": 0}, "cuda": {"init": 999}, "device_nodes": {"/dev/nvidia-uvm": None}}
+    host = {"virtualization": "lxc", "nvml": {"init": 0}, "cuda": {"init": 0}}
+    (finding,) = findings(facts_of(host=host, container={"engine": "docker", **lacks}))[0]
+    says = [step.say for step in finding.fix]
+    assert any("Recreate the container" in say for say in says)
+    assert not any("to this system container" in say for say in says)
