@@ -31,7 +31,8 @@ from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
-_REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
+_UNSIGNED = r"Loading of unsigned module is rejected|"
+_REJECTED = r"Loading of module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
 _PATH = "LD_LIBRARY_PATH"
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
 _LEGACY = re.compile(r"NVIDIA ([0-9]+)\.xx Legacy")
@@ -75,7 +76,7 @@ def _built_for(line: Dkms) -> str:
 def _rejection(facts: Facts) -> Values | None:
     module, enrolled = known(looked_up(facts.kernel.module_files, "nvidia")), known(facts.kernel.enrolled_signers)
     signer, shown = known(module.signer) if module else None, "kernel.module_files.nvidia.signer"
-    if line := logged(facts, _REJECTED):
+    if line := logged(facts, _REJECTED if signer else _UNSIGNED + _REJECTED):  # one that is signed is not meant
         return {"shown": (line,), "named": signer if signer in (enrolled or ()) else None}
     if module is not None and is_absent(module.signer):
         return {"shown": (Evidence(shown, "not signed"),), "named": None}

@@ -59,6 +59,7 @@ def advice(name: str) -> str:
         ("nvidia-uvm-node-missing--in-a-system-container", "dev/nvidia-uvm none bind", "reboot"),
         ("device-node-of-another-major--in-a-system-container", "dev/nvidia-uvm none bind", "rm /dev"),
         ("secure-boot-unsigned-module--bottlerocket", "kernel.lockdown=none", "mokutil"),
+        ("secure-boot-unsigned-module--bottlerocket", "apiclient reboot", "command line"),
         ("secure-boot-unsigned-module--a-key-of-that-name", "mokutil --test-key", "akmods"),
         ("mig-enabled-no-instances--with-the-mig-manager", "app=nvidia-mig-manager", "docker"),
         ("wrong-arch-image", "arm64 only", "docker pull"),

@@ -14,6 +14,7 @@ from mlship.doctor.diagnose import findings
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
 from mlship.doctor.facts.facts import Facts, merge
 from mlship.doctor.facts.host import Service
+from mlship.doctor.facts.kernel import Dkms
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
@@ -371,3 +372,25 @@ def test_a_node_that_only_a_container_of_a_system_container_lacks_is_not_passed_
     says = [step.say for step in finding.fix]
     assert any("Recreate the container" in say for say in says)
     assert not any("to this system container" in say for say in says)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_cause"),
+    [
+        ("Loading of unsigned module is rejected", False),
+        ("Loading of module with unavailable key is rejected", True),
+    ],
+)
+def test_a_rejected_module_without_a_signature_is_not_the_signed_one(line: str, is_cause: bool) -> None:
+    """As VirtualBox's, while nvidia is signed with an enrolled key, and only not loaded."""
+    named = hosts()["secure-boot-unsigned-module--a-key-of-that-name"]
+    causes = [finding.id for finding in findings(put(named, "kernel.log", (line,)))[0]]
+    assert ("secure-boot-unsigned-module" in causes) is is_cause
+
+
+@pytest.mark.parametrize(("module", "key"), [("zfs", "/etc/pki/akmods"), ("nvidia", "/var/lib/dkms")])
+def test_the_key_on_fedora_is_that_of_what_built_the_module(module: str, key: str) -> None:
+    named = put(hosts()["secure-boot-unsigned-module--a-key-of-that-name"], "host.packages.manager", "dnf")
+    built = put(put(named, "host.os.id", "fedora"), "kernel.dkms", (Dkms(module=module),))
+    (step, *_) = found("secure-boot-unsigned-module", built).fix
+    assert key in step.commands[0]
