@@ -31,7 +31,6 @@ from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
-_UNSIGNED = r"Loading of unsigned module is rejected|"
 _REJECTED = r"Loading of module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
 _PATH = "LD_LIBRARY_PATH"
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
@@ -76,7 +75,7 @@ def _built_for(line: Dkms) -> str:
 def _rejection(facts: Facts) -> Values | None:
     module, enrolled = known(looked_up(facts.kernel.module_files, "nvidia")), known(facts.kernel.enrolled_signers)
     signer, shown = known(module.signer) if module else None, "kernel.module_files.nvidia.signer"
-    if line := logged(facts, _REJECTED if signer else _UNSIGNED + _REJECTED):  # one that is signed is not meant
+    if line := logged(facts, _REJECTED if signer else f"unsigned module is rejected|{_REJECTED}"):
         return {"shown": (line,), "named": signer if signer in (enrolled or ()) else None}
     if module is not None and is_absent(module.signer):
         return {"shown": (Evidence(shown, "not signed"),), "named": None}
@@ -173,8 +172,7 @@ def _upgraded_libcuda(facts: Facts) -> Iterator[Values]:
     for seen, place in places(facts):
         library = known(place.cuda.library)
         if library and known(place.cuda.init) == 804 and (seen == "host" or known(library.mounted) is not False):
-            code = codes.cuda(804)
-            yield {"where": "host", "seen": seen, "code": code, "library": library}
+            yield {"where": "host", "seen": seen, "code": codes.cuda(804), "library": library}
 
 
 @computes("stray-driver-library")
@@ -226,7 +224,7 @@ def _branches(name: str | None) -> tuple[int | None, int | None]:
 
 def _unused(facts: Facts) -> tuple[PciDevice, ...]:
     """GPUs on the bus without a driver that NVML does not list, if it is known not to count all of them."""
-    waiting = tuple(gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"})
+    waiting = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"} and not only_displays(facts, gpu)]
     code, count = known(facts.host.nvml.init), known(facts.host.nvml.device_count)
     counts_all = code in {None, 12, 18} if count is None else count >= len(waiting)
     counts_all = counts_all and not (count is None and any(gpu.driver is None for gpu in waiting))
@@ -243,8 +241,6 @@ def _of_another_branch(facts: Facts) -> Iterator[Values]:
     version = _version(facts)
     ours = int(branch(version or "") or 0)
     for gpu in _unused(facts) if version else ():
-        if only_displays(facts, gpu):
-            continue
         first, last = _range(gpu, log_line(facts, _NOT_KNOWN))
         too_old = bool(first and ours < first)
         if too_old or (last and ours > last):
