@@ -173,6 +173,7 @@ HEALTHY = (
     '{"level":"info","msg":"ClusterPolicy is ready."}',
     "toolkit is ready",
     "Not a CC capable node, skipping CC Manager validation",
+    "W1129 07:00:00.000000 1 quux.go:9] Ignoring error getting device memory: Not Supported",
     "pod/nvidia-cuda-validator-quux 0/1 Completed 0 9m",
     "slurmstepd: pyxis: importing docker image ...",
     "pyxis: imported docker image: quux",
@@ -182,6 +183,15 @@ HEALTHY = (
     'Normal  Pulled  9s  kubelet  Container image "quux" already present on machine',
     "Normal  Scheduled  9s  default-scheduler  Successfully assigned quux/quux to quux",
 )
+
+
+def test_a_filter_of_network_packets_is_not_that_of_devices() -> None:
+    """As of Cilium, whose programs the same verifier of the kernel rejects."""
+    said = "attaching quux program: load program: invalid argument: last insn is not an exit or jmp"
+    found, of_devices = message_of(said), message_of(f"unable to create new device filters program: {said}")
+    assert of_devices
+    assert "libnvidia-container" in of_devices.say
+    assert not (found and "libnvidia-container" in found.say)
 
 
 @pytest.mark.parametrize("line", HEALTHY)
