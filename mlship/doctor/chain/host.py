@@ -37,7 +37,7 @@ _DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _NOT_LOADED, LACKS_NVML = 9, 12
 _NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 _FABRIC_WAITS = {1: "has not started", 2: "is not complete"}
-_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigned|not supported by"
+_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigned|NVRM.*not supported by"
 _GPU_NODE = re.compile(r"/dev/nvidia[0-9]+")
 
 
@@ -84,7 +84,7 @@ def gpu_bound(facts: Facts) -> LinkLook:
         if driver not in {None, "nvidia"}:
             yield Symptom("bound.other", "host", f"the GPU at {known(gpu.address)} is bound to {driver}")
         elif is_absent(gpu.driver) and module_is_loaded(facts):
-            why = log_line(facts, r"probe routine failed|RmInitAdapter|not supported by")
+            why = log_line(facts, r"probe routine failed|RmInitAdapter|NVRM.*not supported by")
             seen = f"no driver is bound to the GPU at {known(gpu.address)}"
             yield Symptom("bound.none", "host", f"{seen}: {why}" if why else seen)
     bound = [gpu for gpu in here if known(gpu.driver) == "nvidia"]

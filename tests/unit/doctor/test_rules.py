@@ -394,3 +394,23 @@ def test_the_key_on_fedora_is_that_of_what_built_the_module(module: str, key: st
     built = put(put(named, "host.os.id", "fedora"), "kernel.dkms", (Dkms(module=module),))
     (step, *_) = found("secure-boot-unsigned-module", built).fix
     assert key in step.commands[0]
+
+
+def test_a_line_of_the_bus_does_not_say_that_the_driver_rejected_the_gpu() -> None:
+    bus, failed = "pcieport 0000:00:01.0: quux is not supported by this platform", "probe with driver nvidia failed"
+    kernel = {
+        "pci": [{**GPU, "driver": None}],
+        "modules": {"nvidia": {}},
+        "log": [bus, f"nvidia: {failed} with error -1"],
+    }
+    facts = facts_of(kernel=kernel, host={"nvml": {"init": 0, "device_count": 0}})
+    assert found("gpu-does-not-initialise", facts).certainty == "certain"
+    assert not any(bus in symptom.seen for symptom in symptoms(facts))
+
+
+@pytest.mark.parametrize(("wanted", "creates"), [("all-1g.10gb", True), ("all-disabled", False)])
+def test_the_mig_manager_creates_what_the_label_wants(wanted: str, creates: bool) -> None:
+    recorded = hosts()["mig-enabled-no-instances--with-the-mig-manager"]
+    labelled = put(recorded, "kubernetes.labels", {"nvidia.com/mig.config": wanted})
+    fix = found("mig-enabled-no-instances", labelled).fix
+    assert any("MIG manager" in step.say for step in fix) is creates
