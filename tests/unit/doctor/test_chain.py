@@ -1029,6 +1029,11 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             "container": {"status": "running", "nvml": {"init": 17}},
         },
     ),
+    "a node that a service may not open": (
+        "nvml-answers",
+        "of a container or a service does",
+        {"kernel": KERNEL, "host": {"nvml": {"init": 17}}},
+    ),
     "NVML where the loader does not look": (
         "nvml-answers",
         "NVML is on this host",
@@ -1062,6 +1067,16 @@ def test_every_condition_of_a_likely_cause_is_met_somewhere() -> None:
         for cause in link.causes:
             assert not cause.when or any(link.id == one and words in cause.say for one, words in first), cause.say
             assert not cause.when or "known" in cause.when or not all_atoms_hold(Facts(), cause.when, {}), cause.say
+
+
+@pytest.mark.parametrize(("folder", "is_lost"), [("/usr/lib", False), ("/lib", False), ("/usr/lib/quux", True)])
+def test_a_library_for_32_bit_programs_is_not_off_the_path(folder: str, is_lost: bool) -> None:
+    """As in /usr/lib on Fedora, where the loader looks anyway."""
+    library = {"loader": {"libraries": [{"path": f"{folder}/libnvidia-ml.so.1"}]}}
+    diagnosis = diagnose(facts_of(host={**library, "nvml": {"init": 12, "library": None}}))
+    causes = [cause for broken in diagnosis.unexplained for cause in broken.causes]
+    assert causes
+    assert any("NVML is on this host" in cause for cause in causes) is is_lost
 
 
 def test_a_vague_error_of_a_container_that_runs_hides_no_lower_link() -> None:
