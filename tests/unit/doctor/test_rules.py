@@ -16,6 +16,7 @@ from mlship.doctor.facts.facts import Facts, merge
 from mlship.doctor.facts.host import Service
 from mlship.doctor.facts.kernel import Dkms
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
+from mlship.doctor.facts.place import DeviceNode
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.finding import Decider, Finding
@@ -414,3 +415,15 @@ def test_the_mig_manager_creates_what_the_label_wants(wanted: str, creates: bool
     labelled = put(recorded, "kubernetes.labels", {"nvidia.com/mig.config": wanted})
     fix = found("mig-enabled-no-instances", labelled).fix
     assert any("MIG manager" in step.say for step in fix) is creates
+
+
+@pytest.mark.parametrize(
+    ("allowed", "opened", "certainty"),
+    [(True, "ok", "likely"), (True, "EACCES", "certain"), (False, "ok", "certain")],
+)
+def test_a_denial_may_be_older_than_the_boolean_that_allows_it(allowed: bool, opened: str, certainty: str) -> None:
+    recorded = hosts()["selinux-denies-device-nodes--boolean-is-on"]
+    changed = put(recorded, "host.selinux.booleans", {"container_use_devices": allowed})
+    nodes = {"/dev/nvidia0": DeviceNode(mode="0666", open=opened)}
+    finding = found("selinux-denies-device-nodes", put(changed, "container.device_nodes", nodes))
+    assert finding.certainty == certainty
