@@ -427,3 +427,10 @@ def test_a_denial_may_be_older_than_the_boolean_that_allows_it(allowed: bool, op
     nodes = {"/dev/nvidia0": DeviceNode(mode="0666", open=opened)}
     finding = found("selinux-denies-device-nodes", put(changed, "container.device_nodes", nodes))
     assert finding.certainty == certainty
+
+
+@pytest.mark.parametrize(("kind", "installs"), [("none", True), ("lxc", False)])
+def test_a_system_container_needs_no_module_in_place_of_nouveau(kind: str, installs: bool) -> None:
+    kernel = {"pci": [{**GPU, "driver": "nouveau"}], "module_files": {"nvidia": None}}
+    fix = found("nouveau-owns-gpu", facts_of(kernel=kernel, host={"virtualization": kind})).fix
+    assert any("Install NVIDIA's driver" in step.say for step in fix) is installs
