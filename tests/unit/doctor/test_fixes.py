@@ -61,7 +61,7 @@ def advice(name: str) -> str:
         ("secure-boot-unsigned-module--bottlerocket", "kernel.lockdown=none", "mokutil"),
         ("secure-boot-unsigned-module--bottlerocket", "apiclient reboot", "command line"),
         ("secure-boot-unsigned-module--a-key-of-that-name", "mokutil --test-key", "akmods"),
-        ("mig-enabled-no-instances--with-the-mig-manager", "app=nvidia-mig-manager", "docker"),
+        ("mig-enabled-no-instances--with-the-mig-manager", "mig-manager --field-selector spec.nodeName=", "docker"),
         ("wrong-arch-image", "arm64 only", "docker pull"),
     ],
 )
