@@ -80,6 +80,14 @@ def test_the_advice_fits_the_host(name: str, said: str, never: str) -> None:
         ("open-module-on-pre-turing", "debian", "", False, "purge 'nvidia-*open-*' sudo", "*-open'"),
         ("open-module-on-pre-turing", "debian", "", False, "nvidia-driver nvidia-kernel-dkms", "driver-580"),
         ("open-module-on-pre-turing", "ubuntu", "debian", False, "install -y nvidia-driver-580", "kernel-dkms"),
+        (
+            "driver-does-not-drive-gpu--judge-100-r590-on-pascal",
+            "fedora",
+            "",
+            True,
+            "akmod-nvidia-580xx",
+            "cuda-drivers",
+        ),
         ("open-module-on-pre-turing", None, "", False, "install -y cuda-drivers-580", "nvidia-driver-580"),
     ],
 )
