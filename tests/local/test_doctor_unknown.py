@@ -63,7 +63,10 @@ TOGETHER = (
     ("container.host_config", "container.injection", "container.env", "image.env", "container.engine"),
     ("host.docker.rootless", "host.docker.security_options"),
     ("host.docker.binary", "host.docker.root_dir", "host.docker.operating_system"),
-    ("host.wsl", "host.tegra", "kernel.nvidia.version", "kernel.modules", "host.device_nodes", "kernel.module_files"),
+    (
+        *("host.wsl", "host.tegra", "host.virtualization", "kernel.nvidia.version", "kernel.modules"),
+        *("host.device_nodes", "kernel.module_files"),
+    ),
     (
         "host.cuda.devices",
         "container.cuda.devices",
