@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 ENGINE_PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "containerd")
 BUILDX_PACKAGES = ("docker-buildx",)
 STANDIN_PACKAGES = ("mmdebstrap", "docker-registry")
-# Other programs read in the tests what mlship wrote to a registry. Debian 12 has no oras.
-JUDGE_PACKAGES = {"skopeo": False, "oras": True}  # whether the package comes from trixie
+# Other programs read in the tests what mlship wrote to a registry, and run what it exports. Debian 12 has no oras, and
+# Compose 1.
+JUDGE_PACKAGES = {"skopeo": False, "oras": True, "docker-compose": True}  # whether the package comes from trixie
 
 _APT = Path("/etc/apt")
 _SOURCE = _APT / "sources.list.d/mlship-trixie.sources"
