@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlship.errors import UsageError
 
+_STREAMS = {"/dev", "/dev/fd"}  # what stdout is redirected to may be a regular file
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell: pip freeze > requirements.txt
 
 
@@ -38,11 +39,14 @@ def read_regular(path: Path, limit: int = 100_000_000) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file beside it and a rename.
+    """Write `text` to `path` through a temporary file beside it and a rename; a pipe or device is written to as it is.
 
     Raises:
         OSError: the folder is not writable or the disk is full; the old file is unchanged.
     """
+    if path.exists() and (not path.is_file() or str(path.absolute().parent) in _STREAMS):
+        path.write_text(text, encoding="utf-8")
+        return
     with _beside(path, text) as temporary:
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         temporary.replace(path)

@@ -1,6 +1,8 @@
 """A file is the old one or the new one, never half of one."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,29 @@ def test_writes_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
     write_atomic(tmp_path / "deep/file", "new\n")
     assert (tmp_path / "deep/file").read_bytes() == b"new\n"
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/full")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomic(pipe, "text\n")
+        assert os.read(reader, 100) == b"text\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(link, "x")
+    assert link.is_symlink()
+
+
+def test_the_standard_output_is_written_to_even_if_it_is_a_file(tmp_path: Path) -> None:
+    program = "import pathlib; from mlship.files import write_atomic as w; w(pathlib.Path('/dev/fd/1'), 'text')"
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run((sys.executable, "-c", program), stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "text"
 
 
 def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
