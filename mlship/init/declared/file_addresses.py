@@ -33,7 +33,7 @@ def without_files(tree: Tree, declared: Declared) -> Declared:
         return declared
     return replace(
         declared,
-        entries=tuple(_by_name(entry) if entry in foreign else entry for entry in kept),
+        entries=tuple(entry.at("") if entry in foreign else entry for entry in kept),
         packages=(*declared.packages, *local),
         usable=False,
         notes=few_notes([*declared.notes, *notes]),
@@ -42,13 +42,6 @@ def without_files(tree: Tree, declared: Declared) -> Declared:
 
 def _url(entry: Entry) -> str:
     return (entry.requirement.url or "") if entry.requirement else ""
-
-
-def _by_name(entry: Entry) -> Entry:
-    wanted = entry.requirement
-    assert wanted is not None  # noqa: S101  it has an address
-    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
-    return replace(entry, text=f"{wanted.name}{extras}" + (f" ; {wanted.marker}" if wanted.marker else ""))
 
 
 def _own_names(tree: Tree, folder: str) -> frozenset[str]:

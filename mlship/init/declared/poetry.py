@@ -10,6 +10,7 @@ from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.declared.result import Entry, LocalPackage, RequirementRole, shown
 from mlship.requirement_line import parse_requirement
 
+_SCP = re.compile(r"^([\w.-]+@[\w.-]+):(?!/)")  # `git@host:owner/name`, which pip does not read
 _PART = re.compile(r"(\^|~=|~|===?|!=|<=|>=|<|>)?\s*v?([\w.*+!-]+)")
 
 
@@ -109,12 +110,16 @@ def _source(value: object) -> str:
         return pep440(value)
     if not isinstance(value, dict):
         raise UnclearError(shown(value))
+    return address_of(value) or pep440(text_in(value, "version") or "*")
+
+
+def address_of(value: object) -> str:
+    """The repository or file of a dependency of Poetry, Pipenv or uv, as ` @ URL`; empty without one."""
+    url, folder = text_in(value, "url") or "", text_in(value, "subdirectory")
     if git := text_in(value, "git"):
-        revision = next((found for key in ("rev", "ref", "tag", "branch") if (found := text_in(value, key))), None)
-        return f" @ git+{git.removeprefix('git+')}{f'@{revision}' if revision else ''}"
-    if url := text_in(value, "url"):
-        return f" @ {url}"
-    return pep440(text_in(value, "version") or "*")
+        revision = next((f"@{found}" for key in ("rev", "ref", "tag", "branch") if (found := text_in(value, key))), "")
+        url = "git+" + _SCP.sub(r"ssh://\1/", git.removeprefix("git+")) + revision
+    return f" @ {url}{f'#subdirectory={folder}' if folder else ''}" if url else ""
 
 
 def _marker(value: object) -> str:
@@ -123,12 +128,11 @@ def _marker(value: object) -> str:
     if platform := text_in(value, "platform"):
         markers.append(f"sys_platform == '{platform}'")
     if (python := python_specifier(table_in(value).get("python"))) is not None:
-        markers += [f"python_version {one[: len(one) - len(one.lstrip('<>=!~'))]} '{one.lstrip('<>=!~')}'"
-                    for one in _minor(python) if one]  # fmt: skip
+        markers += _minor(python)
     return f" ; {' and '.join(f'({marker})' for marker in markers)}" if markers else ""
 
 
 def _minor(specifiers: str) -> Iterator[str]:
-    """Specifiers of Python with major and minor version, as `python_version` has it."""
-    for specifier in SpecifierSet(specifiers):
-        yield f"{specifier.operator}{'.'.join(specifier.version.removesuffix('.*').split('.')[:2])}"
+    """Markers for Python with major and minor version, as `python_version` has it."""
+    for one in SpecifierSet(specifiers):
+        yield f"python_version {one.operator} '{'.'.join(one.version.removesuffix('.*').split('.')[:2])}'"

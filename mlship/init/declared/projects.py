@@ -7,7 +7,7 @@ from posixpath import normpath
 from packaging.utils import canonicalize_name
 
 from mlship.init.declared.documents import list_in, table_in, text_in
-from mlship.init.declared.poetry import NamedConstraints, python_specifier
+from mlship.init.declared.poetry import NamedConstraints, address_of, python_specifier
 from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import (
     Declared,
@@ -28,30 +28,31 @@ def read_pyproject(tree: Tree, path: str, document: dict[str, object]) -> Declar
     """Read pyproject.toml; None if it is not for a project."""
     project = table_in(document, "project")
     poetry = _poetry(table_in(document, "tool", "poetry"), path)
-    extras = table_in(project, "optional-dependencies")
-    dynamic = [name for name in list_in(project, "dynamic") if name == "dependencies"]
-    from_files = list(_dynamic(tree, path, table_in(document, "tool", "setuptools", "dynamic"))) if dynamic else []
-    development = {
-        **table_in(document, "dependency-groups"),
-        **table_in(document, "tool", "pdm", "dev-dependencies"),
-        **({"dev": dev} if (dev := table_in(document, "tool", "uv").get("dev-dependencies")) else {}),
+    dynamic = (
+        table_in(document, "tool", "setuptools", "dynamic") if "dependencies" in list_in(project, "dynamic") else {}
+    )
+    groups = [
+        *table_in(project, "optional-dependencies").items(),
+        *table_in(document, "dependency-groups").items(),
+        *table_in(document, "tool", "pdm", "dev-dependencies").items(),
+        ("dev", table_in(document, "tool", "uv").get("dev-dependencies")),
+    ]
+    entries = [*entries_of(project.get("dependencies")), *_dynamic(tree, path, dynamic), *poetry.entries]
+    entries += (entry for group, values in groups for entry in entries_of(values, group))
+    sources: dict[str, object] = {
+        canonicalize_name(name): one for name, one in table_in(document, "tool", "uv", "sources").items()
     }
-    entries = [*entries_of(project.get("dependencies")), *from_files, *poetry.entries]
-    for group, values in extras.items():
-        entries += entries_of(values, group)
-    for group, values in development.items():
-        entries += (Entry(one.text, role=group_role(group), group=group) for one in entries_of(values, group))
-    packages = [*poetry.packages, *(package for _, package in _uv_sources(document))]
+    own = dict(_local(sources))
+    packages = [*poetry.packages, *own.values()]
     folder = path.rpartition("/")[0] or "."
     python = text_in(project, "requires-python") or python_specifier(
         table_in(document, "tool", "poetry", "dependencies").get("python")
     )
     if not (entries or packages or python or project or table_in(document, "tool", "poetry")):
         return None
-    own = {canonicalize_name(name) for name, source in _uv_sources(document)}
     return Declared(
         path,
-        tuple(entry for entry in entries if entry.name not in own),
+        tuple(_placed(entry, sources) for entry in entries if entry.name not in own),
         packages=tuple(replace(one, path=normpath(f"{folder}/{one.path}")) if one.path else one for one in packages),
         python=python,
         notes=few_notes([*poetry.notes, *not_understood(project.get("dependencies"), path)]),
@@ -77,13 +78,19 @@ def _dynamic(tree: Tree, path: str, dynamic: Mapping[str, object]) -> Iterator[E
             yield from read_requirements(tree, other).entries
 
 
-def _uv_sources(document: Mapping[str, object]) -> Iterator[tuple[str, LocalPackage]]:
+def _placed(entry: Entry, sources: Mapping[str, object]) -> Entry:
+    """From the repository or file of uv's sources, if they name one, because an index may have a stranger's."""
+    address = address_of(sources.get(entry.name or ""))
+    return entry.at(address) if address else entry
+
+
+def _local(sources: Mapping[str, object]) -> Iterator[tuple[str, LocalPackage]]:
     """Local packages in uv's sources, which no index may answer, by name: paths, and members of the workspace."""
-    for name, source in table_in(document, "tool", "uv", "sources").items():
+    for name, source in sources.items():
         if path := text_in(source, "path"):
             yield name, LocalPackage(path)
         elif table_in(source).get("workspace") is True:
-            yield name, LocalPackage("", name=canonicalize_name(name))
+            yield name, LocalPackage("", name=name)
 
 
 def read_pipfile(_: Tree, path: str, document: dict[str, object]) -> Declared:

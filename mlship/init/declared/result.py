@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -53,6 +53,14 @@ class Entry:
     def name(self) -> str | None:
         """The normalised name; None for a line that is not a requirement."""
         return canonicalize_name(self.requirement.name) if self.requirement else None
+
+    def at(self, address: str) -> "Entry":
+        """From an address, ` @ URL`, instead of an index; without one, in any version."""
+        wanted = self.requirement
+        if wanted is None:
+            return self
+        extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+        return replace(self, text=f"{wanted.name}{extras}{address}" + (f" ; {wanted.marker}" if wanted.marker else ""))
 
 
 @dataclass(frozen=True)

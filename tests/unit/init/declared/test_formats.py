@@ -97,6 +97,32 @@ shared = {workspace = true}
 
 
 @pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("{git = 'https://example.org/ours'}", "Our_Lib[fast] @ git+https://example.org/ours ; os_name == 'x'"),
+        ("{git = 'https://example.org/a', rev = 'v1', subdirectory = 'lib'}",
+         "Our_Lib[fast] @ git+https://example.org/a@v1#subdirectory=lib ; os_name == 'x'"),
+        ("{git = 'git@example.org:o/a.git'}",
+         "Our_Lib[fast] @ git+ssh://git@example.org/o/a.git ; os_name == 'x'"),
+        ("{url = 'https://example.org/a.whl'}", "Our_Lib[fast] @ https://example.org/a.whl ; os_name == 'x'"),
+        ("{index = 'other'}", "Our_Lib[fast]>=1 ; os_name == 'x'"),
+        ("[{index = 'other'}]", "Our_Lib[fast]>=1 ; os_name == 'x'"),
+        ("7", "Our_Lib[fast]>=1 ; os_name == 'x'"),
+    ],
+)  # fmt: skip
+def test_what_uv_gets_from_a_repository_or_file_is_not_asked_from_an_index(
+    tmp_path: Path, source: str, line: str
+) -> None:
+    """A stranger may have the name there."""
+    text = f"""[project]
+dependencies = ["Our_Lib[fast]>=1 ; os_name == 'x'"]
+[tool.uv.sources]
+our-lib = {source}
+"""
+    assert [one.replace('"', "'") for one in gathered(tmp_path, {"pyproject.toml": text}).declared[0].lines] == [line]
+
+
+@pytest.mark.parametrize(
     ("code", "lines"),
     [
         ("setup(install_requires=['numpy>=1', 'scipy'])", ("numpy>=1", "scipy")),
