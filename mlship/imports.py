@@ -32,6 +32,7 @@ class ImportTable(TableRow):
     """The file, whose header explains its keys."""
 
     sources: dict[str, str]
+    also: frozenset[str]
     groups: tuple[ImportGroup, ...]
     unclear: dict[str, tuple[str, ...]]
     removed: dict[str, RemovedModule]
@@ -69,7 +70,7 @@ def distribution_of(module: str) -> str | None:
 @cache
 def known_distributions() -> frozenset[str | None]:
     """The distributions that bring the listed modules."""
-    return frozenset(map(distribution_of, known_modules()))
+    return import_table().also | frozenset(map(distribution_of, known_modules()))
 
 
 def candidates_for(module: str) -> tuple[str, ...]:

@@ -160,10 +160,13 @@ def test_a_repository_that_was_not_seen_whole_answers_everything(
         ("sklearn", "`requirements.txt` requires `sklearn`, but `import sklearn` is in `scikit-learn`; replace it"),
         ("scikit-learn", None),
         ("sklearn\nscikit-learn", None),
+        ("psycopg2", None),  # brings the module, as psycopg2-binary does
     ],
 )
 def test_a_requirement_with_the_name_of_a_module_is_said(tmp_path: Path, line: str, said: str | None) -> None:
-    notes = detect(write(tmp_path, {"m.py": f"import sklearn.svm{SERVED}", "requirements.txt": f"{line}\n"})).notes
+    notes = detect(
+        write(tmp_path, {"m.py": f"import sklearn.svm, psycopg2{SERVED}", "requirements.txt": f"{line}\n"})
+    ).notes
     assert [note for note in notes if "requires `" in note] == ([said] if said else [])
 
 
