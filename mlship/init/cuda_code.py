@@ -39,8 +39,10 @@ class CudaUse:
 def find_cuda_use(nodes: Iterable[ast.AST]) -> CudaUse:
     """Find the CUDA use in all AST nodes of one file."""
     found, checks, required = set[str](), False, False
+    nodes = tuple(nodes)
+    choices = {id(one) for node in nodes for one in _choices(node)}
     for node in nodes:
-        found.update(_named(node))
+        found.update(_named(node) if id(node) not in choices else ())
         checks = checks or _checks(node)
         required = required or any(map(_requires, _unconditional(node)))
     return CudaUse(tuple(sorted(found)), checks, required)
@@ -57,6 +59,13 @@ def _unconditional(node: ast.AST) -> list[ast.stmt]:
             return []
 
 
+def _choices(node: ast.AST) -> list[ast.stmt]:
+    """Constants or members of an enumeration, one of which is "cpu": a program chooses one of them elsewhere."""
+    body = node.body if isinstance(node, ast.Module | ast.ClassDef) else []
+    texts = [_text(one.value) for one in body if isinstance(one, ast.Assign)]
+    return body if "cpu" in texts else []
+
+
 def _named(node: ast.AST) -> Iterator[str]:
     """Expressions that pass "cuda" on. Comparisons and lists of choices do not count."""
     match node:
@@ -69,21 +78,15 @@ def _named(node: ast.AST) -> Iterator[str]:
                 yield f'{name}="{device}"'
         case ast.Assign(targets=[target], value=ast.Constant(value=str(device))) if _is_cuda(device):
             yield f'{last_name(target) or "..."} = "{device}"'
-        case ast.arguments():
-            yield from _defaults(node)
+        case ast.arguments():  # `def load(device="cuda")`
+            texts = {one.arg: _text(default) for one, default in parameters(node)}
+            yield from (f'{name}="{device}"' for name, device in texts.items() if _is_cuda(device))
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             yield from (text for text in map(_provider, elements) if text)
         case ast.IfExp(body=body, orelse=otherwise):
             yield from (f'"{device}"' for device in map(_text, (body, otherwise)) if _is_cuda(device))
         case _:
             return
-
-
-def _defaults(arguments: ast.arguments) -> Iterator[str]:
-    """`def load(device="cuda")`."""
-    for argument, default in parameters(arguments):
-        if _is_cuda(device := _text(default)):
-            yield f'{argument.arg}="{device}"'
 
 
 def _provider(element: ast.expr) -> str:

@@ -95,6 +95,8 @@ def test_a_check_that_may_never_run_requires_no_gpu(tmp_path: Path, code: str) -
         pytest.param({"train.py": 'import torch\nnet.to("cuda")', **served("net = Net()")}, id="training code"),
         pytest.param(served('log("it runs on cuda")\nnet = Net()'), id="talk of cuda"),
         pytest.param(served('parser.add_argument("--d", choices=["cpu", "cuda"])\nnet = Net()'), id="choices"),
+        pytest.param({"model.py": 'CPU = "cpu"\nGPU = "cuda"\ndef load(): return 1'}, id="constants"),
+        pytest.param(served('class On(Enum):\n    GPU = "cuda"\n    CPU = "cpu"\nnet = Net()'), id="enumeration"),
         pytest.param(served('net = ort.InferenceSession("m", providers=["CPUExecutionProvider"])'), id="CPU provider"),
         pytest.param(served("net = ort.InferenceSession('m', providers=ort.get_available_providers())"), id="any"),
     ],
