@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlship.project.serving_table import serving_table
-from mlship.project.syntax import FunctionNode, assigned, keyword_value, last_name
+from mlship.project.syntax import FunctionNode, assigned, dotted, keyword_value, last_name
 
 _QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "basicConfig"}
 
@@ -32,7 +32,7 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     """The server that the file starts when it runs as a script; None without one. `apps` are names of its objects."""
     block = [inner for one in body if isinstance(one, ast.If) and is_script_guard(one) for inner in one.body]
     always = [one for one in body if isinstance(one, ast.Expr)]
-    owners = {*apps, "uvicorn"}
+    owners = {f"{one}.run" for one in (*apps, "uvicorn")}
     found = next((call for one in (*block, *always) for call in _runs(one, owners)), None)
     if found is None:
         return _from_functions(body, block, owners)
@@ -40,7 +40,7 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     own = {statement.name for statement in body if isinstance(statement, ast.FunctionDef)}
     calls = [call for one in rest if (call := _own_call(one, own))]
     others = [one for one in rest if not _own_call(one, own) and not _is_quiet(one)]
-    runner = last_name(found.func.value) if isinstance(found.func, ast.Attribute) else ""
+    runner = dotted(found.func).removesuffix(".run")
     on_import = found.lineno if any(one.value is found for one in always) else None
     return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others, on_import)
 
@@ -53,10 +53,9 @@ def _from_functions(body: Sequence[ast.stmt], block: Sequence[ast.stmt], owners:
     calls = [call for one in functions for call in _runs(one, owners)] if names & called else []
     if len(calls) != 1:
         return None
-    call = calls[0]
-    runner = last_name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    runner = dotted(calls[0].func).removesuffix(".run")
     inner = [node for one in functions for node in ast.walk(one) if isinstance(node, ast.stmt)]
-    return ScriptStart(runner, _port(call, runner, [*body, *inner]), (), simple=False)
+    return ScriptStart(runner, _port(calls[0], runner, [*body, *inner]), (), simple=False)
 
 
 def is_script_guard(statement: ast.If) -> bool:
@@ -65,12 +64,7 @@ def is_script_guard(statement: ast.If) -> bool:
 
 
 def _runs(statement: ast.stmt, owners: Collection[str]) -> Iterator[ast.Call]:
-    for node in ast.walk(statement):
-        match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="run")) if owner in owners:
-                yield node
-            case _:
-                pass
+    yield from (one for one in ast.walk(statement) if isinstance(one, ast.Call) and dotted(one.func) in owners)
 
 
 def _own_call(statement: ast.stmt, own: set[str]) -> tuple[str, int] | None:

@@ -39,7 +39,7 @@ from mlship.project.commands import (
     without_reload,
 )
 from mlship.project.config import names_musl
-from mlship.project.serving_table import serving_table
+from mlship.project.serving_table import ServerProgram, serving_table
 from mlship.units import count_of, few
 
 _DJANGO_ROUTES = (
@@ -72,7 +72,7 @@ def find_server(
     found = _command(tree, build, modules, apps, started)
     if found is None:
         return None, unusable
-    found = _as_here(tree, found, apps)
+    found = _with_step(_as_here(tree, found, apps))
     named, folder = named_modules(found.command, modules, build.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
     entries = named or [module.name or "" for module in first]
@@ -90,7 +90,7 @@ def find_server(
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
         command=placed_command(command if opaque else listen_on(command, port), place, entry),
         port=port,
-        routes=library_routes(entry, _routes_of(tree, served), served),
+        routes=library_routes(entry, _routes_of(tree, served, chosen.command), served),
         modules=tuple(module.name for module in served if module.name),
         needs=_needs(chosen.command, apps, started),
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
@@ -131,20 +131,28 @@ def _as_here(tree: Tree, found: _Command, apps: Sequence[tuple[Module, App]]) ->
     return found
 
 
+def _row(command: Sequence[str]) -> ServerProgram | None:
+    return serving_table().programs.get(python_module(command) or program_name(command))
+
+
+def _with_step(found: _Command) -> _Command:
+    row = _row(found.command)
+    return replace(found, steps=(*found.steps, row.step)) if row and row.step else found
+
+
 def _port(
     chosen: _Command, stage: BuildStage | None, entry: Module | None, given: int | None
 ) -> tuple[int | None, tuple[str, ...], tuple[str, ...]]:
     """The port, None if nothing says it; notes about it, and steps."""
     start = entry.start if entry and program_name(chosen.command).startswith("python") else None
-    written = port_of(chosen.command)
+    written = port_of(chosen.command) if chosen.written else None
     named = written or given or (start.port if start else None) or (_exposed(stage) if stage else None)
     requested = named or PORT
     port = requested if 1024 < requested <= 65535 else PORT
     root = f"port {requested} requires root, but the image runs as non-root"
-    if port != requested and start and entry:
-        return port, (), (f"Change port {requested} in `{entry.path}` to {port}: {root}.",)
     if port != requested:
-        return port, (f"{root}; mlship.yaml uses port {port}",), ()
+        step = (f"Change port {requested} in `{entry.path}` to {port}: {root}.",) if start and entry else ()
+        return port, () if step else (f"{root}; mlship.yaml uses port {port}",), step
     if not named and port_of(listen_on(chosen.command, port)) is None:
         return None, ("the command sets no port, so `serve.port` is left open",), ()
     return port, (), ()
@@ -190,7 +198,9 @@ def _moves(module: Module, app: App) -> Iterator[str]:
         )
 
 
-def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
+def _routes_of(tree: Tree, served: Sequence[Module], command: Sequence[str]) -> Routes:
+    if (row := _row(command)) and row.predict:
+        return Routes(row.live, row.ready, row.predict)
     routes = [route for module in served for route in module.routes]
     found = find_routes(routes, at_once=not any(module.starts_tasks for module in served))
     models = {name: model for module in served for name, model in module.models.items()}
@@ -229,10 +239,11 @@ def _command(
     started: ServingStart | None,
 ) -> _Command | None:
     stage, serves = build.stage, partial(_serves, tree, modules, apps, build.folder)
-    scripts = (read_start_script(tree, command, variables) for command, variables in _written(tree, stage))
-    if script := next((one for one in scripts if one and serves(one.command)), None):
+    words, given = _written(tree, stage)
+    if (script := read_start_script(tree, words, given)) and serves(script.command):
         return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
-    if (command := _of_procfile(tree)) and (serves(command) or not (apps or takes_no_sample(command))):
+    command = parse_command(words, given) if procfile_web(tree.text("Procfile") or "") else None
+    if command and (serves(command) or not (apps or takes_no_sample(command))):
         return _Command(command, "the `web` line in Procfile", written=True)
     command = parse_command(stage.command, stage.env) if stage else None
     if command and serves(command):
@@ -257,12 +268,11 @@ def _serves(
     return any(one.apps or one.served or one.start for one in run) or any(is_django(module) for module, _ in apps)
 
 
-def _written(tree: Tree, stage: BuildStage | None) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
-    """The commands of the Procfile and the Dockerfile, with the variables that are set for them."""
+def _written(tree: Tree, stage: BuildStage | None) -> tuple[Sequence[str], Mapping[str, str]]:
+    """The command of the Procfile, otherwise of the Dockerfile, with the variables that are set for it; or no words."""
     if web := procfile_web(tree.text("Procfile") or ""):
-        yield ("sh", "-c", web), {}
-    elif stage and stage.command:
-        yield stage.command, stage.env
+        return ("sh", "-c", web), {}
+    return (stage.command or (), stage.env) if stage else ((), {})
 
 
 def _left(script: StartScript) -> Iterator[str]:
@@ -274,12 +284,6 @@ def _left(script: StartScript) -> Iterator[str]:
         )
 
 
-def _of_procfile(tree: Tree) -> tuple[str, ...] | None:
-    """The command of the `web` line in Procfile, which a shell runs."""
-    web = procfile_web(tree.text("Procfile") or "")
-    return parse_command(("sh", "-c", web)) if web else None
-
-
 def _exposed(stage: BuildStage) -> int | None:
     """The port of EXPOSE; None if the file does not decide it, or lists several that do not require root."""
     ports = {int(number[0]) for number in (re.match(r"\d+", port) for port in stage.ports) if number}
@@ -289,23 +293,18 @@ def _exposed(stage: BuildStage) -> int | None:
 
 def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     """Notes about commands that require a shell and unsupported base images."""
-    web = procfile_web(tree.text("Procfile") or "")
-    scripts = [(script_path(tree, words), words, variables) for words, variables in _written(tree, stage)]
-    scripted = any(path for path, *_ in scripts)
-    unread = [path for path, words, given in scripts if path and not read_start_script(tree, words, given)]
-    if web and not _of_procfile(tree) and not scripted:
-        yield f"ignored the `web` line in Procfile, because it requires a shell: {web[:200]}"
-    if stage and stage.command and not parse_command(stage.command, stage.env) and not scripted:
-        yield "ignored the command in Dockerfile, because it requires a shell"
-    commands = [parse_command(words, given) for _, words, given in scripts]
-    strange = [one[0] for one in commands if one and not (is_server(one) or takes_no_sample(one) or one[0] in tree)]
-    if strange and not strange[0].startswith(("python", "./")):
-        yield f"`{strange[0]}` of the Procfile or Dockerfile is no server that `init` supports; check `serve.command`"
-    if unread:
-        yield (
-            f"`{unread[0]}` starts the server, but it is more than a list of commands, so `init` did not read it: "
-            "check `serve.command` and `serve.port`"
-        )
+    words, given = _written(tree, stage)
+    path, command = script_path(tree, words), parse_command(words, given)
+    own = command and (command[0] in tree or command[0].startswith(("python", "./")))
+    if path and not read_start_script(tree, words, given):
+        why = "it is more than a list of commands, so `init` did not read it"
+        yield f"`{path}` starts the server, but {why}: check `serve.command` and `serve.port`"
+    elif words and not (path or command):
+        web = procfile_web(tree.text("Procfile") or "")
+        what, text = ("the `web` line in Procfile", f": {web[:200]}") if web else ("the command in Dockerfile", "")
+        yield f"ignored {what}, because it requires a shell{text}"
+    elif command and not (path or own or is_server(command) or takes_no_sample(command)):
+        yield f"`{command[0]}` of the Procfile or Dockerfile is no server that `init` supports; check `serve.command`"
     if stage and names_musl(stage.root.image):
         yield f"Dockerfile uses {stage.root.shown}; mlship uses Debian slim, which runs standard manylinux wheels"
     if stage:
@@ -323,7 +322,7 @@ def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]], started: 
     """The distributions of the program, the app object and the library that serve."""
     table = serving_table()
     words = {program_name(command), python_module(command), *command[1:2]}
-    programs = {row.package if row.package is not None else word for word, row in table.server.items() if word in words}
+    programs = {row.package for word, row in table.programs.items() if word in words}
     packages = {*programs, *(table.app[app.kind].package for _, app in apps[:1]), *(started.needs if started else ())}
     return tuple(sorted(packages - {""}))
 

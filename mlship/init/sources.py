@@ -100,14 +100,15 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
     nodes = tuple(live_nodes(tree))
     served, constants = find_served(nodes), path_constants(nodes, path)
     loaded, outside = find_loaded_files(nodes, constants)
-    alone = all(one.library.title != "Ray Serve" for one in served)  # which calls an app's functions on its own objects
+    methods = (one for made in nodes if isinstance(made, ast.ClassDef) for one in made.body)
+    bound = {name for one in methods for name in _registrars(one)}  # such as Ray Serve, which calls them on its objects
     statements = read_imports(nodes, name or "", package=path.endswith("/__init__.py"))
     return Module(
         path=path,
         name=name,
         imports=statements.all,
         statements=statements,
-        apps=tuple(_apps(tree.body)) if alone else (),
+        apps=tuple(one for one in _apps(tree.body) if one.name not in bound),
         routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
         bare=frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and _is_bare(one)),
@@ -187,7 +188,7 @@ def _required(function: ast.FunctionDef) -> bool:
 
 def _loaders(body: list[ast.stmt]) -> Iterator[str]:
     for one in body:
-        if isinstance(one, ast.FunctionDef) and one.name in LOADERS and not (_required(one) or _is_route(one)):
+        if isinstance(one, ast.FunctionDef) and one.name in LOADERS and not (_required(one) or _registrars(one)):
             if one.name == "build_model" and not any(name in _LOADING or "load" in name for name in _calls(one)):
                 continue  # it makes an untrained network
             results = [node.value for node in _own(one) if isinstance(node, ast.Return) and node.value is not None]
@@ -207,10 +208,11 @@ def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(node)
 
 
-def _is_route(function: ast.FunctionDef) -> bool:
-    """Whether a decorator registers it, such as `@app.route("/model")`: only a server calls it."""
-    calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
-    return any(isinstance(one, ast.Attribute) and one.attr in _REGISTERS for one in calls)
+def _registrars(function: ast.stmt) -> set[str]:
+    """The objects that register a function, such as `app` in `@app.route("/model")`: only their server calls it."""
+    marks = function.decorator_list if isinstance(function, FunctionNode) else []
+    calls = (one.func for one in marks if isinstance(one, ast.Call))
+    return {dotted(one.value) for one in calls if isinstance(one, ast.Attribute) and one.attr in _REGISTERS}
 
 
 def _is_bare(function: ast.FunctionDef) -> bool:

@@ -73,7 +73,7 @@ def is_shell(command: Sequence[str]) -> bool:
 
 def is_server(command: Sequence[str]) -> bool:
     """Whether a command starts a known server, directly or as `python -m`."""
-    return any(word.rpartition("/")[2] in serving_table().server for word in _started(command)[:3])
+    return any(word.rpartition("/")[2] in serving_table().programs for word in _started(command)[:3])
 
 
 def takes_no_sample(command: Sequence[str]) -> bool:
@@ -137,7 +137,7 @@ def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:
     flags = {word.partition("=")[0] for word in words}
     if program_name(words) == "uvicorn" and not any(word.startswith(("--host", "--uds")) for word in words):
         words += ["--host", _EVERYWHERE]
-    if program_name(words) in ("uvicorn", "bentoml"):
+    if program_name(words) in ("uvicorn", "bentoml", "vllm"):
         words += [] if addresses else ["--port", str(port)]
     elif program_name(words) == "gunicorn" and not (addresses or {"-c", "--config"} & flags):
         words += ["--bind", f"{_EVERYWHERE}:{port}"]

@@ -10,8 +10,12 @@ class ServerProgram(TableRow):
     """A program that serves."""
 
     module: str | None = None
-    package: str | None = None
+    package: str
     port: int | None = None
+    live: str | None = None
+    ready: str | None = None
+    predict: str | None = None
+    step: str = ""
     source: str
 
 
@@ -48,6 +52,11 @@ class ServingTable(TableRow):
     server: dict[str, ServerProgram]
     app: dict[str, AppRow]
     library: tuple[ServingLibrary, ...]
+
+    @cached_property
+    def programs(self) -> dict[str, ServerProgram]:
+        """By name, and by what `python -m` runs."""
+        return {row.module: row for row in self.server.values() if row.module} | self.server
 
     @cached_property
     def by_mark(self) -> dict[str, ServingLibrary]:

@@ -94,6 +94,38 @@ def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path, left_
     )
 
 
+def test_an_app_with_methods_for_routes_is_not_run_alone(tmp_path: Path) -> None:
+    api = "from fastapi import FastAPI\napp = FastAPI()\nclass Api:\n    @app.post('/predict')\n    def f(self): ...\n"
+    start = (
+        "from ray import serve\nfrom api import Api, app\nentry = serve.deployment(serve.ingress(app)(Api)).bind()\n"
+    )
+    found = detect(write(tmp_path, {"api.py": api, "serve_app.py": start}))
+    assert found.server is None
+    assert any("`serve_app.py` (line 3) uses Ray Serve" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"Dockerfile": 'FROM vllm/vllm-openai:v1\nCMD ["vllm", "serve", "o/m"]\n'},
+         ("vllm", "serve", "o/m", "--port", "8080")),
+        ({"Dockerfile": 'FROM vllm/vllm-openai:v1\nENTRYPOINT ["/start.sh"]\n',
+          "start.sh": "exec python3 -m vllm.entrypoints.openai.api_server --model ${MODEL:-o/m} --port 8001"},
+         ("python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "o/m", "--port", "8001")),
+    ],
+)  # fmt: skip
+def test_vllm_has_its_routes_and_its_model_is_to_be_shipped(
+    tmp_path: Path, files: dict[str, str | bytes], command: tuple[str, ...]
+) -> None:
+    found = detect(write(tmp_path, files))
+    server = found.server
+    assert server is not None
+    assert (server.command, server.needs) == (command, ("vllm",))
+    assert (server.routes.live, server.routes.ready, server.routes.predict) == ("/health", "/health", "/v1/completions")
+    assert server.steps[0].startswith("Ship the model that `serve.command` names")
+    assert not any("no server that `init` supports" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("code", "title"),
     [
