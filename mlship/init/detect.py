@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import cache
@@ -31,10 +32,10 @@ from mlship.init.image_variables import image_variables
 from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
-from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
+from mlship.init.models import LoadClues, find_weights, in_dvc, linked_away, served_strings
 from mlship.init.not_served import page_apps, page_notes, retired_servers
 from mlship.init.page_folders import shipped_folders
-from mlship.init.pickled import PickledModel, find_pickled
+from mlship.init.pickled import find_pickled
 from mlship.init.predictors import CogPredictor, find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.servers import find_server
@@ -65,23 +66,23 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     Raises:
         UsageError: `repo` is unreadable, or holds several projects, or a model file under an unusable name.
     """
-    tree = read_tree(repo)
-    root, modules, bare = _rooted_modules(tree)
-    server, beside, notes = _server(find_server(tree, modules, build := find_build(tree)), serving=serving)
+    root, modules, bare = _rooted_modules(tree := read_tree(repo))
+    found, notes = find_server(tree, modules, build := find_build(tree))
+    server, beside, notes = (None, found.path if found else "", ()) if serving else (found, "", notes)
     loader = _loader(modules, server, bare=not serving)
     needs, collected, installs = _needs(tree, _entry(server, loader, modules), server, build)
     cog, loader = (None, loader) if server else _predictor(tree, modules, needs, loader)
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
     weights, served = _weights(tree, LoadClues(served, certain, model, server.place if server else ""), collected)
-    local = _served_imports(bare, run := served if certain else ())
-    apps = {} if certain or weights.native else page_apps(served)
+    run, apps = (served, {}) if certain else ((), {} if weights.native else page_apps(served))
+    paths = {module.path for module in run}
+    local = tuple(one for one in bare if one.path in paths)
     idle = () if certain else tuple(_idle(tree, weights, needs, (*page_notes(apps), *unknown_starts(modules))))
     python = find_python(tree, needs, build.stage)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
-    pickles = _pickled(tree, weights, lookup)
-    others, details = _other_imports(modules, served), _details(tree, weights)
-    framework, evidence = find_framework(Clues(served, others, weights.models, needs, details, pickles, certain))
+    clues = replace(_clues(tree, modules, served, weights, needs, lookup), loads_itself=certain)
+    framework, evidence = find_framework(clues)
     return Detection(
         root=tree.root,
         name=_name(tree),
@@ -106,18 +107,10 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         notes=(*build.notes, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
         variables=image_variables(tree, build if not server or server.written or not build.folder else Build(), run),
         gpus=find_gpus(tree, served, needs, build.stage),
-        pickles=pickles,
+        pickles=clues.pickles,
         compiled=imported_extensions(tree, served, needs),
         at_root=read_requirements(tree, "requirements.txt") if "requirements.txt" in tree else None,
     )
-
-
-def _server(
-    found: tuple[ExistingServer | None, tuple[str, ...]], *, serving: bool
-) -> tuple[ExistingServer | None, str, tuple[str, ...]]:
-    """The server to ship, the file of one that another is written beside, and notes."""
-    server, notes = found
-    return (None, server.path if server else "", ()) if serving else (server, "", notes)
 
 
 def _needs(
@@ -136,11 +129,6 @@ def _predictor(
     """The predictor of cog.yaml, which comes before any loader."""
     cog = find_predictor(tree, modules, needs)
     return cog, Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
-
-
-def _pickled(tree: Tree, weights: ModelFiles, lookup: Lookup) -> tuple[PickledModel, ...]:
-    shipped = [one for one in (*weights.models, *weights.refused) if _covered(one.path, weights.named)]
-    return tuple(find_pickled(tree, shipped, lookup))
 
 
 def _rooted_modules(tree: Tree) -> tuple[str, dict[str, Module], tuple[LocalImport, ...]]:
@@ -230,15 +218,16 @@ def _weights(tree: Tree, clues: LoadClues, collected: Collected) -> tuple[ModelF
     return found, () if found.native else clues.modules
 
 
-def _served_imports(bare: Sequence[LocalImport], served: Sequence[Module]) -> tuple[LocalImport, ...]:
-    """The bare imports of what a loader or a server runs; without either, nothing says which scripts run."""
+def _clues(
+    tree: Tree, modules: Mapping[str, Module], served: tuple[Module, ...], weights: ModelFiles,
+    needs: tuple[Declared, ...], lookup: Lookup,
+) -> Clues:  # fmt: skip
     paths = {module.path for module in served}
-    return tuple(one for one in bare if one.path in paths)
-
-
-def _other_imports(modules: Mapping[str, Module], served: Sequence[Module]) -> frozenset[str]:
-    paths = {module.path for module in served}
-    return frozenset(name for module in modules.values() if module.path not in paths for name in module.imports)
+    others = frozenset(name for module in modules.values() if module.path not in paths for name in module.imports)
+    headers = {file.path: read_onnx(tree.root / file.path) for file in weights.models if file.kind == "onnx"}
+    details = {path: f" ({header})" for path, header in headers.items() if header}
+    shipped = [one for one in (*weights.models, *weights.refused) if _covered(one.path, weights.named)]
+    return Clues(served, others, weights.models, needs, details, tuple(find_pickled(tree, shipped, lookup)))
 
 
 def _lookup(
@@ -268,17 +257,12 @@ def _python_path(
     return ":".join(f"{WORKDIR}/{folder}".rstrip("/") for folder in folders if folder != place.path) or None
 
 
-def _details(tree: Tree, weights: ModelFiles) -> dict[str, str]:
-    headers = {file.path: read_onnx(tree.root / file.path) for file in weights.models if file.kind == "onnx"}
-    return {path: f" ({header})" for path, header in headers.items() if header}
-
-
 def _json_file(tree: Tree, patterns: Sequence[str], what: str, server: ExistingServer | None = None) -> Detected:
     """The first JSON file with a name, and with the fields that the server requires."""
     handler = server.routes.handler if server else None
     fields = handler.json if handler else ()
     every = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
-    found = [path for path in every if not fields or _has_fields(tree, path, fields)]
+    found = [path for path in every if _is_json(tree, path, fields)]
     if every and not found:
         return Detected(None, f"no {what}: {few(every)} without fields that the server requires, such as {fields[0]}")
     if not found:
@@ -297,17 +281,17 @@ def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
     yield from dict.fromkeys(path for _, path in order)
 
 
-def _has_fields(tree: Tree, path: str, fields: Sequence[str]) -> bool:
-    document = json.loads((tree.root / path).read_bytes())
-    return isinstance(document, dict) and document.keys() >= set(fields)
-
-
-def _is_json(tree: Tree, path: str) -> bool:
-    try:
-        file = tree.root / path
-        return file.stat().st_size <= _LARGEST_SAMPLE and isinstance(json.loads(file.read_bytes()), dict | list)
-    except (OSError, ValueError, RecursionError):
-        return False
+def _is_json(tree: Tree, path: str, fields: Sequence[str] = ()) -> bool:
+    """Whether it is a list or an object, or an object with these fields."""
+    with suppress(OSError, ValueError, RecursionError):
+        if (file := tree.root / path).stat().st_size <= _LARGEST_SAMPLE:
+            document = json.loads(file.read_bytes())
+            return (
+                {*fields} <= document.keys()
+                if isinstance(document, dict)
+                else isinstance(document, list) and not fields
+            )
+    return False
 
 
 def _source(
@@ -383,6 +367,6 @@ def _notes(
     for part, wrong in (("statistics", statistics_of(tree.root)), ("features", features_of(tree.root))):
         if isinstance(wrong, str):
             yield f"the {part} in {METADATA} are not used: {wrong}"
-    yield from linked_away(tree)
+    yield from (*linked_away(tree), *in_dvc(tree))
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

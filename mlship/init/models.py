@@ -24,6 +24,7 @@ _TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtur
 _SIDE_FOLDERS = {*_TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}
 _DATA = {"data", "dataset", "datasets"}
 _MODEL_NAME = re.compile(r"(?i)model|weight|classifier|regress|\.(pkl|pickle|joblib|sav|pt|pth|bin)$")
+_MODEL = re.compile(f"{_MODEL_NAME.pattern}|{MODEL_SUFFIX.pattern}")
 _MODEL_FOLDER = re.compile(r"(?i)[\w-]*(model|weight|checkpoint|ckpt|pretrained|artifact)[\w-]*")
 _NOT_MODELS = re.compile(
     r"(?i)\.(pyc?|md|rst|toml|cfg|ini|ya?ml|csv|tsv|parquet|ipynb|html?|css|js|ts|in|sh|so|c|cc|cpp|h|cu|jar|whl|lock|pdf|svg|"
@@ -153,6 +154,13 @@ def linked_away(tree: Tree) -> Iterator[str]:
     """Links that may be meant for model files, as a note."""
     if links := [f"`{path}`" for path in tree.outside if _could_be_model(PurePosixPath(path))]:
         yield f"not read, because these links lead out of the repository or nowhere: {few(links)}"
+
+
+def in_dvc(tree: Tree) -> Iterator[str]:
+    """Model files that DVC keeps outside of git, as a note."""
+    kept = [path.removesuffix(".dvc") for path in tree.files if path.endswith(".dvc")]
+    if files := [f"`{path}`" for path in kept if _MODEL.search(path) and not (path in tree or tree.below(path))]:
+        yield f"not here but in DVC: {few(files)}; run `dvc pull`, then `mlship init` again"
 
 
 def _is_model(tree: Tree, path: str) -> bool:

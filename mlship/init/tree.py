@@ -104,7 +104,8 @@ def read_tree(repo: Path) -> Tree:
 def _walked(folder: Path, place: Path) -> bool:
     hidden = folder.name.startswith(".") or folder.suffix == ".egg-info"
     deep = len(place.parts) >= _DEPTH
-    return not (hidden or deep or folder.name in _SKIPPED or folder.is_symlink() or (folder / "pyvenv.cfg").exists())
+    skipped = folder.name in _SKIPPED and not any(folder.glob("*Dockerfile*"))
+    return not (hidden or deep or skipped or folder.is_symlink() or (folder / "pyvenv.cfg").exists())
 
 
 def _kind(repo: Path, place: Path) -> Literal["files", "misnamed", "outside"] | None:

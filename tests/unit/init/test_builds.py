@@ -51,6 +51,17 @@ def test_the_server_of_a_folder_runs_there_with_its_python(tmp_path: Path) -> No
     assert (found.python.value, found.server.why.split(";")[0]) == ("3.12", "the command in api/Dockerfile")
 
 
+def test_a_folder_with_a_dockerfile_is_read_although_builds_may_write_to_its_name(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"build/api.Dockerfile": SERVES, "build/main.py": FASTAPI, "dist/main.py": FASTAPI}
+    assert read_tree(write(tmp_path, files)).files == ("build/api.Dockerfile", "build/main.py")
+
+
+def test_a_server_that_the_dockerfile_does_not_start_listens_on_its_port(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"main.py": FASTAPI, "Dockerfile": "FROM python:3.12\nEXPOSE 8000\n"})).server
+    assert found is not None
+    assert (found.port, found.command[4:6]) == (8000, ("--port", "8000"))
+
+
 def test_the_root_comes_first_and_several_servers_are_said(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{name}/Dockerfile": SERVES for name in ("a", "b")}
     build = find_build(read_tree(write(tmp_path, files)))

@@ -162,6 +162,12 @@ def test_links_out_of_the_repository_are_named(tmp_path: Path) -> None:
     assert links.endswith("lead out of the repository or nowhere: `broken.onnx`, `linked.onnx`, `weights`")
 
 
+def test_models_in_dvc_are_named(tmp_path: Path) -> None:
+    kept = {f"{path}.dvc": "outs:\n" for path in ("a/net.pt", "models", "rows.csv", "here.onnx")}
+    found = detect(write(tmp_path, {**kept, "here.onnx": onnx_bytes()}))
+    assert "not here but in DVC: `models`, `a/net.pt`; run `dvc pull`, then `mlship init` again" in found.notes
+
+
 def test_a_model_that_comes_after_the_first_run_is_listed_with_its_loader(tmp_path: Path) -> None:
     def init() -> str:
         planned = keep_existing(scaffold(detect(tmp_path)), tmp_path)
