@@ -169,15 +169,11 @@ def _part(node: ast.expr, aliases: Mapping[str, RequestPart]) -> RequestPart | N
 def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPart | None, str]:
     """The part that an expression reads, and the field; no field for the whole part."""
     match node:
-        case ast.Subscript(value=owner, slice=ast.Constant(value=str(field))):
-            return _part(owner, aliases), field
-        case ast.Call(
-            func=ast.Attribute(value=owner, attr="get" | "getlist"), args=[ast.Constant(value=str(field)), *_]
-        ):
-            return _part(owner, aliases), field
+        case ast.Subscript(value=owner, slice=key):
+            return _part(owner, aliases), constant_text(key) or ""
+        case ast.Call(func=ast.Attribute(value=owner, attr="get" | "getlist"), args=[key, *_]):
+            return _part(owner, aliases), constant_text(key) or ""
         case ast.Call(func=ast.Attribute(value=owner, attr="get" | "getlist" | "values" | "items" | "to_dict")):
-            return _part(owner, aliases), ""
-        case ast.Subscript(value=owner):
             return _part(owner, aliases), ""
         case ast.Call(func=ast.Attribute(attr="get_json" | "get_data")) as call:
             return _part(call, aliases), ""

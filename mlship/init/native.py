@@ -158,15 +158,9 @@ def _shape(tensor: Tensor) -> list[int] | None:
 
 
 def _zero(tensor: Tensor) -> float | bool | str | None:
-    known: dict[str, float | bool | str] = {
-        "float": 0.0,
-        "double": 0.0,
-        "float16": 0.0,
-        "bool": False,
-        "string": "text",
-    }
     kind = tensor.element or ""
-    return known.get(kind, 0 if "int" in kind else None)
+    known: dict[str, float | bool | str] = dict.fromkeys(("float", "double", "float16"), 0.0)
+    return (known | {"bool": False, "string": "text"}).get(kind, 0 if "int" in kind else None)
 
 
 def _filled(shape: list[int], zero: float | bool | str) -> Nested:

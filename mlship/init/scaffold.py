@@ -75,7 +75,8 @@ class Scaffold:
 
 def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
     """Plan all files, whether or not they exist already; `parts` are options of `mlship init`, such as `shadow`."""
-    plan, zeros = plan_files(found, parts), "zeros with the shape of the model inputs"
+    plan = plan_files(found, parts)
+    why = "zeros with the shape of the model inputs" if found.native else "the example in your code"
     other = found.beside and starts_generated(found) is False  # mlship.yaml is of the other server
     served = (
         server_files(found, plan.load, plan.sample or SAMPLE, parts=plan.parts) if plan.generated and plan.load else ()
@@ -86,11 +87,7 @@ def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
             *_requirements(plan.dependencies),
             NewFile(".dockerignore", _dockerignore(found, plan), "limits the build context to shipped files"),
             *starmap(NewFile, served),
-            *(
-                [NewFile(SAMPLE, plan.made_up, zeros if found.native else "the example in your code")]
-                if plan.made_up
-                else []
-            ),
+            *([NewFile(SAMPLE, plan.made_up, why)] if plan.made_up else []),
             NewFile(
                 ".mlship/schema.json", json.dumps(config_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
             ),
