@@ -28,7 +28,8 @@ def install_step(package: str, version: str, host: HostProfile, where: Where, he
     if found is None:
         return None
     built, command = found
-    return Step(_sentence(where, f"install the build for CUDA {built}, which runs here"), (command,))
+    begin, end = ("In the image, install", ", and rebuild the image:") if where == "container" else ("Install", ":")
+    return Step(f"{begin} the build for CUDA {built}, which runs here{end}", (command,))
 
 
 def build_for(package: str, version: str, host: HostProfile, here: dict[str, str]) -> tuple[str, str] | None:
@@ -42,10 +43,6 @@ def build_for(package: str, version: str, host: HostProfile, here: dict[str, str
         if picks and picks[0].outcome == "runs":
             return str(picks[0].built), _pip(picks[0], ask, here)
     return None
-
-
-def _sentence(where: Where, what: str) -> str:
-    return f"In the image, {what}, and rebuild the image:" if where == "container" else f"{what[0].upper()}{what[1:]}:"
 
 
 def _asks(package: str, version: str) -> tuple[PackageRequest, ...]:

@@ -32,11 +32,10 @@ class PackageManager:
     install: str = ""
     headers: str = ""
     initramfs: str = ""
-    grub: str = ""
     hold: str = ""
     hold_debian: str = ""
-    add_option: str = ""
-    remove_option: str = ""
+    add_option: tuple[str, ...] = ()
+    remove_option: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -45,10 +44,11 @@ class DriverPackages:
     """A row of [drivers] in mlship/data/places.toml, which explains the keys."""
 
     first: tuple[str, ...] = ()
-    packages: str = ""
-    old: str = ""
+    new: tuple[str, ...] = ()
+    old: tuple[str, ...] = ()
     open: str = "nvidia-open"
-    legacy: str = "cuda-drivers-{branch}"
+    legacy: tuple[str, ...] = ()
+    r470: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,34 +108,44 @@ def hold_driver(facts: Facts) -> str:
     return hold if hold and by_packages else _NOTHING
 
 
-def driver_packages(facts: Facts) -> DriverPackages:
+def _driver_packages(facts: Facts) -> DriverPackages:
     kind, name, like = manager(facts) or "", known(facts.host.os.id), known(facts.host.os.like) or ""
     of_fedora = name == "fedora" or (kind == "ostree" and "rhel" not in f"{name} {like}")
-    return place_data().drivers.get(f"fedora-{kind}" if of_fedora else kind, DriverPackages())
+    family = "fedora-" if of_fedora else "ubuntu-" if kind == "apt" and is_ubuntu(facts) else ""
+    return place_data().drivers.get(f"{family}{kind}", DriverPackages())
+
+
+def install_driver(facts: Facts, last: int | None) -> tuple[str, ...]:
+    """As the distribution documents it, from its own packages if it has them; `last`: of which branch at most."""
+    row = _driver_packages(facts)
+    new = _filled(facts, row.new)
+    return (*row.first, *((*new[:1], *replace_driver(facts, last, own=True)) if last and row.legacy else new))
+
+
+def replace_driver(facts: Facts, last: int, *, own: bool) -> tuple[str, ...]:
+    """Install the proprietary driver of this branch; with `own`, the distribution's own if that is none of a later."""
+    row = _driver_packages(facts)
+    return _filled(facts, row.r470 if last == 470 and row.r470 else (own and row.old) or row.legacy, last)
+
+
+def _filled(facts: Facts, templates: tuple[str, ...], branch: int = 0) -> tuple[str, ...]:
+    start, of_kernel = install_start(facts), headers(facts)
+    return tuple(one.format(install=start, headers=of_kernel, branch=branch) for one in templates)
 
 
 def install_open_driver(facts: Facts, least: int) -> str:
     """Install the driver with the open kernel module, of this branch or newer."""
-    of_ubuntu = manager(facts) == "apt" and is_ubuntu(facts)
-    return install_command(facts, f"nvidia-driver-{least}-open" if of_ubuntu else driver_packages(facts).open)
+    return install_command(facts, _driver_packages(facts).open.format(branch=least))
 
 
 def remove_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Remove an option from the kernel command line, from the next boot on."""
-    row = _row(facts)
-    return _kernel_option(row, row.remove_option, option, f"GRUB_CMDLINE_LINUX: remove {option}")
+    return tuple(one.format(option=quote(option)) for one in _row(facts).remove_option)
 
 
 def add_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Add an option to the kernel command line, from the next boot on."""
-    row = _row(facts)
-    return _kernel_option(row, row.add_option, option, f"GRUB_CMDLINE_LINUX_DEFAULT: add {option}")
-
-
-def _kernel_option(row: PackageManager, command: str, option: str, by_hand: str) -> tuple[str, ...]:
-    if command:
-        return (command.format(option=quote(option)),)
-    return (f"# in /etc/default/grub, {by_hand}", row.grub) if row.grub else ()
+    return tuple(one.format(option=quote(option)) for one in _row(facts).add_option)
 
 
 def engine(facts: Facts) -> Literal["docker", "podman", "nerdctl"]:
@@ -199,10 +209,6 @@ def install_libcuda(facts: Facts, version: str | None) -> str:
         packages = place_data().libcuda.get(kind or "", {})
         package = next((libcuda for driver, libcuda in packages.items() if driver in names), "")
     return install_command(facts, package) if package else ""
-
-
-def image_to_run(facts: Facts) -> str:
-    return quote(known(facts.image.reference) or "IMAGE")
 
 
 def kinds(facts: Facts) -> frozenset[str]:

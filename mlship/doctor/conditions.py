@@ -70,7 +70,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "elsewhere": is_elsewhere,
     "env": environment,
     "first_gpu": lambda facts: next(map(queries.describe, queries.gpus(facts)), None),
-    "image": commands.image_to_run,
+    "image": lambda facts: quote(known(facts.image.reference) or "IMAGE"),
     "install": commands.install_start,
     "install_libcuda": lambda facts: commands.install_libcuda(facts, host_driver(facts)),
     "is_lxc": is_lxc,

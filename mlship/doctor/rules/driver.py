@@ -17,7 +17,6 @@ from mlship.doctor.queries import (
     describe,
     gpus,
     is_compat,
-    is_ubuntu,
     kernel_driver,
     log_line,
     logged,
@@ -90,7 +89,15 @@ def _held(facts: Facts) -> Values | None:
     held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau" and not only_displays(facts, gpu)]
     if not held:
         return None
-    return {"gpu": describe(held[0]), "addresses": tuple(str(known(gpu.address)) for gpu in held)}
+    old, ours = _last_branch(facts), int(branch(_version(facts) or "") or 0)
+    return {
+        "gpu": describe(held[0]),
+        "addresses": tuple(str(known(gpu.address)) for gpu in held),
+        "beside": len(held) < len(gpus(facts)),
+        "install_driver": commands.install_driver(facts, old),
+        "last": old if old and ours > old else None,
+        "legacy": commands.replace_driver(facts, old or 580, own=False),
+    }
 
 
 @computes("open-module-on-pre-turing")
@@ -99,35 +106,21 @@ def _before_turing(facts: Facts) -> Values | None:
     old = [gpu for gpu in free if architecture(gpu) in {"Maxwell", "Pascal", "Volta"}]  # R580 has no Kepler, either
     if not old and any(map(architecture, gpus(facts))):
         return None  # the kernel log means another card
-    of_ubuntu = commands.manager(facts) == "apt" and is_ubuntu(facts)
-    package = "nvidia-driver-580" if of_ubuntu else commands.driver_packages(facts).old
     return {
         "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
         "model": f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing",
-        "proprietary": commands.install_command(facts, package) if package else "",
+        "proprietary": commands.replace_driver(facts, 580, own=True),
     }
 
 
 @computes("driver-not-installed")
 def _never_installed(facts: Facts) -> Values:
-    old = any(architecture(gpu) in PRE_TURING for gpu in gpus(facts))
+    old = _last_branch(facts)
     return {
         "found": tuple(map(describe, gpus(facts)[:4])),
         "old": old,
-        "install_driver": _install_driver(facts, old=old),
+        "install_driver": commands.install_driver(facts, old),
     }
-
-
-def _install_driver(facts: Facts, *, old: bool) -> tuple[str, ...]:
-    """As the distribution documents it; from its own packages if it has them."""
-    name, like = known(facts.host.os.id) or "", (known(facts.host.os.like) or "").split()
-    if name == "ubuntu" or "ubuntu" in like:
-        tools = commands.install_command(facts, "ubuntu-drivers-common")
-        return (commands.headers(facts), tools, "sudo ubuntu-drivers install")
-    row = commands.driver_packages(facts)
-    chosen = row.old if old else row.packages
-    headers = (commands.headers(facts),) if row.packages else ()
-    return (*row.first, *headers, *((commands.install_command(facts, chosen),) if chosen else ()))
 
 
 @computes("driver-module-not-loaded")
@@ -222,6 +215,12 @@ def _branches(name: str | None) -> tuple[int | None, int | None]:
     return first, max((row.last_branch for row in rows if row.last_branch), default=None)
 
 
+def _last_branch(facts: Facts) -> int | None:
+    """The newest driver branch that supports all GPUs here, or as many as one can; None for the current branch."""
+    ranges = [_branches(architecture(gpu)) for gpu in gpus(facts)]
+    return max((last for _, last in ranges if last and all((first or 0) <= last for first, _ in ranges)), default=None)
+
+
 def _unused(facts: Facts) -> tuple[PciDevice, ...]:
     """GPUs on the bus without a driver that NVML does not list, if it is known not to count all of them."""
     waiting = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"} and not only_displays(facts, gpu)]
@@ -247,7 +246,7 @@ def _of_another_branch(facts: Facts) -> Iterator[Values]:
             bound = (first if too_old else last) or 0
             yield {
                 "open_packages": commands.install_open_driver(facts, max(bound, 580)),
-                "legacy": commands.driver_packages(facts).legacy.format(branch=bound),
+                "legacy": commands.replace_driver(facts, bound, own=False),
                 "gpu": describe(gpu),
                 "generation": architecture(gpu),
                 "bound": bound,
