@@ -51,8 +51,7 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
         return CondaDocument(_coded(conda), pip, whole=True, subdirs=subdirs)
     if isinstance(environments := document.get("environments"), dict):
         return _pixi(environments.values(), _rows(document.get("packages")), CONDA_SUBDIRS[platform])
-    items = document.get("dependencies", 0)
-    items = [] if items is None else items
+    items = [] if (found := document.get("dependencies", 0)) is None else found
     if not isinstance(items, list):
         return None
     conda = [_pinned(item) for item in items if not isinstance(item, dict)]
@@ -62,9 +61,7 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
 
 def _pixi(environments: Iterable[object], packages: list[dict[str, object]], subdir: str) -> CondaDocument:
     """All environments together: a package with two versions has none."""
-    listed = [
-        found for each in environments if isinstance(each, dict) and isinstance(found := each.get("packages"), dict)
-    ]
+    listed = [found for one in _rows([*environments]) if isinstance(found := one.get("packages"), dict)]
     rows = [row for found in listed for row in _rows(found.get(subdir))]
     files = [str(row["conda"]).rpartition("/")[2].rsplit("-", 2) for row in rows if "conda" in row]
     named = {

@@ -30,7 +30,7 @@ _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]
 _PLACE = re.compile(r"^\.{1,2}(?:\[|$)|^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9][\w.-]*)")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
-_TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
+_TABLES = re.compile(r"^(?:\[\[packages?\]\]|packages? *= *\[)", re.MULTILINE)
 # `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
 _CONDA_HEADS = ("# packages in environment", "# This file may be used to create an environment")
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")

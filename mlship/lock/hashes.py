@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mlship.lock.indexes import local_path
 from mlship.lock.inputs import InputFile
-from mlship.lock.installable import supported_tags
+from mlship.lock.installable import allows_python, supported_tags
 from mlship.lock.pages import IndexFile
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
@@ -68,7 +67,7 @@ class Hashed:
     def needing_another(self, python: str) -> dict[str, str]:
         """What each pin needs that does not run on this full version of Python, by name."""
         needs = {pin.name: pin.installed.requires_python for pin in self.pins if pin.installed}
-        return {name: need for name, need in needs.items() if not _allows(need, python)}
+        return {name: need for name, need in needs.items() if not allows_python(need, python)}
 
 
 def pinned_names(text: str) -> tuple[str, ...]:
@@ -102,7 +101,7 @@ def with_hashes(
             missing += [] if not line.strip() or line.startswith("#") else [line.split()[0]]
             continue
         name, version = canonicalize_name(match["name"]), match["version"]
-        found = _of_version(files.get(name, ()), version)
+        found = [file for file in files.get(name, ()) if file.is_of(Version(version))]
         hashes = _hashes(found, before.get((name, version), ()), hash_local)
         why = f"\n    # {match['why']}" if match["why"] else ""
         block = " \\\n".join([match["pin"].rstrip(), *(f"    --hash={digest}" for digest in hashes)])
@@ -146,18 +145,3 @@ def _rank(file: IndexFile, tags: Mapping[Tag, int]) -> int | None:
     if not file.filename.endswith(".whl"):
         return _SDISTS
     return min((tags[tag] for tag in parse_wheel_filename(file.filename)[3] if tag in tags), default=None)
-
-
-def _of_version(files: Iterable[IndexFile], text: str) -> list[IndexFile]:
-    try:
-        version = Version(text)
-    except InvalidVersion:
-        return []
-    return [file for file in files if file.is_of(version)]
-
-
-def _allows(requires: str, python: str) -> bool:
-    try:
-        return SpecifierSet(requires).contains(python, prereleases=True)
-    except InvalidSpecifier:
-        return True

@@ -123,10 +123,8 @@ def _local(files: dict[str, LocalFile], name: str) -> Iterator[IndexFile]:
 
 def _of(files: Iterable[IndexFile], name: str) -> Iterator[IndexFile]:
     for file in files:
-        project = (
-            file.filename.partition("-")[0] if file.filename.endswith(".whl") else file.filename.rpartition("-")[0]
-        )
-        if canonicalize_name(project) == name:
+        own = file.filename
+        if canonicalize_name(own.partition("-")[0] if own.endswith(".whl") else own.rpartition("-")[0]) == name:
             yield file
 
 

@@ -5,10 +5,7 @@ from functools import lru_cache
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import (
-    InvalidWheelFilename,
-    parse_wheel_filename,
-)
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from mlship.lock.pages import IndexFile
@@ -36,11 +33,11 @@ def _tags(version: str, platform: str, distro: str) -> tuple[Tag, ...]:
 
 @lru_cache(maxsize=1000)  # pages have thousands of files, and few different limits
 def allows_python(requires: str, python: str) -> bool:
-    """Whether a file with this limit installs on a Python such as 3.11."""
+    """Whether a file with this limit installs on a version of Python; pip ignores a limit that is malformed."""
     try:
-        return SpecifierSet(requires).contains(f"{python}.0")
+        return SpecifierSet(requires).contains(python, prereleases=True)
     except InvalidSpecifier:
-        return False
+        return True
 
 
 def wheel_versions(files: Iterable[IndexFile], config: Config) -> dict[Version, bool]:
@@ -52,6 +49,6 @@ def wheel_versions(files: Iterable[IndexFile], config: Config) -> dict[Version, 
             _, version, _, tags = parse_wheel_filename(file.filename)
         except InvalidWheelFilename:
             continue
-        fits = not supported.isdisjoint(tags) and allows_python(file.requires_python, config.python)
+        fits = not supported.isdisjoint(tags) and allows_python(file.requires_python, f"{config.python}.0")
         found[version] = found.get(version, False) or fits
     return found

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from pydantic import ValidationError
 
 from mlship.errors import TransientError
@@ -88,16 +88,13 @@ def _load(store: Path) -> dict[str, str]:
 def _named(settings: PipSettings, pins: dict[str, Pin], hashes: Hashes) -> dict[str, Path]:
     """Local files by name that match the pins."""
     candidates = local_files(settings, frozenset(pins))
-    named = {name: file.path for name, file in candidates.items() if _is_meant(file, pins[file.name], hashes)}
+    named = {
+        name: file.path
+        for name, file in candidates.items()
+        if file.version == Version(pins[file.name].version) and hashes.of(file.path) in pins[file.name].hashes
+    }
     hashes.save()
     return named
-
-
-def _is_meant(file: LocalFile, pin: Pin, hashes: Hashes) -> bool:
-    try:
-        return file.version == Version(pin.version) and hashes.of(file.path) in pin.hashes
-    except InvalidVersion:
-        return False
 
 
 def _folder(groups: dict[str, dict[str, Path]], parent: Path) -> Path:

@@ -37,6 +37,9 @@ def written(pins: dict[str, str]) -> dict[str, str]:
         "freeze": "".join(f"{name.replace('-', '_').title()}=={version}\n" for name, version in pins.items()),
         "uv": f"version = 1\nrequires-python = '>=3.11'\n\n{tables}",
         "pylock": f"lock-version = '1.0'\n{tables.replace('[[package]]', '[[packages]]')}",
+        "pylock of pip": "lock-version = '1.0'\npackages = [\n"
+        + "".join(f'    {{ name = "{name}", version = "{version}" }},\n' for name, version in pins.items())
+        + "]\n",
         "pipfile": json.dumps({"_meta": {}, "default": {n: {"version": f"=={v}"} for n, v in pins.items()}}),
         "conda": CONDA + "".join(f"{name}  {version}  pypi_0  pypi\n" for name, version in pins.items()),
         "pixi": f"{PIXI}{''.join(f'      - pypi: https://x/{name}.tar.gz{chr(10)}' for name in pins)}packages:\n"

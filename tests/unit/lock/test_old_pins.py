@@ -6,7 +6,9 @@ from mlship.errors import UsageError
 from mlship.lock.failures import explain
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
+from mlship.lock.installable import wheel_versions
 from mlship.lock.old_pins import find_old_pins
+from mlship.lock.pages import IndexFile
 from tests.helpers.lock_configs import config
 from tests.helpers.pages import served_pages
 
@@ -126,3 +128,12 @@ def test_the_requirement_that_failed_is_never_left_out(failed: str, hint: str) -
         error = explain(missing, CONFIG, None, PipSettings(index_url=f"{address}/simple"), files)
     assert (error.hint or "").startswith(hint)
     assert "`scikit-learn==1.2.0` instead of `scikit-learn==1.1.1`" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "fits"),
+    [("", True), (">=3.8", True), (">=3.12", False), ("<3.11.4", True), (">=3.6.*", True), ("three", True)],
+)
+def test_a_malformed_limit_of_python_is_none_as_in_pip(limit: str, fits: bool) -> None:
+    file = IndexFile("alpha-1.0-py3-none-any.whl", "https://x/", None, None, limit)
+    assert list(wheel_versions([file], CONFIG).values()) == [fits]
