@@ -58,8 +58,12 @@ def explain(
         indexes = [redact(index) for index in settings.indexes()] if settings else []
         conflict = _conflict(text, match.groups.get("requirements", ""))
         bad = re.match(r"(['\"])(.+?)\1", match.groups.get("requirement") or "")
-        lines_of = ((file.path, *line) for file in files if bad for line in file.lines() if line[1].startswith(bad[2]))
+        named, package = bad[2] if bad else match.groups.get("expected"), _collected(text)
+        lines_of = ((file.path, *line) for file in files if named for line in file.lines() if named in line[1])
         path, number, _ = next(lines_of, (config.requirements.input, 0, ""))
+        if number and not bad:
+            hint = "correct the hash, or remove it: the lock gets the index's; then run `mlship lock` again"
+            return UsageError(f"{path}, line {number}: the file of {package} has another hash", hint=hint)
         error = match.as_error(
             input=f"{path}, line {number}" if number else path,
             python=config.python,
@@ -67,9 +71,9 @@ def explain(
             ignored=_ignored(text),
             conflict=conflict,
             raised=_raised(lines),
-            package=_collected(text),
+            package=package,
             indexes="a package index" + (f" ({', '.join(indexes)})" if indexes else ""),
-            instead=instead_of(_collected(text).strip("`"), "require {}, or "),
+            instead=instead_of(package.strip("`"), "require {}, or "),
         )
         if settings and error.cause in _ABOUT_INDEXES:
             names = dict.fromkeys(_NAME.findall(f"{conflict}\n{text}")[-_SHOWN:])

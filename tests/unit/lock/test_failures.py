@@ -90,3 +90,20 @@ def test_leaves_the_engines_own_explanation_where_pip_said_nothing_known() -> No
 def test_an_invalid_line_is_named_in_the_file_that_has_it() -> None:
     files = (InputFile("requirements.in", "-r more.txt\n"), InputFile("more.txt", "a\n!!bad --hash=sha256:0\n"))
     assert "`more.txt, line 2`" in (explain(INVALID, config(), files=files).hint or "")
+
+
+def test_a_wrong_hash_in_the_requirements_does_not_go_away_by_itself() -> None:
+    """The index's own hash may be wrong for a while; what a person wrote has to be corrected."""
+    output = f"""\
+  Collecting alpha==1.0 (from -r requirements.in (line 2))
+HashMismatch: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have updated the package
+    alpha==1.0 from https://files.example.com/alpha-1.0-py3-none-any.whl (from -r more.in (line 2)):
+        Expected sha512 {"1" * 128}
+        Expected     or {"2" * 128}
+             Got        {"3" * 128}
+"""
+    files = (InputFile("more.in", f"beta\nalpha==1.0 --hash=sha512:{'1' * 128} --hash=sha512:{'2' * 128}\n"),)
+    named = explain(output, config(), files=files)
+    assert isinstance(named, UsageError)
+    assert named.message == "more.in, line 2: the file of `alpha` has another hash"
+    assert isinstance(explain(output, config()), TransientError)
