@@ -61,8 +61,7 @@ def _is_locked(pick: Pick, pin: Pin | None) -> bool:
 
 def _pin(pick: Pick, before: Pin | None, *, brought: bool) -> Pin:
     """The first release of a band, with extras for CUDA's libraries if the lock has some."""
-    variant = pick.release.variant(pick.variant)
-    extras = variant.extras if variant and brought else before.extras if before else ()
+    extras = pick.extras if brought else before.extras if before else ()
     local = f"+{pick.variant}" if pick.indexed else ""
     version = str(pick.release.band[0]) if pick.release.versions or before is None else before.version
     return Pin(pick.package, f"{version.partition('+')[0]}{local}", (), extras=extras)

@@ -51,6 +51,7 @@ class Pick:
         built: the CUDA that it was built with, or the oldest that it works with.
         open: wheels bring the libraries, and the lock decides which minor version of CUDA's major they are.
         indexed: the variant is on the wheel index and not on PyPI.
+        extras: those with which wheels bring the libraries.
         limit: the requirement that keeps to this band; None where the tables know no end of it.
     """
 
@@ -61,6 +62,7 @@ class Pick:
     built: Cuda
     open: bool
     indexed: bool
+    extras: tuple[str, ...]
     limit: str | None
     verdicts: tuple[Verdict, ...]
 
@@ -209,14 +211,22 @@ def _candidates(request: PackageRequest, fleet: Fleet, platform: str, *, compat:
             yield from sorted(picks, key=lambda p: (p.built.major, p.outright, not p.indexed, p.built), reverse=True)
 
 
+def cuda_extras(package: str) -> frozenset[str]:
+    """The extras with which a release of a package brings CUDA's libraries."""
+    releases = tables().packages.by_package.get(package, ())
+    return frozenset(extra for release in releases for variant in release.variants for extra in variant.extras)
+
+
 def _variants(release: Release, request: PackageRequest) -> Iterator[tuple[Variant, Cuda]]:
     """The variants that the request allows: a local version or an extra such as jax[cuda12] names one."""
-    named = {variant.name for variant in release.variants}
     locals_ = {local for spec in request.specifier if (local := Version(spec.version.rstrip(".*")).local)}
-    wanted = (locals_ & named) or (set(request.extras) & named) or named
-    if request.name == "jax" and not set(request.extras) & named:
+    locals_ &= {variant.name for variant in release.variants}
+    bringing = cuda_extras(request.name) & {*request.extras}
+    if request.name == "jax" and not bringing:
         return  # jax without an extra runs on the CPU
-    yield from ((variant, variant.cuda) for variant in release.variants if variant.name in wanted and variant.cuda)
+    for variant in release.variants:
+        if variant.cuda and (not locals_ or variant.name in locals_) and (not bringing or bringing & {*variant.extras}):
+            yield variant, variant.cuda
 
 
 def _pick(
@@ -234,6 +244,7 @@ def _pick(
         built=built,
         open=brought and variant.cuda_below is not None,
         indexed=request.name in wheel_index().packages and variant.name != release.default,
+        extras=variant.extras,
         limit=f"{request.name}<{release.band[1]}" if release.versions else None,
         verdicts=tuple(judge_stack(stack, host, compat=compat) for host in fleet.hosts),
     )

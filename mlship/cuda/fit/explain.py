@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import Choice, PackageRequest, choose
+from mlship.cuda.fit.choose import Choice, PackageRequest, choose, cuda_extras
 from mlship.cuda.fit.judge import Verdict, newer_drivers
 from mlship.cuda.fit.needs import Needs
 from mlship.cuda.hosts.profile import Fleet, HostProfile
@@ -124,11 +124,17 @@ def _for_platform(foreign: Sequence[HostProfile], fleet: Fleet, platform: str) -
 
 
 def _other_release(requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str) -> Iterator[str]:
-    """What would be chosen if the requirements allowed any release."""
-    free = choose(tuple(replace(request, specifier=SpecifierSet()) for request in requests), fleet, platform)
-    for pick in free.picks:
+    """What would be chosen if the requirements allowed any release; if nothing, with other extras or without."""
+    free = tuple(replace(request, specifier=SpecifierSet()) for request in requests)
+    others = tuple(replace(each, extras=tuple(cuda_extras(each.name))) for each in free)
+    bare = tuple(replace(each, extras=()) for each in free)
+    asked = {request.name: request for request in requests}
+    for pick in next((picks for each in (free, others, bare) if (picks := choose(each, fleet, platform).picks)), ()):
+        limit, request, ours = pick.limit or pick.package, asked.get(pick.package), cuda_extras(pick.package)
+        step = f"allow `{limit}`"
+        if request and ours & {*request.extras} - {*pick.extras}:
+            extras = tuple(sorted({*request.extras} - ours | {*pick.extras}))
+            named = PackageRequest(pick.package, SpecifierSet(limit.removeprefix(pick.package)), extras)
+            step = f"require `{named}` instead of `{request}`"
         build = f"{pick.variant} from the wheel index" if pick.indexed else pick.variant
-        yield (
-            f"allow `{pick.limit or pick.package}` in requirements.in and run `mlship lock{fleet.options}`, "
-            f"which takes its build {build}"
-        )
+        yield f"{step} in requirements.in and run `mlship lock{fleet.options}`, which takes its build {build}"

@@ -42,7 +42,7 @@ REMEDY = re.compile(
     r"|ship NVIDIA's forward-compatibility libraries: `gpu: "
     r"|build (two|three|\d+) images, each "
     r"|build for these hosts: `platform: "
-    r"|allow `\S+` in \S+ and run `mlship lock`"
+    r"|(allow|require) `\S+`( instead of `\S+`)? in \S+ and run `mlship lock`"
     r"|match other hosts; `mlship hosts` "
 )
 BY_MINOR: set[ReasonKind] = {"minor-version", "forward-compat"}

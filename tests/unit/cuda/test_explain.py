@@ -1,13 +1,16 @@
 """Refusals name the hosts, the reasons and the remedies."""
 
+from itertools import product
+
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import PackageRequest, choose, limits_without_index
+from mlship.cuda.fit.choose import PackageRequest, choose, cuda_extras, limits_without_index, read_requests
 from mlship.cuda.fit.explain import choice_error
 from mlship.cuda.fit.judge import Reason, Verdict, newer_drivers
 from mlship.cuda.fit.target import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, named_fleet
+from mlship.cuda.tables.lookup import tables
 from mlship.cuda.versions import Driver
 from mlship.errors import MatchError
 from mlship.lock.inputs import InputFile
@@ -103,6 +106,33 @@ def test_the_limits_that_need_no_wheel_index(driver: str, capability: str, limit
     requests = (PackageRequest("torch", SpecifierSet()),)
     choice = choose(requests, hosts, "linux/amd64")
     assert limits_without_index(choice, requests, hosts, "linux/amd64") == limits
+
+
+@pytest.mark.parametrize(
+    ("request_", "driver", "step"),
+    [
+        ("jax[cuda13]", "535.183.01", "require `jax[cuda12]<0.12.1` instead of `jax[cuda13]`"),
+        ("jax[cuda13,k8s]", "550.54.15", "require `jax[cuda12,k8s]<0.12.1` instead of `jax[cuda13,k8s]`"),
+        ("tensorflow[and-cuda]", "470.82.01", "require `tensorflow<2.15` instead of `tensorflow[and-cuda]`"),
+        ("onnxruntime-gpu[cuda,cudnn]", "470.82.01", "require `onnxruntime-gpu<1.19` instead of `onnxruntime-gpu["),
+        ("onnxruntime-gpu[cuda,cudnn]>=1.29", "535.183.01", "allow `onnxruntime-gpu<1.27`"),
+    ],
+)
+def test_an_extra_that_brings_no_cuda_for_the_host_is_not_dropped(request_: str, driver: str, step: str) -> None:
+    """pip would ignore an extra that a release lacks, or go back to a release that no table knows."""
+    asks = read_requests((InputFile("requirements.in", request_),), parse_config(YAML))
+    fleet = named_fleet(driver, ("8.0",), AMD)
+    choice = choose(asks, fleet, AMD)
+    assert choice.refused
+    assert choice_error(choice, asks, fleet, AMD).hint.startswith(f"do one of these:\n- {step}")
+
+
+def test_every_chosen_build_brings_cuda_by_the_extras_that_were_asked_for() -> None:
+    for package in tables().packages.by_package:
+        for extra, driver in product(cuda_extras(package), ("470.82.01", "535.183.01", "580.95.05")):
+            asks = (PackageRequest(package, SpecifierSet(), (extra,)),)
+            for pick in choose(asks, named_fleet(driver, ("8.0",), AMD), AMD).picks:
+                assert extra in pick.extras
 
 
 def test_the_driver_that_helps_is_the_newest_that_a_package_needs() -> None:
