@@ -1,4 +1,4 @@
-"""Work in a thread, beside other work; at exit, nothing waits for an answer that no one needs."""
+"""Work in a thread, beside other work; at exit, nothing waits for an answer that no one needs, or that never comes."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,5 +18,5 @@ def in_background(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:  # noqa: BLE001
             answer.set_exception(error)
 
-    Thread(target=run, daemon=True).start()
+    Thread(target=run, daemon=True).start()  # a thread of a pool would keep Python from ending
     return answer

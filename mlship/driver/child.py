@@ -2,20 +2,18 @@
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import Literal, TypeVar
+from typing import Literal
 
 from mlship import process
+from mlship.background import in_background
 from mlship.driver.answer import DriverAnswer, read_answer
 
 DRIVER_PROGRAM = Path(__file__).with_name("ask.py")
 _EXTRA_SECONDS = 0.5
-T = TypeVar("T")
 
 
 @dataclass
@@ -73,7 +71,7 @@ def run_child(argv: Sequence[str], seconds: float) -> ChildResult:
     A process inside a call of a hung kernel driver cannot be ended, not even by SIGKILL: it is left behind.
     """
     lines: list[str] = []
-    running = background(partial(process.run, argv, process.Options(timeout=seconds, on_stdout=lines.append)))
+    running = in_background(partial(process.run, argv, process.Options(timeout=seconds, on_stdout=lines.append)))
     try:
         done = running.result(seconds + _EXTRA_SECONDS)
     except TimeoutError:
@@ -82,17 +80,3 @@ def run_child(argv: Sequence[str], seconds: float) -> ChildResult:
         late = isinstance(error, process.ProcessError) and error.reason == "timeout"
         return ChildResult(list(lines), "late") if late else ChildResult(list(lines), "missing", None, str(error))
     return ChildResult(lines, "ended", done.code, done.stderr)
-
-
-def background(work: Callable[[], T]) -> "Future[T]":
-    """Start it in a thread that may hang: unlike one of a pool, it does not keep Python from ending."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001  for the caller that asks for the result
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from mlship import plain
+from mlship.background import in_background
 from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import merged
 from mlship.doctor.facts.place import Loader, Place
@@ -17,7 +18,7 @@ from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
 from mlship.doctor.probes.inside_programs import printed_environments, read_place
 from mlship.doctor.queries import variable
-from mlship.driver.child import DRIVER_PROGRAM, ChildResult, background
+from mlship.driver.child import DRIVER_PROGRAM, ChildResult
 from mlship.engine.look import EngineLook, Ran
 
 PYTHONS = ("python3", "python", "/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/bin/python3")
@@ -103,7 +104,7 @@ def _by_python(python: ContainerPython, seconds: float) -> Seen:
         (DRIVER_PROGRAM, ("cuda", "--runtime", *SONAMES)),
         *((INSIDE / f"{name}.py", ()) for name in ("loader", "nodes", "python_env")),
     )
-    running = [background(partial(python.run, *program, seconds)) for program in programs]
+    running = [in_background(partial(python.run, *program, seconds)) for program in programs]
     wait(running, seconds + _EXTRA_SECONDS / 2)
     nvml, cuda, loader, nodes, packages = (one.result() if one.done() else ChildResult() for one in running)
     place = merged(merged(_part(loader), _part(nodes)), Place(pythons=printed_environments(packages)))

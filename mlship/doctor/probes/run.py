@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from mlship import __version__
+from mlship.background import in_background
 from mlship.doctor.facts.fact import UNKNOWN, each, is_known, known
 from mlship.doctor.facts.facts import Facts, ProbeRun, merge
 from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe, here
@@ -26,7 +27,6 @@ from mlship.doctor.probes.packages import read_packages
 from mlship.doctor.probes.services import read_services
 from mlship.doctor.probes.system import read_system
 from mlship.doctor.probes.toolkit import read_toolkit
-from mlship.driver.child import background
 from mlship.engine import connect_read_only
 from mlship.engine.failures import engine_failure, no_docker
 from mlship.engine.look import EngineLook, LookResult
@@ -58,7 +58,7 @@ PROBES = (
 def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
     """Run all probes. Takes as long as the slowest one, at most its limit."""
     started = time.monotonic()
-    runs = [(probe, background(partial(_run, probe, what))) for probe in probes]
+    runs = [(probe, in_background(partial(_run, probe, what))) for probe in probes]
     results = []
     try:
         for probe, run in runs:
