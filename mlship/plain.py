@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 
-def json_of(said: str) -> object:
-    """The value that a program printed; None if it is not JSON."""
+def json_of(said: str | bytes) -> object:
+    """The value in a text, such as the output of a program; None if it is not JSON."""
     try:
         found: object = json.loads(said)
     except (ValueError, RecursionError):

@@ -3,11 +3,11 @@
 https://docs.docker.com/reference/dockerfile/
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mlship import plain
 from mlship.dockerfile.words import split_words
 
 INSTRUCTIONS = {
@@ -133,14 +133,9 @@ def _head(text: str) -> tuple[str, str]:
 
 
 def _json(text: str) -> tuple[str, ...] | None:
-    if not text.startswith("["):
-        return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    is_exec = isinstance(found, list) and all(isinstance(one, str) for one in found)
-    return tuple(found) if is_exec else None
+    found = plain.json_of(text) if text.startswith("[") else None
+    words = plain.texts(found)
+    return words if isinstance(found, list) and len(found) == len(words or ()) else None
 
 
 def _heredocs(text: str, line: int, lines: _Lines, escape: str) -> Iterator[str]:

@@ -4,13 +4,13 @@ Code that falls back to the CPU is inconclusive: most training code does so, and
 needs a GPU for its smoke test. The report mentions it and the user decides.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 
 from packaging.utils import canonicalize_name
 
+from mlship import plain
 from mlship.dockerfile.stages import BuildStage
 from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.declared.result import Declared, distribution
@@ -52,11 +52,8 @@ def _host_files(tree: Tree) -> Iterator[str]:
 
 
 def _is_host(text: str) -> bool:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and isinstance(value.get("driver"), str) and isinstance(value.get("gpus"), list)
+    host = plain.json_of(text)
+    return isinstance(plain.at(host, "driver"), str) and isinstance(plain.at(host, "gpus"), list)
 
 
 def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from mlship import plain
 from mlship.errors import UsageError
 from mlship.files import read_regular
 from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document
@@ -178,11 +179,10 @@ def _option(item: Mapping[str, object]) -> str:
 
 
 def _pipfile(document: object) -> Iterator[_Entry]:
-    default = document.get("default") if isinstance(document, dict) else None
-    for name, row in default.items() if isinstance(default, dict) else ():
-        version, markers = (row.get("version"), row.get("markers")) if isinstance(row, dict) else (None, None)
-        exact = version.removeprefix("==") if isinstance(version, str) and version.startswith("==") else None
-        yield _Entry(str(name), exact, _texts(markers))
+    for name, row in plain.table(document, "default").items():
+        version = plain.text(row, "version") or ""
+        exact = version.removeprefix("==") if version.startswith("==") else None
+        yield _Entry(name, exact, _texts(plain.at(row, "markers")))
 
 
 def _packaged(row: Mapping[str, object]) -> _Entry:

@@ -1,6 +1,5 @@
 """Pages of package indexes as values: JSON (PEP 691, with sizes: PEP 700) or HTML (PEP 503). Pure."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +18,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 from pydantic import Field
 
+from mlship import plain
 from mlship.versioned import adapter
 
 
@@ -78,12 +78,7 @@ class _JsonFile:
 
 def read_json(text: str, address: str) -> Iterator[IndexFile]:
     """The files of a page of JSON; malformed entries are left out."""
-    try:
-        page = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    rows = page.get("files") if isinstance(page, dict) else None
-    for row in rows if isinstance(rows, list) else []:
+    for row in plain.items(plain.json_of(text), "files"):
         try:
             file = adapter(_JsonFile).validate_python(row)
             url = _joined(address, file.url)

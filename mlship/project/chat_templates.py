@@ -3,11 +3,12 @@
 https://jinja.palletsprojects.com/en/stable/sandbox/, CVE-2024-34359. Templates are parsed, never rendered.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
+
+from mlship import plain
 
 if TYPE_CHECKING:
     from jinja2 import Environment, nodes
@@ -28,11 +29,7 @@ def template_texts(text: bytes) -> Iterator[str]:
 
     https://huggingface.co/docs/transformers/main/chat_templating_writing
     """
-    try:
-        config = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    found = config.get("chat_template") if isinstance(config, dict) else None
+    found = plain.at(plain.json_of(text), "chat_template")
     if isinstance(found, dict):
         found = list(found.values())
     for each in found if isinstance(found, list) else [found]:

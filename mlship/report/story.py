@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
+from mlship import plain
 from mlship.console import clean
 from mlship.image.labels import OCI, OWN
 from mlship.proof.attach import Verified
@@ -46,15 +47,10 @@ def story_page(story: Story) -> str:
 
 def _inputs(provenance: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     """The name and the hash of each input of a build."""
-    definition = provenance.get("buildDefinition")
-    listed = definition.get("resolvedDependencies") if isinstance(definition, dict) else None
-    for row in listed if isinstance(listed, list) else []:
-        digest = row.get("digest") if isinstance(row, dict) else None
-        if isinstance(row, dict) and isinstance(digest, dict):
-            yield (
-                str(row.get("name") or row.get("uri")),
-                ", ".join(f"{kind}:{value}" for kind, value in sorted(digest.items())),
-            )
+    for row in plain.items(provenance, "buildDefinition", "resolvedDependencies"):
+        if isinstance(plain.at(row, "digest"), dict):
+            hashes = ", ".join(f"{kind}:{value}" for kind, value in sorted(plain.table(row, "digest").items()))
+            yield str(plain.at(row, "name") or plain.at(row, "uri")), hashes
 
 
 def _facts(story: Story) -> Iterator[tuple[str, str]]:
@@ -88,26 +84,22 @@ def _code(labels: Mapping[str, str]) -> str:
 
 def _provenance(predicate: Mapping[str, JsonValue]) -> str:
     """The builder, and how many inputs it names."""
-    run, definition = predicate.get("runDetails"), predicate.get("buildDefinition")
-    builder = run.get("builder") if isinstance(run, dict) else None
+    builder, definition = plain.at(predicate, "runDetails", "builder"), plain.at(predicate, "buildDefinition")
     if not isinstance(builder, dict) or not isinstance(definition, dict):
         return UNKNOWN
-    version = builder.get("version")
-    number = f" {version.get('mlship')}" if isinstance(version, dict) and "mlship" in version else ""
-    inputs = definition.get("resolvedDependencies")
-    count = len(inputs) if isinstance(inputs, list) else 0
-    internal = definition.get("internalParameters")
-    dirty = ", with uncommitted changes" if isinstance(internal, dict) and internal.get("uncommittedChanges") else ""
-    return f"SLSA v1, by {builder.get('id')}{number}, from {count} inputs{dirty} (not signed)"
+    version = plain.table(builder, "version")
+    number = f" {version['mlship']}" if "mlship" in version else ""
+    count = sum(1 for _ in plain.items(definition, "resolvedDependencies"))
+    changed = plain.at(definition, "internalParameters", "uncommittedChanges")
+    dirty = ", with uncommitted changes" if changed else ""
+    return f"SLSA v1, by {plain.at(builder, 'id')}{number}, from {count} inputs{dirty} (not signed)"
 
 
 def _training(record: Mapping[str, JsonValue]) -> str:
     if not record:
         return UNKNOWN
-    git = record.get("git")
-    commit = git.get("commit") if isinstance(git, dict) else None
-    dirty = ", with uncommitted changes" if isinstance(git, dict) and git.get("dirty") else ""
-    packages = record.get("packages")
+    commit, packages = plain.at(record, "git", "commit"), plain.at(record, "packages")
+    dirty = ", with uncommitted changes" if plain.at(record, "git", "dirty") else ""
     count = f"; {len(packages)} packages on record" if isinstance(packages, dict) else ""
     return f"{record.get('created') or 'at an unknown time'}, commit {commit or UNKNOWN}{dirty}{count}"
 

@@ -1,13 +1,11 @@
 """Assign each file to a group (its purpose) and to a part of that group. Pure."""
 
-import json
 import posixpath
 import re
-from collections.abc import Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import cast, get_args
 
+from mlship import plain
 from mlship.frameworks import runtime_group
 from mlship.size.content import File
 from mlship.size.layout import SavedImage
@@ -105,16 +103,8 @@ class Sorter:
 
     @cached_property
     def _weights(self) -> tuple[str, ...]:
-        return _named_weights(self._image.config.labels)
-
-
-def _named_weights(labels: Mapping[str, str]) -> tuple[str, ...]:
-    with suppress(ValueError):
-        plain: object = json.loads(labels.get(_SMOKE, "{}"))
-        found: object = plain.get("weights") if isinstance(plain, dict) else None
-        if isinstance(found, list):
-            return tuple(posixpath.normpath(one) for one in found if isinstance(one, str))
-    return ()
+        label = plain.json_of(self._image.config.labels.get(_SMOKE, ""))
+        return tuple(map(posixpath.normpath, plain.texts(label, "weights") or ()))
 
 
 def _folder(path: str) -> str:

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 import yaml
 
+from mlship import plain
 from mlship.init.tree import Tree
 
 _LIMIT = 10_000_000  # lock files of large projects have several megabytes
@@ -77,20 +78,15 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def table_in(value: object, *keys: str) -> dict[str, object]:
-    """The table under these keys; empty if there is none."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
+table_in = plain.table  # under some keys; empty if there is none
 
 
 def list_in(value: object, key: str) -> list[object]:
     """The list under a key; empty if there is none."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, list) else []
+    return list(plain.items(value, key))
 
 
 def text_in(value: object, key: str) -> str | None:
     """The text under a key; YAML reads an unquoted `3.11` as a number."""
-    found = value.get(key) if isinstance(value, dict) else None
+    found = plain.at(value, key)
     return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else None

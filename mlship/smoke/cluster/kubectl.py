@@ -1,6 +1,5 @@
 """The kubectl program, with a time limit for each call and an explanation for each failure."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +70,7 @@ def explained(text: str, **values: str) -> MlshipError:
 
 
 def _object(text: str) -> object:
-    try:
-        found: object = json.loads(text)
-    except ValueError:
-        found = None
+    found = plain.json_of(text)
     if not isinstance(found, dict):
         raise EngineError("kubectl printed no JSON", hint="check that `kubectl get pods -o json` works")
     return found
