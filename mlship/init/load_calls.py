@@ -162,9 +162,12 @@ def constant_path(node: ast.expr, constants: PathConstants) -> str | None:
             return text
         case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
             return constants.get(name)
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            texts = [constant_path(part, constants) for part in (left, right)]
-            return None if None in texts else "".join(text for text in texts if text)
+        case ast.BinOp(op=ast.Add()) | ast.JoinedStr():
+            pieces = [node.left, node.right] if isinstance(node, ast.BinOp) else node.values
+            first, *rest = [constant_path(part, constants) for part in pieces] or [""]
+            below = "".join(text for text in rest if text)
+            known = None not in rest and (first is not None or below.startswith("/"))
+            return f"{_UNKNOWN[0] if first is None else first}{below}" if known else None
         case ast.Attribute(value=inner, attr="parent") | ast.Call(func=ast.Attribute(attr="dirname"), args=[inner]):
             child = constant_path(inner, constants)
             return posixpath.dirname(child) if child else None
@@ -183,24 +186,23 @@ def _parts(node: ast.expr) -> list[ast.expr]:
             return [left, right]
         case ast.Call(func=function, args=[_, *_] as parts) if last_name(function) in _JOINS:
             return parts
+        case ast.FormattedValue(value=inner):
+            return [inner]
         case ast.Call(func=ast.Attribute(value=folder, attr="joinpath"), args=parts):
             return [folder, *parts]
-        case ast.Call(func=function, args=[first, *_]) if last_name(function) in _SAME:
-            return [first]
-        case ast.Call(func=ast.Attribute(value=inner, attr=name)) if name in _SAME:
-            return [inner]
+        case ast.Call(func=of, args=[one, *_]) | ast.Call(func=ast.Attribute(value=one) as of) if (
+            last_name(of) in _SAME
+        ):
+            return [one]
         case _:
             return []
 
 
 def _joined(parts: Sequence[str | None]) -> str | None:
     """Parts of a path; the first may be an unknown folder."""
-    if not parts:
-        return None
-    known = [part for part in parts[1:] if part is not None]
-    if len(known) < len(parts) - 1:
-        return None
-    return posixpath.join(parts[0] if parts[0] is not None else _UNKNOWN, *known)
+    first, *rest = parts or (None, None)
+    known = [part for part in rest if part is not None]
+    return posixpath.join(_UNKNOWN if first is None else first, *known) if len(known) == len(rest) else None
 
 
 def path_constants(nodes: Sequence[ast.AST], module: str) -> PathConstants:

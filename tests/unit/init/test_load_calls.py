@@ -25,7 +25,9 @@ def loaded(code: str, module: str = "pkg/m.py") -> list[tuple[str, bool]]:
         ("def f(path='a.h5'): return load_model(path)", "a.h5"),
         ("class A:\n P = 'w/a.pt'\n def f(self): torch.load(self.P, map_location='cpu')", "w/a.pt"),
         ("W = 'weights'\nload_file(W + '/m.safetensors')", "weights/m.safetensors"),
+        ("W = 'weights'\nload_file(f'{W}/{str(W)}.safetensors')", "weights/weights.safetensors"),
         ("load(Path(__file__).parent / 'm.bin')", "pkg/m.bin"),
+        ("HERE = Path(__file__).parent\nwith open(f'{HERE}/m.pkl', 'rb') as f: pickle.load(f)", "pkg/m.pkl"),
         ("load(Path(__file__).resolve().parents[1] / 'models' / 'm.bin')", "models/m.bin"),
         ("load(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'm.bin'))", "pkg/m.bin"),
         ("HERE = Path(__file__).parent\nwith (HERE / 'm.pkl').open('rb') as f: pickle.load(f)", "pkg/m.pkl"),
@@ -41,8 +43,11 @@ def test_constants_reach_the_call(code: str, path: str) -> None:
     assert set(loaded(code)) == {(path, False)}
 
 
-def test_a_path_below_an_unknown_folder_says_so() -> None:
-    assert loaded("load(os.path.join(settings.DIR, 'm.pt'))") == [("m.pt", True)]
+@pytest.mark.parametrize(
+    "path", ["os.path.join(settings.DIR, 'm.pt')", "f'{settings.DIR}/m.pt'", "settings.DIR + '/m.pt'"]
+)
+def test_a_path_below_an_unknown_folder_says_so(path: str) -> None:
+    assert loaded(f"load({path})") == [("m.pt", True)]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,8 @@ def test_a_path_below_an_unknown_folder_says_so() -> None:
         "load('/opt/model.pt')",
         "load(f'{name}.pt')",
         "load(name + '.pt')",
+        "load(f'{folder}/{name}.pt')",
+        "load(f'')",
         "load(os.path.join('models', name))",
         "download('model.pt')",
         "x = 'model.pt'",
