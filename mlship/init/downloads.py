@@ -2,12 +2,13 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 
 from mlship.init.serving_libraries import absolute_uses
-from mlship.project.syntax import constant_text
+from mlship.project.syntax import assigned, constant_text, keyword_value
 from mlship.versioned import TableRow, data_table
 
 _FILE = re.compile(r"\.(pt|pth|onnx|h5|keras|bin|safetensors|tar|zip)$")
@@ -25,8 +26,7 @@ class DownloadRow(TableRow):
 
     def names(self, absolute: str) -> bool:
         """Whether it is one of the calls."""
-        folders = (call.removesuffix("*") for call in self.calls if call.endswith(".*"))
-        return absolute in self.calls or any(absolute.startswith(folder) for folder in folders)
+        return any(fnmatchcase(absolute, call) for call in self.calls)
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ def download_rows() -> tuple[DownloadRow, ...]:
 def find_downloads(nodes: Sequence[ast.AST]) -> Iterator[Download]:
     """The calls of a module, by line; a local folder instead of an address downloads nothing."""
     found: dict[int, Download] = {}
+    values = {target.id: value for node in nodes for target, value in assigned(node) if isinstance(target, ast.Name)}
     for absolute, node, _ in absolute_uses(nodes):
         row = next((one for one in download_rows() if one.names(absolute)), None)
-        if row and isinstance(node, ast.Call) and _downloads(node, row):
-            found[node.lineno] = Download(row.title, node.lineno, _first_text(node))
+        if row and isinstance(node, ast.Call) and _downloads(node, row, text := _first_text(node, row, values)):
+            found[node.lineno] = Download(row.title, node.lineno, text)
     yield from (found[line] for line in sorted(found))
 
 
-def _downloads(call: ast.Call, row: DownloadRow) -> bool:
+def _downloads(call: ast.Call, row: DownloadRow, text: str) -> bool:
     given = {one.arg: one.value for one in call.keywords}
     off = {name for name, value in given.items() if isinstance(value, ast.Constant) and not value.value}
-    text = _first_text(call)
     local = text.startswith((".", "/")) or ("://" not in text and bool(_FILE.search(text)))
     from_folder = constant_text(given.get("source")) == "local"  # torch.hub.load
     if local or from_folder or not off.isdisjoint(row.unless) or (row.begins and not text.startswith(row.begins)):
@@ -65,5 +65,9 @@ def _downloads(call: ast.Call, row: DownloadRow) -> bool:
     return not row.without or bool((given.keys() - off) & set(row.without))
 
 
-def _first_text(call: ast.Call) -> str:
-    return (constant_text(next(iter(call.args), None)) or "")[:80]
+def _first_text(call: ast.Call, row: DownloadRow, values: Mapping[str, ast.expr]) -> str:
+    """The first argument, or the variable there: its text, or a part with which an address of the row begins."""
+    given = next(iter(call.args), keyword_value(call, "model_uri"))
+    first = values.get(given.id, given) if isinstance(given, ast.Name) else given
+    parts = [text for node in ast.walk(first) if (text := constant_text(node))] if first else []
+    return next((text for text in parts if row.begins and text.startswith(row.begins)), constant_text(first) or "")[:80]

@@ -29,6 +29,9 @@ def titles(code: str) -> list[str]:
         ("from tensorflow.keras.applications import VGG16\nVGG16()", "Keras Applications"),
         ("import whisper\nwhisper.load_model('base')", "openai-whisper"),
         ("import mlflow\nmlflow.pyfunc.load_model('models:/m/1')", "MLflow"),
+        ("import mlflow\nmlflow.xgboost.load_model(model_uri='runs:/1/m')", "MLflow"),
+        ("import mlflow.pyfunc\nuri = f'models:/{name}/{v}'\nmlflow.pyfunc.load_model(uri)", "MLflow"),
+        ("from mlflow import sklearn as s\ns.load_model(os.getenv('URI', 'models:/m/1'))", "MLflow"),
         ("from urllib.request import urlretrieve\nurlretrieve('https://x.org/m.pt', 'm.pt')", "an address"),
     ],
 )
@@ -49,6 +52,8 @@ def test_a_download_is_named(code: str, title: str) -> None:
         "import whisper\nwhisper.load_model('models/small.pt')",
         "import mlflow\nmlflow.pyfunc.load_model('model')",
         "import mlflow\nmlflow.pyfunc.load_model(path)",
+        "import mlflow\nmlflow.pyfunc.load_model(f'{folder}/models:/m')",
+        "import mlflow\nmlflow.pyfunc.load_model()",
         "from hub import load\nload('x')",
         "torch.hub.load('x')",
     ],
