@@ -91,9 +91,10 @@ def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routi
     for node in nodes:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                registered += (found for decorator in node.decorator_list if (found := _registered(decorator, node)))
-                registered += (found for decorator in node.decorator_list if (found := _bento_api(decorator, node)))
+                found = [read(mark, node) for mark in node.decorator_list for read in (_registered, _bento_api)]
+                registered += filter(None, found)
             case ast.ClassDef():
+                registered += (found for decorator in node.decorator_list for found in _resource(decorator, node))
                 _add(values, ((f"{node.name}.{local}", value) for one in node.body for local, value in _named(one)))
             case ast.Assign() | ast.AnnAssign():
                 _add(values, _named(node))
@@ -146,17 +147,25 @@ def _bento_api(decorator: ast.expr, function: FunctionNode) -> _Registered | Non
     return _Registered(owner.value, route or ast.Constant(f"/{function.name}"), ("POST",), function, body)
 
 
+def _resource(call: ast.expr, made: ast.AST | None) -> Iterator[_Registered]:
+    """`@api.route("/x")` on a class, whose methods have the names of the verbs.
+
+    https://flask-restx.readthedocs.io/en/latest/quickstart.html#resourceful-routing
+    """
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(made, ast.ClassDef):
+        functions = [one for one in made.body if isinstance(one, FunctionNode) and one.name in _VERBS]
+        yield from (_Registered(call.func.value, path, (one.name.upper(),), one)
+                    for path in call.args[:1] for one in functions)  # fmt: skip
+
+
 def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
     """`app.add_url_rule("/x", view_func=f)`, `app.add_api_route("/x", f)`, `api.add_resource(Class, "/x")`.
 
     https://flask-restful.readthedocs.io/en/latest/quickstart.html#endpoints
     """
     match call:
-        case ast.Call(func=ast.Attribute(value=owner, attr="add_resource"), args=[ast.Name(id=name), path, *_]):
-            made = own.get(name)
-            body = made.body if isinstance(made, ast.ClassDef) else []
-            functions = [one for one in body if isinstance(one, FunctionNode) and one.name in _VERBS]
-            yield from (_Registered(owner, path, (one.name.upper(),), one) for one in functions)
+        case ast.Call(func=ast.Attribute(attr="add_resource"), args=[ast.Name(id=name), path, *_]):
+            yield from _resource(ast.Call(call.func, [path], []), own.get(name))
         case ast.Call(func=ast.Attribute(value=owner, attr=verb)) if verb in _ADDS:
             at, view = argument(call, 0, "path", "rule"), argument(call, *_ADDS[verb])
             function = own.get(dotted(view)) if view is not None else None
@@ -224,7 +233,7 @@ class _Paths:
         own = self._own_prefix(value, place) if kind in _ROUTERS else ""
         direct = [(module, one) for module, one in self._includes if self._place(one.child, module) == place]
         if not direct and kind not in _ROUTERS:
-            return [""]
+            return [] if kind.lower() == "namespace" else [""]  # Flask-RESTX decides the path of a namespace elsewhere
         found: dict[str | None, None] = {}
         for module, one in (direct or self._unclear) if depth < _DEPTH else ():
             prefix = self._text(one.prefix, module) if one.prefix else ""

@@ -162,6 +162,7 @@ def test_a_server_without_a_health_route_is_live_when_its_docs_answer(
     "code",
     [
         "class P(Resource):\n    def post(self): ...\n    def get(self): ...\nApi(app).add_resource(P, '/predict')\n",
+        "api = Api(app)\n@api.route('/predict')\nclass P(Resource):\n    @api.expect(x)\n    def post(self): ...\n",
         "def f(): ...\napp.add_url_rule('/predict', view_func=f, methods=['POST'])\n",
         "def f(): ...\napp.add_url_rule('/predict', 'name', f, methods=['POST'])\n",
         "def f(): ...\napp.add_url_rule(view_func=f, rule='/predict', methods=['POST'])\n",
@@ -173,6 +174,15 @@ def test_routes_without_decorators(tmp_path: Path, code: str) -> None:
     server = detect(write(tmp_path, {"app.py": f"app = Flask(__name__)\n{code}"})).server
     assert server
     assert server.routes.predict == "/predict"
+
+
+def test_the_path_of_a_namespace_is_not_guessed(tmp_path: Path) -> None:
+    code = (
+        "api = Api(app)\nns = api.namespace('v1')\n@ns.route('/predict')\nclass P(Resource):\n    def post(self): ...\n"
+    )
+    server = detect(write(tmp_path, {"app.py": f"app = Flask(__name__)\n{code}"})).server
+    assert server
+    assert server.routes.predict is None  # it is /v1/predict, unless the namespace has another path
 
 
 def test_a_server_with_a_prediction_route_comes_first(tmp_path: Path) -> None:
