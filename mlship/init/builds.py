@@ -11,7 +11,7 @@ from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
 from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.sources import parse_module
-from mlship.init.start_scripts import read_start_script
+from mlship.init.start_scripts import read_start_script, script_path
 from mlship.init.tree import SIDE_FOLDERS, Tree
 from mlship.project.commands import is_server, parse_command, program_name, takes_no_sample
 from mlship.units import few
@@ -54,16 +54,17 @@ class _Service:
 
 
 def find_build(tree: Tree) -> Build:
-    """The repository's Dockerfile; without one, or if that starts a page, the only other one that starts a server."""
+    """The repository's Dockerfile; without one, or if that starts something else, the only other with a server."""
     root = Build()
     if text := tree.text("Dockerfile"):
         try:
             parsed = parse_dockerfile(text)
         except DockerfileError as error:
             return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
-        root = Build(parsed.stages[-1], runs=_runs(parsed))
-        if not takes_no_sample(parse_command(parsed.stages[-1].command, parsed.stages[-1].env) or ()):
+        root = Build(stage := parsed.stages[-1], runs=_runs(parsed))
+        if not _starts_another(tree, parse_command(stage.command, stage.env) or ()):
             return root
+        root = replace(root, stage=replace(stage, ports=()))
     builds = [build for build in _builds(tree) if build.stage and _serves(tree, build)]
     found = {(build.folder, build.stage.command): build for build in builds if build.stage}
     if len(found) > 1:
@@ -71,6 +72,12 @@ def find_build(tree: Tree) -> Build:
         several = f"{origins} start several servers; for one in a folder of its own, run `mlship init -C FOLDER`"
         return replace(root, notes=(several,))
     return next(iter(found.values()), root)
+
+
+def _starts_another(tree: Tree, command: Sequence[str]) -> bool:
+    """Whether a program is neither a known server nor Python nor in the repository: `mlflow ui`, or a page."""
+    own = not command or is_server(command) or program_name(command).startswith("python")
+    return takes_no_sample(command) or not (own or command[0].removeprefix("./") in tree or script_path(tree, command))
 
 
 def _serves(tree: Tree, build: Build) -> bool:

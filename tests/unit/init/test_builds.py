@@ -72,6 +72,15 @@ def test_the_root_comes_first_and_several_servers_are_said(tmp_path: Path) -> No
     assert find_build(read_tree(tmp_path)).stage is not None
 
 
+@pytest.mark.parametrize("other", [True, False])
+def test_a_tool_at_the_root_hides_no_server_and_lends_it_no_port(tmp_path: Path, other: bool) -> None:
+    tool = 'FROM python:3.12\nEXPOSE 5000\nCMD ["mlflow", "ui"]\n'
+    files: dict[str, str | bytes] = {"Dockerfile": tool, "api/main.py": FASTAPI}
+    found = detect(write(tmp_path, {**files, "api/Dockerfile": SERVES} if other else files)).server
+    assert found is not None
+    assert found.port == (9000 if other else 8080)
+
+
 def test_a_page_at_the_root_hides_no_server_below_it(tmp_path: Path) -> None:
     api = "FROM python:3.13\nCMD python -m api.main --port 9000\n"
     main = f"import argparse\n{FASTAPI}"
