@@ -42,6 +42,7 @@ def plan_files(found: Detection, wanted: frozenset[str]) -> FilePlan:
     made_up = None if found.sample.value else found.native.sample if found.native else example
     parts = server_parts(found, wanted, generated=generated)
     needs = server_needs(found, parts=parts) if generated else found.server.needs if found.server else ()
+    source = {*found.source, *(server_source(found) if generated else ())}
     return FilePlan(
         load=load,
         generated=generated,
@@ -49,9 +50,7 @@ def plan_files(found: Detection, wanted: frozenset[str]) -> FilePlan:
         made_up=made_up,
         command=("python", "-m", package) if generated else found.server.command if found.server else (),
         dependencies=choose_dependencies(found, tuple(sorted(needs))),
-        source=tuple(sorted({*found.source, *(server_source(found) if generated else ())}))
-        if found.server or load
-        else (),
+        source=tuple(sorted(source)) if found.server or load else (),
         parts=parts,
     )
 

@@ -68,7 +68,8 @@ def _local_imports(
         places = parents.get(top, set())
         if not places or top in top_level or top in {*sys.stdlib_module_names, "__main__"}:
             continue
-        itself = {_folder_of(module)} if _is_itself(module, top) else set[str]()
+        named = (module.name or "").rpartition(".")[2] == top  # the importing file; a package may well import itself
+        itself = {_folder_of(module)} if named and not module.path.endswith("/__init__.py") else set[str]()
         chosen, above = _folders(module, top, sorted(places - itself), modules)
         if not chosen:
             continue
@@ -94,11 +95,6 @@ def _folders(module: Module, top: str, places: list[str], modules: Mapping[str, 
 
 def _folder_of(module: Module) -> str:
     return (module.name or "").rpartition(".")[0]
-
-
-def _is_itself(module: Module, top: str) -> bool:
-    """Whether the file has the name that it imports; a package may well import itself."""
-    return not module.path.endswith("/__init__.py") and (module.name or "").rpartition(".")[2] == top
 
 
 def _is_package(place: str, modules: Mapping[str, Module]) -> bool:

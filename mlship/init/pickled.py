@@ -40,9 +40,8 @@ def find_pickled(tree: Tree, files: Sequence[WeightFile], lookup: Lookup) -> Ite
     for file in [file for file in files if file.kind in ("pickle", "torch", "skops")][:_FILES]:
         modules: frozenset[str] = frozenset()
         with suppress(OSError, ValueError):  # a file that cannot be read is refused elsewhere
-            modules = frozenset(
-                name.rpartition(".")[0] for name in loaded_names(tree.root / file.path, file.kind) if "." in name
-            )
+            names = loaded_names(tree.root / file.path, file.kind)
+            modules = frozenset(name.rpartition(".")[0] for name in names if "." in name)
         foreign = (module for module in sorted(modules) if not lookup.is_provided(module))
         lines = {line for module in foreign if (line := lookup.requirement(module, modules))}
         yield PickledModel(file.path, tuple(sorted(lines)), sklearn_of(tree.root / file.path))

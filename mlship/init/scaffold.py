@@ -78,9 +78,8 @@ def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
     plan = plan_files(found, parts)
     why = "zeros with the shape of the model inputs" if found.native else "the example in your code"
     other = found.beside and starts_generated(found) is False  # mlship.yaml is of the other server
-    served = (
-        server_files(found, plan.load, plan.sample or SAMPLE, parts=plan.parts) if plan.generated and plan.load else ()
-    )
+    load, schema = plan.load if plan.generated else None, json.dumps(config_schema(), indent=2) + "\n"
+    served = server_files(found, load, plan.sample or SAMPLE, parts=plan.parts) if load else ()
     return Scaffold(
         files=(
             NewFile("mlship.yaml", _yaml(found, plan), "what to ship and how to test it"),
@@ -88,9 +87,7 @@ def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
             NewFile(".dockerignore", _dockerignore(found, plan), "limits the build context to shipped files"),
             *starmap(NewFile, served),
             *([NewFile(SAMPLE, plan.made_up, why)] if plan.made_up else []),
-            NewFile(
-                ".mlship/schema.json", json.dumps(config_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
-            ),
+            NewFile(".mlship/schema.json", schema, "schema of mlship.yaml for editors"),
         ),
         kept=tuple(_kept(found, plan)),
         steps=tuple(steps(found, plan)),
@@ -179,9 +176,8 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
 def _yaml(found: Detection, plan: FilePlan, left_open: str = "") -> str:
     """The text of mlship.yaml, with one key left open although its value is known."""
     routes = found.server.routes if found.server else _OWN_ROUTES
-    load, sample = (
-        None if key == left_open else value for key, value in (("load", plan.load), ("sample", plan.sample))
-    )
+    load = None if left_open == "load" else plan.load
+    sample = None if left_open == "sample" else plan.sample
     return render(
         "init/mlship.yaml.j2",
         name=found.name,

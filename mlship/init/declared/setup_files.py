@@ -134,7 +134,12 @@ class _Values:
     def _combined(self, node: ast.expr) -> object:
         match node:
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return self._sum(self.of(left), self.of(right))
+                one, other = self.of(left), self.of(right)
+                if isinstance(one, list) and isinstance(other, list):
+                    return [*one, *other]
+                if isinstance(one, str) and isinstance(other, str):
+                    return one + other
+                raise _UnknownError
             case ast.Subscript(value=value, slice=key):
                 found, name = self.of(value), self.of(key)
                 if isinstance(found, dict) and name in found:
@@ -146,12 +151,10 @@ class _Values:
                 raise _UnknownError
 
     def _items(self, element: ast.expr) -> list[object]:
-        if isinstance(element, ast.Starred):
-            value = self.of(element.value)
-            if isinstance(value, list):
-                return value
-            raise _UnknownError
-        return [self.of(element)]
+        value = self.of(element.value) if isinstance(element, ast.Starred) else [self.of(element)]
+        if isinstance(value, list):
+            return value
+        raise _UnknownError
 
     def _or_none(self, node: ast.expr) -> object:
         """One unknown extra does not hide the others."""
@@ -160,25 +163,15 @@ class _Values:
         except _UnknownError:
             return None
 
-    def _sum(self, left: object, right: object) -> object:
-        if isinstance(left, list) and isinstance(right, list):
-            return [*left, *right]
-        if isinstance(left, str) and isinstance(right, str):
-            return left + right
-        raise _UnknownError
-
     def _lines_of(self, element: ast.expr, one: str, items: ast.expr) -> object:
         """`[line.strip() for line in open(...)]`: a loop that keeps each line, with or without a filter of comments."""
         used = {node.id for node in ast.walk(element) if isinstance(node, ast.Name)}
         value = self.of(items)
-        if used - {one, "str"} or not isinstance(value, list | str):
+        texts = value.splitlines() if isinstance(value, str) else value if isinstance(value, list) else [value]
+        same = isinstance(element, ast.Name) or (isinstance(element, ast.Call) and last_name(element.func) in _SAME)
+        if used - {one, "str"} or not (same and all(isinstance(text, str) for text in texts)):
             raise _UnknownError
-        texts = value.splitlines() if isinstance(value, str) else value
-        if not all(isinstance(text, str) for text in texts):
-            raise _UnknownError
-        if isinstance(element, ast.Name) or (isinstance(element, ast.Call) and last_name(element.func) in _SAME):
-            return _requirement_lines("\n".join(str(text) for text in texts))
-        raise _UnknownError
+        return _requirement_lines("\n".join(map(str, texts)))
 
     def _call(self, node: ast.Call) -> object:
         """Calls that read a requirements file, or change only white space."""
@@ -196,11 +189,9 @@ class _Values:
 
     def _function(self, call: ast.Call, function: ast.FunctionDef) -> object:
         """A helper such as `read("requirements.txt")`, if its code opens a file and the text names one that exists."""
-        opens = any(
-            isinstance(node, ast.Call) and last_name(node.func) in ("open", "read_text") for node in ast.walk(function)
-        )
+        calls = {last_name(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
         named = self._named_in(call) or (self._named_in(function) if not call.args and not call.keywords else None)
-        if opens and named is not None:
+        if {"open", "read_text"} & calls and named is not None:
             return _requirement_lines(named)
         raise _UnknownError
 
