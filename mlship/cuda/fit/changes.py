@@ -1,6 +1,6 @@
 """What helps a lock that does not run: each change is applied and judged before it is printed. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from mlship.cuda.fit.judge import newer_drivers
 from mlship.cuda.fit.match import Match
 from mlship.cuda.fit.requested import completed
 from mlship.cuda.hosts.profile import Fleet
-from mlship.cuda.tables.lookup import library_pin, release_of, tables
+from mlship.cuda.tables.lookup import library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
@@ -24,10 +24,17 @@ _Change: TypeAlias = tuple[str, str, ForeignLock, Fleet]  # the text, its end if
 
 
 def changes(lock: ForeignLock, match: Match, fleet: Fleet, platform: str, judge: Judge) -> Iterator[str]:
-    """Each is enough by itself, or says what is still unknown after it."""
+    """Each is enough by itself, or says what is still unknown after it; a driver and a release together if none is."""
     if match.outcome != "refused":
         return
-    for text, end, on, of in (*_releases(lock, fleet, platform), *_drivers(lock, match, fleet)):
+    drivers = tuple(_drivers(lock, match, fleet))
+    both = (one for driver, *_, of in drivers for one in _releases(lock, of, platform, f"{driver}, and "))
+    helping = [*_judged((*_releases(lock, fleet, platform), *drivers), judge)]
+    yield from helping or _judged(both, judge)
+
+
+def _judged(tried: Iterable[_Change], judge: Judge) -> Iterator[str]:
+    for text, end, on, of in tried:
         after = judge(on, of)
         unknown = next((r.text for verdict in after.verdicts for r in verdict.reasons if r.outcome == "unknown"), "")
         if after.outcome == "runs":
@@ -36,8 +43,8 @@ def changes(lock: ForeignLock, match: Match, fleet: Fleet, platform: str, judge:
             yield f"{text}; whether it then runs is unknown: {unknown}"
 
 
-def _releases(lock: ForeignLock, fleet: Fleet, platform: str) -> Iterator[_Change]:
-    """Other releases or builds of what is locked, with the CUDA libraries that they bring."""
+def _releases(lock: ForeignLock, fleet: Fleet, platform: str, first: str = "") -> Iterator[_Change]:
+    """Other releases or builds of what is locked, with the CUDA libraries that they bring, and torch's companions."""
     known = tables().packages.by_package
     requests = tuple(PackageRequest(pin.name, SpecifierSet(), pin.extras) for pin in lock.pins if pin.name in known)
     locked = {pin.name: pin for pin in lock.pins}
@@ -45,11 +52,13 @@ def _releases(lock: ForeignLock, fleet: Fleet, platform: str) -> Iterator[_Chang
     pins = tuple(pin for pin in lock.pins if library_pin(pin.name, pin.version) is None)
     brought = len(pins) < len(lock.pins)
     chosen = {pick.package: _pin(pick, locked.get(pick.package), brought=brought) for pick in picks}
-    others = tuple(pin for pin in pins if pin.name not in chosen)
+    beside = {*(wheel_index().packages if "torch" in chosen else ())} - chosen.keys()
+    others = tuple(pin for pin in pins if pin.name not in {*chosen, *beside})
     changed = replace(lock, pins=(*others, *chosen.values()), whole=False, places=())
     changed = replace(changed, pins=completed(changed, "linux/amd64"), whole=True)
     if picks and _fits_torch(changed.pins):
-        yield *_named(picks), changed, fleet
+        text, end = _named(picks, sorted(name for name in beside & locked.keys() if "triton" not in name))
+        yield first + text, end, changed, fleet
 
 
 def _is_locked(pick: Pick, pin: Pin | None) -> bool:
@@ -75,13 +84,14 @@ def _fits_torch(pins: tuple[Pin, ...]) -> bool:
     return torch is None or wanted <= {torch}
 
 
-def _named(picks: list[Pick]) -> tuple[str, str]:
+def _named(picks: list[Pick], beside: list[str]) -> tuple[str, str]:
     builds = [f"{p.variant} from " + ("PyTorch's wheel index" if p.indexed else "PyPI") for p in picks]
     names = [f"`{pick.limit or pick.package}`" for pick in picks]
+    also = f" (and {' and '.join(beside)} for that torch)" if beside else ""
     if len(picks) == 1:
-        return f"lock {names[0]}: its build {builds[0]}", " runs on all of these hosts"
+        return f"lock {names[0]}: its build {builds[0]}{also}", " runs on all of these hosts"
     listed = ", ".join(f"{name} ({build})" for name, build in zip(names, builds, strict=True))
-    return f"lock {listed}", ": together they run on all of these hosts"
+    return f"lock {listed}{also}", ": together they run on all of these hosts"
 
 
 def _drivers(lock: ForeignLock, match: Match, fleet: Fleet) -> Iterator[_Change]:

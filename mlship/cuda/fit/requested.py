@@ -87,11 +87,12 @@ def is_open(pin: Pin, lock: ForeignLock, pins: tuple[Pin, ...]) -> bool:
 
 
 def _torch(pins: tuple[Pin, ...]) -> Iterator[Pin]:
-    """The torch that a package requires exactly."""
-    releases = (release_of(pin.name, pin.version) for pin in pins)
-    wanted = {release.torch for release in releases if isinstance(release, Release) and release.torch}
-    if len(wanted) == 1:
-        yield Pin("torch", wanted.pop(), ())
+    """The torch that a package requires exactly, built for the same CUDA: vllm's +cu129 is not for PyPI's torch."""
+    found = ((release_of(pin.name, pin.version), local_version(pin)) for pin in pins)
+    builds = {(release.torch, local) for release, local in found if isinstance(release, Release) and release.torch}
+    if len(builds) == 1:
+        torch, local = builds.pop()
+        yield Pin("torch", f"{torch}+{local}" if variant_cuda(local) else torch, ())
 
 
 def _libraries(pin: Pin) -> Iterator[Pin]:

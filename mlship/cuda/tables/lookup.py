@@ -102,9 +102,8 @@ def offer_of(driver: Driver) -> CudaOffer:
     branches = tables().drivers.branches
     older = [branch for branch in branches if branch.branch <= driver.branch]
     if not older:
-        return CudaOffer(
-            None, None, reason=f"driver {driver} is older than R{branches[0].branch}, the oldest known branch"
-        )
+        reason = f"driver {driver} is older than R{branches[0].branch}, the oldest known branch"
+        return CudaOffer(None, None, reason=reason)
     nearest = older[-1]
     if nearest.branch == driver.branch:
         return CudaOffer(nearest.cuda, nearest)
@@ -140,9 +139,8 @@ def toolkit_of(release: str) -> CudaToolkit | None:
 def newest_of(major: int) -> Cuda:
     """The newest CUDA of a major; a later one may follow while there is no newer major."""
     known = [toolkit.cuda for toolkit in tables().drivers.toolkits]
-    return max(
-        (cuda for cuda in known if cuda.major == major and cuda.major < max(known).major), default=Cuda(major, 99)
-    )
+    fitting = (cuda for cuda in known if cuda.major == major and cuda.major < max(known).major)
+    return max(fitting, default=Cuda(major, 99))
 
 
 def first_driver(cuda: Cuda) -> Driver | None:
@@ -163,9 +161,8 @@ def architecture_of(capability: Capability) -> Architecture | None:
 def gpu_class(name: str) -> GpuClass | None:
     """A GPU's product class, by its name in NVML or in a node's label; None where the name does not say."""
     spaced = re.sub(r"[-_\s]+", " ", name).strip()
-    return next(
-        (row.kind for row in tables().gpus.classes if re.search(row.pattern.pattern, spaced, re.IGNORECASE)), None
-    )
+    fitting = (row for row in tables().gpus.classes if re.search(row.pattern.pattern, spaced, re.IGNORECASE))
+    return next((row.kind for row in fitting), None)
 
 
 def nvidia_image(cuda: Cuda, flavour: str, distro: str) -> NvidiaImage | None:
@@ -250,9 +247,8 @@ def library_pin(name: str, version: str) -> LibraryPin | None:
         return None
     major = int(suffix[1]) if suffix else int(numbers[1]) if meaning in {"cuda", "major"} else None
     if meaning in {"cuda", "major"} and major != int(numbers[1]):
-        return LibraryPin(
-            library, None, major, (), version
-        )  # a placeholder: nvidia-cuda-runtime-cu13 0.0.1 holds no files
+        # a placeholder: nvidia-cuda-runtime-cu13 0.0.1 holds no files
+        return LibraryPin(library, None, major, (), version)
     cuda = Cuda(int(numbers[1]), int(numbers[2])) if meaning == "cuda" else None
     texts = (library.cu11 if major == 11 else ()) or library.sonames
     return LibraryPin(library, cuda, major, tuple(text.replace("{major}", numbers[1]) for text in texts), version)

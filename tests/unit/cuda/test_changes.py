@@ -39,6 +39,7 @@ HOSTS = st.lists(
 RELEASE = re.compile(
     r"`(?P<package>[\w-]+)(?:<(?P<end>[\w.]+))?`(?:: its build | \()(?P<build>\w+) from (?P<from>PyT|PyPI)"
 )
+COMPANIONS = re.compile(r"\(and ([^)]*) for that torch\)")
 DRIVER = re.compile(r"(h\d) to >= ([\d.]+)")
 
 
@@ -62,6 +63,8 @@ def relocked(lines: list[str], change: str) -> list[str]:
     """The lock after a change: the release, and the libraries of its CUDA in place of those before."""
     pins = {line.partition("==")[0]: line for line in lines if not line.startswith(("nvidia-cu", "cuda-toolkit"))}
     brought = len(pins) < len(lines)
+    dropped = {"triton", *re.findall(r"torch\w+", "".join(COMPANIONS.findall(change)))}  # torch requires triton itself
+    pins = {name: line for name, line in pins.items() if name not in dropped or "`torch<" not in change}
     for found in RELEASE.finditer(change):
         row, variant = build(found["package"], found["end"], found["build"])
         before = pins.get(row.package, "==").partition("==")[2].partition("+")[0]
@@ -74,7 +77,7 @@ def relocked(lines: list[str], change: str) -> list[str]:
 def holds(lines: list[str], hosts: list[tuple[str, str]], change: str) -> None:
     drivers = dict(DRIVER.findall(change))
     changed = [(drivers.get(f"h{n}", driver), cc) for n, (driver, cc) in enumerate(hosts)]
-    after = answer(relocked(lines, change) if change.startswith("lock ") else lines, changed)
+    after = answer(relocked(lines, change) if "lock `" in change else lines, changed)
     assert after.outcome == ("unknown" if "whether it then runs is unknown: " in change else "runs"), (change, after)
 
 
@@ -97,6 +100,15 @@ def test_every_change_that_is_said_to_help_does(lines: list[str], hosts: list[tu
         (["torch==2.14.0", "xgboost==3.4.1"], ("550.54.15", "8.0"), ["lock `torch<2.15` (cu126", "update the driver"]),
         (["torch==2.0.0"], ("580.95.05", "12.0"), ["lock `torch"]),
         (["faiss-gpu-cu12==1.14.1"], ("580.95.05", "12.0"), []),
+        (
+            ["torch==2.4.0+cu121", "torchvision==0.19.0+cu121", "torchaudio==2.4.0+cu121", "triton==3.0.0"],
+            ("470.82.01", "8.0"),
+            [
+                "lock `torch<2.8`: its build cu118 from PyTorch's wheel index (and torchaudio and torchvision for that",
+                "update the driver",
+            ],
+        ),
+        (["torch==2.7.1"], ("470.82.01", "12.0"), ["update the driver: h0 to >= 570.00, and lock `torch<2.12`: its"]),
     ],
 )
 def test_what_helps(lines: list[str], host: tuple[str, str], changes: list[str]) -> None:

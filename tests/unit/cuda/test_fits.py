@@ -63,6 +63,7 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         ("jax==0.10.0\n", "550.54.15", "refused", "no CUDA plugin is locked with it"),
         ("vllm==0.20.0\n", "550.54.15", "refused", "torch 2.11.0 (cu130) needs driver >= 580.65.06"),
         ("vllm==0.20.0\n", "580.95.05", "runs", "vllm 0.20.0"),
+        ("vllm==0.26.0+cu129\n", "570.86.10", "unknown", "the tables do not list this build of torch 2.11.0+cu129"),
         ("cudf-cu12==26.2.0\n", "525.147.05", "runs", "is supported with driver >= 535"),
         ("torch==2.0.0+cpu\n", "580.95.05", "refused", "torch 2.0.0+cpu is a CPU build"),
         ('[[package]]\nname = "torch"\nversion = "2.0.0"\n', "580.95.05", "refused", "torch 2.0.0 is a CPU build"),
