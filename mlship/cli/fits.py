@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from mlship.cli.options import HERE, Capabilities, Driver, Json, check_host
+from mlship.cli.options import HERE, Capabilities, Driver, Json, check_host, show_result
 
 if TYPE_CHECKING:
     from mlship.lock.foreign import ForeignLock
@@ -43,12 +43,10 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     """
     from dataclasses import replace
 
-    from mlship.console import emit
     from mlship.cuda.fit.fits import fit_lock
     from mlship.cuda.hosts.nvml import fleet_of
     from mlship.cuda.hosts.profile import named_fleet
     from mlship.report.fits import show_fits
-    from mlship.versioned import to_json
 
     check_host(driver, compute_capability)
     if as_:
@@ -58,10 +56,8 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     fleet = named_fleet(driver, tuple(compute_capability or ()), platform) if driver else fleet_of(HERE, str(hosts))
     found = fit_lock(read, fleet, platform)
     found = replace(found, notes=(*found.notes, *notes))
-    if json:
-        emit(to_json({"schema": 1, "lock": lock, "origin": fleet.origin, "platform": platform, **vars(found)}))
-    else:
-        show_fits(found, lock, fleet.origin)
+    document = {"schema": 1, "lock": lock, "origin": fleet.origin, "platform": platform, **vars(found)}
+    show_result(document, lambda _: show_fits(found, lock, fleet.origin), json=json)
     if found.outcome != "runs":
         raise typer.Exit(4)
 

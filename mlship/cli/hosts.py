@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from mlship.cli.options import HERE, Directory, Json
+from mlship.cli.options import HERE, Directory, Json, show_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +23,10 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
     Prints the CUDA that each host supports, and the versions that run on all of them. Hosts are the files in hosts/, or
     in the folder set by gpu.hosts in mlship.yaml; without that folder, this machine.
     """
-    from mlship.console import emit
     from mlship.cuda.hosts.fleet import fleet_cuda
     from mlship.cuda.hosts.nvml import fleet_of
     from mlship.errors import UsageError
-    from mlship.report.hosts import fleet_json, show_fleet
+    from mlship.report.hosts import fleet_document, show_fleet
 
     if context.invoked_subcommand is not None:
         if json or directory != HERE:
@@ -38,10 +37,7 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
         return
     fleet = fleet_of(directory, *_named(directory))
     found = fleet_cuda(fleet)
-    if json:
-        emit(fleet_json(fleet, found))
-    else:
-        show_fleet(fleet, found)
+    show_result(fleet_document(fleet, found), lambda _: show_fleet(fleet, found), json=json)
 
 
 def _named(directory: Path) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +38,10 @@ def report_shadow(
 
     Exit code 1: the records give no figure.
     """
-    from mlship.console import emit
-    from mlship.report.shadow import figures_json, nothing_known, show_figures
+    from mlship.report.shadow import figures_document, nothing_known, show_figures
 
     found = _figures(records, prometheus, hours, match)
-    if json:
-        emit(figures_json(found))
-    else:
-        show_figures(found)
+    show_result(figures_document(found), lambda _: show_figures(found), json=json)
     if nothing_known(found):
         raise typer.Exit(1)
 
@@ -66,17 +62,13 @@ def promote_shadow(
 
     An unknown figure is never a pass. `mlship shadow report` lists the figures.
     """
-    from mlship.console import emit
-    from mlship.report.shadow import promotion_json, show_promotion, verdict_of
+    from mlship.report.shadow import promotion_document, show_promotion, verdict_of
     from mlship.shadow.condition import parse_condition
     from mlship.shadow.figures import MEANINGS
 
     parsed = parse_condition(condition, [*MEANINGS])
     found = _figures(records, prometheus, hours, match)
-    if json:
-        emit(promotion_json(parsed, found))
-    else:
-        show_promotion(parsed, found)
+    show_result(promotion_document(parsed, found), lambda _: show_promotion(parsed, found), json=json)
     if verdict_of(parsed, found) is not True:
         raise typer.Exit(1)
 

@@ -11,23 +11,19 @@ from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import support_of
 from mlship.cuda.versions import Driver
 from mlship.units import columns, count_of, few, size
-from mlship.versioned import to_json
 
 _NAMED = 5  # nodes or hosts in one line
 
 
 def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
     """Print the hosts as a table, and the CUDA versions that run on all of them."""
-    for line in fleet_text(fleet, cuda).splitlines():
+    for line in _lines(fleet, cuda):
         out(line)
 
 
-def fleet_text(fleet: Fleet, cuda: FleetCuda) -> str:
-    return "\n".join(_lines(fleet, cuda)) + "\n"
-
-
-def fleet_json(fleet: Fleet, cuda: FleetCuda) -> str:
-    return to_json({"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": cuda})
+def fleet_document(fleet: Fleet, cuda: FleetCuda) -> dict[str, object]:
+    """The same for machines."""
+    return {"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": cuda}
 
 
 def host_line(host: HostProfile) -> str:

@@ -49,29 +49,23 @@ def _evidence(condition: FigureCondition, found: Mapping[str, Figure]) -> Iterat
             yield f"      {name} {_number(found[name])}: {found[name].basis}"
 
 
-def figures_json(found: Mapping[str, Figure]) -> str:
+def figures_document(found: Mapping[str, Figure]) -> dict[str, object]:
     """The figures; null is unknown."""
-    from mlship.versioned import to_json
-
-    return to_json({"schema": 1, "figures": _plain(found)})
+    return {"schema": 1, "figures": _plain(found)}
 
 
-def promotion_json(condition: FigureCondition, found: Mapping[str, Figure]) -> str:
+def promotion_document(condition: FigureCondition, found: Mapping[str, Figure]) -> dict[str, object]:
     """The verdict, the comparisons and all figures; null is unknown."""
-    from mlship.versioned import to_json
-
     parts = [{"comparison": part.text, "holds": verdict_of(part, found)} for part in condition.comparisons]
     verdict = verdict_of(condition, found)
-    return to_json(
-        {
-            "schema": 1,
-            "condition": condition.text,
-            "holds": verdict,
-            "promote": verdict is True,
-            "comparisons": parts,
-            "figures": _plain(found),
-        }
-    )
+    return {
+        "schema": 1,
+        "condition": condition.text,
+        "holds": verdict,
+        "promote": verdict is True,
+        "comparisons": parts,
+        "figures": _plain(found),
+    }
 
 
 def _plain(found: Mapping[str, Figure]) -> dict[str, dict[str, object]]:
