@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import accumulate
 
 from packaging.utils import canonicalize_name
 
@@ -58,7 +59,7 @@ def requirement_for(module: str, python: str | None = None) -> str | None:
     gone = import_table().removed.get(module.partition(".")[0])
     if gone:
         return (gone.requirement or None) if python and not _before(python, gone.python) else None
-    return next((known_modules()[name] for name in _prefixes(module) if name in known_modules()), None)
+    return next((known_modules()[name] for name in [*prefixes(module)][::-1] if name in known_modules()), None)
 
 
 def distribution_of(module: str) -> str | None:
@@ -99,14 +100,13 @@ def in_standard_library(module: str, python: str) -> bool:
 
 @cache
 def _namespaces() -> frozenset[str]:
-    parents = {parent for name in known_modules() for parent in _prefixes(name)} - known_modules().keys()
+    parents = {parent for name in known_modules() for parent in prefixes(name)} - known_modules().keys()
     return frozenset(parents)
 
 
-def _prefixes(module: str) -> Iterator[str]:
-    """a.b.c, a.b, a."""
-    parts = module.split(".")
-    yield from (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+def prefixes(module: str) -> Iterator[str]:
+    """a, a.b, a.b.c."""
+    return accumulate(module.split("."), "{}.{}".format)
 
 
 def _before(python: str, other: str) -> bool:

@@ -13,6 +13,7 @@ from mlship.imports import (
     in_standard_library,
     is_namespace,
     known_distributions,
+    prefixes,
     requirement_for,
 )
 from mlship.init.declared.result import Declared
@@ -138,9 +139,7 @@ def _looked_up(
 
 def _shown(name: str) -> str:
     """The part of a dotted name that the distribution certainly brings as a module."""
-    parts = name.split(".")
-    depth = next((depth for depth in range(len(parts)) if not is_namespace(".".join(parts[: depth + 1]))), 0)
-    return ".".join(parts[: depth + 1])
+    return next((part for part in prefixes(name) if not is_namespace(part)), name.partition(".")[0])
 
 
 def misnamed(declared: Iterable[Declared], served: Iterable[Module]) -> Iterator[str]:

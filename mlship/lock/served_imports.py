@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from mlship.imports import candidates_for, distribution_of, in_standard_library, is_namespace, requirement_for
+from mlship.imports import candidates_for, distribution_of, in_standard_library, is_namespace, prefixes, requirement_for
 from mlship.lock.hashes import HashedPin
 from mlship.lock.wheel_modules import FileNames, has_module, wheel_names
 from mlship.project.commands import server_module
@@ -58,7 +58,7 @@ def _foreign(repo: Path, config: Config) -> dict[str, str]:
         seen.add(name)
         if place:
             needed, own = _imports(repo, place, name)
-            waiting += [part for one in needed | own for part in _parents(one)]
+            waiting += [part for one in needed | own for part in prefixes(one)]
             for one in sorted(needed):
                 found.setdefault(_module(one), f"`{place}`")
     names = _own_names(repo)
@@ -109,13 +109,7 @@ def _imports(repo: Path, place: str, name: str) -> tuple[frozenset[str], frozens
 
 def _module(name: str) -> str:
     """The part of a dotted name that is a module for certain: the first, or what is below a namespace."""
-    return next((one for one in _parents(name) if not is_namespace(one)), name)
-
-
-def _parents(name: str) -> Iterator[str]:
-    """a, a.b, a.b.c."""
-    parts = name.split(".")
-    yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return next((one for one in prefixes(name) if not is_namespace(one)), name)
 
 
 def _own_names(repo: Path) -> set[str]:

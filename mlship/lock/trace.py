@@ -13,7 +13,7 @@ from mlship.lock.pins import Pin
 from mlship.lock.record import Trace
 from mlship.project.config import Config
 from mlship.project.paths import shipped_paths
-from mlship.versioned import adapter
+from mlship.versioned import adapter, parse_line
 
 _DATA = 1_000_000  # bytes
 HINT = "fix that and run `mlship lock` again; until then the build compiles bytecode for every module"
@@ -85,7 +85,5 @@ def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
 
 
 def _reason(content: bytes) -> str:
-    try:
-        return adapter(dict[str, str]).validate_json(content)["why"]
-    except (ValidationError, KeyError):
-        return "the trace contains invalid module names"
+    found = parse_line(content, dict[str, str]) or {}
+    return found.get("why", "the trace contains invalid module names")

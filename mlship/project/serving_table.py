@@ -1,9 +1,9 @@
 """What serves models in Python: data/serving.toml, whose header explains the keys."""
 
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 
 class ServerProgram(TableRow):
@@ -63,6 +63,4 @@ class ServingTable(TableRow):
         return {mark: row for row in self.library for mark in row.marks}
 
 
-@cache
-def serving_table() -> ServingTable:
-    return data_table(ServingTable, "serving")
+serving_table = table_reader(ServingTable, "serving")

@@ -12,7 +12,7 @@ from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
 from mlship.units import count_of
-from mlship.versioned import TableRow, data_table
+from mlship.versioned import TableRow, table_reader
 
 _EXAMPLES = 3
 _NAMED = 4
@@ -186,9 +186,7 @@ class _Table(TableRow):
     advice: dict[str, str]
 
 
-@cache
-def _table() -> _Table:
-    return data_table(_Table, "waste")
+_table = table_reader(_Table, "waste")
 
 
 @cache

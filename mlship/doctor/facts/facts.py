@@ -1,6 +1,7 @@
 """All facts as one frozen value with JSON both ways; each probe fills its part and leaves the rest unknown."""
 
 from dataclasses import fields, is_dataclass, replace
+from functools import reduce
 from typing import TypeVar
 
 from mlship.doctor.facts.container import Container, Image
@@ -53,10 +54,7 @@ def without_other_machine(facts: Facts) -> Facts:
 
 def merge(parts: tuple[Facts, ...]) -> Facts:
     """All known facts. If two parts know the same fact, the earlier one wins; tables are merged."""
-    whole = Facts()
-    for part in parts:
-        whole = merged(whole, part)
-    return whole
+    return reduce(merged, parts, Facts())
 
 
 def merged(one: T, other: T) -> T:

@@ -1,7 +1,5 @@
 """Whether the server's answer to the sample is the expected one. Pure."""
 
-from pydantic import JsonValue
-
 from mlship.json_path import values_at
 from mlship.project.request import SampleRequest
 from mlship.smoke import output
@@ -65,13 +63,9 @@ def _content(answer: ServerResponse, asked: SampleRequest, spec: SmokeSpec) -> W
         found = values_at(answer.output[0], path) if answer.output else ()
         if not found:
             return f"the answer has nothing at {path}", remedy
-        if wanted is not None and not _equal(found[0], wanted, spec):
+        if wanted is not None and not output.deviation_from(found[0], wanted, spec.rtol, spec.atol).equal:
             return f"the answer has {output.short(repr(found[0]))} at {path}, not {output.short(repr(wanted))}", remedy
     return None
-
-
-def _equal(found: JsonValue, wanted: JsonValue, spec: SmokeSpec) -> bool:
-    return output.deviation_from(found, wanted, spec.rtol, spec.atol).equal
 
 
 def proves_more_than_status(answer: ServerResponse, spec: SmokeSpec) -> bool:
