@@ -38,6 +38,16 @@ def read_regular(path: Path, limit: int = 100_000_000) -> str:
         return file.read()
 
 
+def check_readable(path: Path, hint: str) -> None:
+    """Refuse a folder, a device, which may never end, and a named pipe, which may have no writer.
+
+    Raises:
+        UsageError: it is one, or missing. A pipe of a shell, such as `<(...)`, is a file.
+    """
+    if not (path.is_file() or (path.is_fifo() and not path.resolve().exists())):
+        raise UsageError(f"`{path}` is not a regular file" if path.exists() else f"no file `{path}`", hint=hint)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` to `path` through a temporary file beside it and a rename; a pipe or device is written to as it is.
 

@@ -86,9 +86,11 @@ class AuditedImage:
 
 def read_audited(path: str, member: TarEntry, opened: Callable[[], Readable]) -> AuditFile:
     """Read what the rules ask of a file of a layer."""
-    is_read = member.isreg() and member.size > 0 and _is_read(path, member)
+    is_published = _PUBLISHED.search(path) is not None
+    is_small_program = member.size <= _LARGEST_SCRIPT and bool(member.mode & 0o111)
+    is_read = member.isreg() and member.size > 0 and (is_small_program or not is_published)
     data = _searched(opened(), member.size) if is_read else b""
-    is_own = is_read and not _PUBLISHED.search(path)
+    is_own = is_read and not is_published
     credential = next(find_credentials(data), None) if is_own else None
     private = is_own and not credential and may_hold_credentials(posixpath.basename(path))
     is_text = is_read and (path.startswith(LOADER) or (member.mode & 0o111 and _interpreter(data) in SHELLS))
@@ -101,12 +103,6 @@ def read_audited(path: str, member: TarEntry, opened: Callable[[], Readable]) ->
         private=private,
         cut=is_own and not credential and not private and 0 < len(data) < member.size,
     )
-
-
-def _is_read(path: str, member: TarEntry) -> bool:
-    if not _PUBLISHED.search(path):
-        return True
-    return member.size <= _LARGEST_SCRIPT and bool(member.mode & 0o111)
 
 
 def _searched(stream: Readable, length: int) -> bytes:

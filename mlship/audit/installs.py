@@ -1,13 +1,15 @@
 """Judge the commands that install packages: locked or not, and what they leave behind. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from mlship.audit.rules import AuditSeen, Filler, audit_table, decided, verb
-from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
+from mlship.dockerfile.shell import SHELLS, Command, pip_value_options, program_and_arguments
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
 _CONDAS = {"conda", "mamba", "micromamba"}
+_LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
 
 
 def locked(command: Command) -> Iterator[AuditSeen]:
@@ -26,26 +28,27 @@ def locked(command: Command) -> Iterator[AuditSeen]:
         yield from _conda(arguments, action, shown)
     for row in audit_table().locker:
         if program == row.program and action in row.verbs:
-            is_locked = row.always or bool(row.options & set(arguments))
-            text = "installs its lock" if is_locked else "uses a lock only if there is one"
-            yield AuditSeen("pass" if is_locked else "unknown", f"{shown} {text}")
+            verdict = "pass" if row.options & set(arguments) else row.verdict
+            yield AuditSeen(verdict, f"{shown} {_LOCKS[verdict]}")
 
 
 def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
     if "--require-hashes" in arguments:
         return AuditSeen("pass", f"{shown} requires hashes")
-    rest, wanted = list(arguments[arguments.index(action) + 1 :]), False
-    named = [word for word in rest if not word.startswith("-")]
-    while rest:
-        word = rest.pop(0)
-        if word in pip_value_options():
-            rest = rest[1:]
-        elif word.startswith(("-e", "--editable")) or not word.startswith("-"):
-            wanted = True
-    if wanted and action != "sync":
+    if "--no-verify-hashes" in arguments:
+        return AuditSeen("fail", f"{shown} does not check hashes")
+    named = _operands(arguments[arguments.index(action) + 1 :])
+    if (named or any(word.startswith(("-e", "--editable")) for word in arguments)) and action != "sync":
         alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
     return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
+
+
+def _operands(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are neither options nor the values of options."""
+    return [
+        two for one, two in pairwise(("", *arguments)) if not two.startswith("-") and one not in pip_value_options()
+    ]
 
 
 def _conda(arguments: tuple[str, ...], action: str, shown: str) -> Iterator[AuditSeen]:
@@ -54,7 +57,7 @@ def _conda(arguments: tuple[str, ...], action: str, shown: str) -> Iterator[Audi
     elif action in ("install", "create", "update"):
         if any(word.startswith(("-f", "--file")) for word in arguments):
             yield AuditSeen("unknown", f"{shown}: whether the file is an explicit lock is not in the Dockerfile")
-        elif action != "create" or any("=" in word for word in arguments if not word.startswith("-")):
+        elif action != "create" or _operands(arguments[arguments.index(action) + 1 :]):
             yield AuditSeen("fail", f"{shown} has no lock")
 
 
@@ -78,24 +81,34 @@ def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
 
 def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str, str]) -> bool:
     later = run.commands[at + 1 :]
+    exported = {word.partition("=")[0] for one in run.commands[:at] if one.program == "export" for word in one.words}
     mounts = [mount["target"].rstrip("/") for mount in run.mounts if mount.get("type") in ("cache", "tmpfs")]
     return (
         bool(set(row.options) & set(command.words))
-        or any(name in env or name in command.env for name in row.variables)
+        or any(name in env or name in command.env or name in exported for name in row.variables)
         or any(mount.endswith(folder) for mount in mounts for folder in row.mounted)
-        or any(one.program == "rm" and _removes(one.words[1:], row.removed) for one in later)
-        or any(_cleans(row, one) for one in later)
+        or any(_removes(one, row.removed) for one in later)
+        or any(
+            program in row.programs and verb(words) in row.cleaned
+            for program, words in map(program_and_arguments, later)
+        )
     )
 
 
-def _cleans(row: Filler, command: Command) -> bool:
-    program, arguments = program_and_arguments(command)
-    return bool(row.cleaned) and program in row.programs and verb(arguments) == row.cleaned
+def _removes(command: Command, folders: Sequence[str]) -> bool:
+    is_removal = command.program == "rm" or (command.program == "find" and "-delete" in command.words)
+    return is_removal and any(word.rstrip("*").rstrip("/").endswith(tuple(folders)) for word in command.words[1:])
 
 
-def _removes(words: Sequence[str], folders: Sequence[str]) -> bool:
-    plain = [word.rstrip("*").rstrip("/") for word in words]
-    return any(word.endswith(folder) for word in plain for folder in folders)
+def unread(run: Run) -> Iterator[AuditSeen]:
+    """Scripts that a step runs: what they install and leave behind is not in the Dockerfile."""
+    for one in run.commands:
+        folder, slash, _ = one.words[0].rpartition("/")
+        if one.program in SHELLS or one.program.endswith(".sh") or (slash and not folder.endswith("bin")):
+            shown = " ".join(one.words[:2]).replace(UNKNOWN, "…")[:100]
+            yield AuditSeen("unknown", f"`{shown}` runs a script that is not in the Dockerfile", run.line)
+    if not run.known:
+        yield AuditSeen("unknown", "a step is not a shell script", run.line)
 
 
 def logins(run: Run) -> Iterator[AuditSeen]:
@@ -112,6 +125,7 @@ def logins(run: Run) -> Iterator[AuditSeen]:
 def compilers(run: Run) -> Iterator[AuditSeen]:
     """Compilers that a step installs and does not remove."""
     table, installed, unknown, hidden = audit_table().compilers, set[str](), False, False
+    virtual = {word for one in run.commands for before, word in pairwise(one.words) if before in ("-t", "--virtual")}
     swept = any({"autoremove", "--auto-remove", "--autoremove"} & {*command.words} for command in run.commands)
     for command in run.commands:
         program, arguments = program_and_arguments(command)
@@ -119,10 +133,13 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
         if verb(arguments) in ("install", "add") and program in table.installers:
             installed |= {name for name in names if _is_compiler(name, table.packages)}
             unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
-            hidden = hidden or (program in {"apt", "apt-get"} and not _without_recommended(arguments))
+            is_lean = any(
+                "no-install-recommends" in one or "apt::install-recommends=" in one.lower() for one in arguments
+            )
+            hidden = hidden or (program in {"apt", "apt-get"} and not is_lean)
         elif verb(arguments) in ("purge", "remove", "del"):
             hidden = hidden or bool(program in {"apt", "apt-get"} and installed & names and not swept)
-            installed -= names
+            installed -= installed if names & virtual else names
     if installed:
         yield AuditSeen("fail", f"installs {', '.join(sorted(installed))}", run.line)
     elif unknown:
@@ -130,10 +147,6 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
     elif hidden:
         why = "may leave compilers that packages recommend or require: `--no-install-recommends`, `purge --auto-remove`"
         yield AuditSeen("unknown", why, run.line)
-
-
-def _without_recommended(arguments: Sequence[str]) -> bool:
-    return any("--no-install-recommends" in word or "apt::install-recommends=" in word.lower() for word in arguments)
 
 
 def _is_compiler(name: str, known: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from posixpath import join, normpath
 from shlex import quote
 
-from mlship.audit.installs import cached, compilers, locked, logins
+from mlship.audit.installs import cached, compilers, locked, logins, unread
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
@@ -57,8 +57,6 @@ def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
     if last.user is not None:
         yield judge_user(*last.user)
-    elif last.root.image == "scratch":
-        yield AuditSeen("fail", "no USER: runs as root")
     else:
         yield _by_base(file, lambda _: AuditSeen("fail", f"no USER: {last.root.image} runs as root"), "sets the user")
 
@@ -75,18 +73,22 @@ def judge_user(user: str, line: int = 0) -> AuditSeen:
     return AuditSeen("fail", f"the user `{name}` is a name, not a number", line)
 
 
-def _by_base(file: ParsedDockerfile, judge: Callable[[KnownBase], AuditSeen], what: str) -> AuditSeen:
+def _unless(has: bool | None, good: str, bad: str, line: int = 0) -> AuditSeen | None:
+    return None if has is None else decided(not has, good, bad, line)
+
+
+def _by_base(file: ParsedDockerfile, judge: Callable[[KnownBase], AuditSeen | None], what: str) -> AuditSeen:
     """Judge by what is published of the base image; otherwise it is unknown."""
     base = file.stages[-1].root
     known = known_base(base.image)
     unknown = AuditSeen("unknown", f"{shown_image(base.image)}: unknown whether it {what}", base.line)
-    return judge(known) if known else unknown
+    return (known and judge(known)) or unknown
 
 
 def _glibc(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     root = file.stages[-1].root
     good, bad = f"{root.image} has glibc", f"{root.image} has musl"
-    yield _by_base(file, lambda base: decided(not base.musl, good, bad, root.line), "has musl")
+    yield _by_base(file, lambda base: _unless(base.musl, good, bad, root.line), "has musl")
 
 
 def _digest(file: ParsedDockerfile) -> Iterator[AuditSeen]:
@@ -119,15 +121,14 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
 
 
 def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    settings = (*file.arguments, *(one for stage in file.stages for one in stage.settings))
-    for one in settings:
+    for one in (*file.arguments, *(one for stage in file.stages for one in stage.settings)):
         if one.kind != "LABEL" and is_credential(one.name, one.value):
             yield AuditSeen("fail", f"{one.kind} {one.name} is for a credential", one.line)
         yield from credentials_in(f"{one.name}={one.value or ''}", f"{one.kind} {one.name}", one.line)
-    for run in (run for stage in file.stages for run in stage.runs):
-        yield from credentials_in(run.text, "RUN", run.line)
+    for step in (step for step in file.instructions if step.name not in ("ARG", "ENV", "LABEL")):
+        yield from credentials_in("\n".join((step.text, *step.heredocs)), step.name, step.line)
     yield from (seen for stage in file.shipped for run in stage.runs for seen in logins(run))
-    yield AuditSeen("pass", "no credentials in ARG, ENV, LABEL and RUN")
+    yield AuditSeen("pass", "no credentials in its instructions")
 
 
 def credentials_in(text: str, where: str, line: int) -> Iterator[AuditSeen]:
@@ -138,10 +139,11 @@ def credentials_in(text: str, where: str, line: int) -> Iterator[AuditSeen]:
 
 def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
-    for name, start in starts(last.entrypoint, last.cmd):
+    entrypoint, cmd = (one and replace(one, exec_form=last.argv(one)) for one in (last.entrypoint, last.cmd))
+    for name, start in starts(entrypoint, cmd):
         if start.text.strip() not in ("", "[]"):
             yield judge_start(start, name, "" if _is_copied(last, start) else None)
-    if last.entrypoint is None and last.root.image != "scratch" and not known_base(last.root.image):
+    if last.entrypoint is None and not known_base(last.root.image):
         base = shown_image(last.root.image)
         yield AuditSeen("unknown", f"{base}: unknown whether it has an ENTRYPOINT", last.root.line)
 
@@ -150,7 +152,7 @@ def _is_copied(stage: BuildStage, start: Start) -> bool:
     """Whether a file of the build context is started, which may be a script."""
     program = "".join(started_command(start.exec_form or ())[:1])
     path = normpath(join(stage.workdir, program))
-    if "/" not in program:
+    if "/" not in program or "venv/bin/" in path:  # a virtual environment comes from a step
         return any(one.endswith(f"bin/{program}") for one in stage.copied)
     return any(f"{path}/".startswith(f"{one.rstrip('/')}/") for one in stage.copied)
 
@@ -158,16 +160,14 @@ def _is_copied(stage: BuildStage, start: Start) -> bool:
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for run in (run for stage in file.stages for run in stage.runs):
         yield from (replace(seen, line=run.line) for command in run.commands for seen in locked(command))
-        if not run.known:
-            yield AuditSeen("unknown", "a step is not a shell script", run.line)
+        yield from unread(run)
 
 
 def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for stage in file.shipped:
         for run in stage.runs:
             yield from cached(run, stage.env | {name: "" for name, value in stage.args.items() if value})
-            if not run.known:
-                yield AuditSeen("unknown", "a step is not a shell script", run.line)
+            yield from unread(run)
     first = file.shipped[0]
     pattern = first.root.image.lower().replace(UNKNOWN, "*")
     if "*" in pattern and any(fnmatchcase(stage.name, pattern) for stage in file.stages[: file.stages.index(first)]):
@@ -176,10 +176,10 @@ def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    yield from (seen for stage in file.shipped for run in stage.runs for seen in compilers(run))
+    yield from (seen for stage in file.shipped for run in stage.runs for seen in (*compilers(run), *unread(run)))
     image = file.stages[-1].root.image
     good, bad = f"{image} has no compilers", f"{image} has compilers"
-    yield _by_base(file, lambda base: decided(not base.compilers, good, bad), "has compilers")
+    yield _by_base(file, lambda base: _unless(base.compilers, good, bad), "has compilers")
 
 
 def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
@@ -187,8 +187,6 @@ def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     if last.healthcheck is not None:
         is_none = last.healthcheck.text.strip().upper() == "NONE"
         yield decided(not is_none, "HEALTHCHECK", "HEALTHCHECK NONE", last.healthcheck.line)
-    elif last.root.image == "scratch":
-        yield AuditSeen("fail", "no HEALTHCHECK")
     else:
         yield _by_base(file, lambda _base: AuditSeen("fail", "no HEALTHCHECK"), "has a health check")
 

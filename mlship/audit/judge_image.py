@@ -17,6 +17,7 @@ from mlship.image.labels import OCI, OWN
 from mlship.size.layout import read_saved
 from mlship.units import first_rows, size
 
+_BASE = f"{OCI}.base"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of the container runtime
 _DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "usr/local/lib64")
 
@@ -68,20 +69,18 @@ def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _digest(found: AuditedImage) -> Iterator[AuditSeen]:
-    label = f"{OCI}.base.digest"
-    digest = found.config.labels.get(label, "")
+    digest = found.config.labels.get(f"{_BASE}.digest", "")
     if re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        yield AuditSeen("pass", f"the label {label} is {digest}")
+        yield AuditSeen("pass", f"the label {_BASE}.digest is {digest}")
     else:
-        yield AuditSeen("unknown", f"no label {label} names the base image: audit the Dockerfile")
+        yield AuditSeen("unknown", f"no label {_BASE}.digest names the base image: audit the Dockerfile")
 
 
 def _tag(found: AuditedImage) -> Iterator[AuditSeen]:
-    label = f"{OCI}.base.name"
-    if name := found.config.labels.get(label):
+    if name := found.config.labels.get(f"{_BASE}.name"):
         yield judge_tag(name)
     else:
-        yield AuditSeen("unknown", f"no label {label} names the base image: audit the Dockerfile")
+        yield AuditSeen("unknown", f"no label {_BASE}.name names the base image: audit the Dockerfile")
 
 
 def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
@@ -105,9 +104,7 @@ def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _exec_form(found: AuditedImage) -> Iterator[AuditSeen]:
     config = found.config.running
-    entrypoint, cmd = (
-        Start(0, " ".join(words), tuple(words)) if words else None for words in (config.entrypoint, config.cmd)
-    )
+    entrypoint, cmd = (Start(0, "", tuple(one)) if one else None for one in (config.entrypoint, config.cmd))
     for name, start in starts(entrypoint, cmd):
         yield judge_start(start, name, _script_of(found, start.exec_form or ()))
 

@@ -31,11 +31,11 @@ class KnownBase:
     """What is published of a base image; see data/audit.toml."""
 
     names: tuple[str, ...]
-    compilers: bool
     source: str
+    compilers: bool | None = None
+    musl: bool | None = None
     tag: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    musl: bool = False
     cuda: bool = False
 
 
@@ -49,7 +49,7 @@ class Filler:
     mounted: tuple[str, ...]
     options: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
-    cleaned: str = ""
+    cleaned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Locker:
     program: str
     verbs: tuple[str, ...]
     options: frozenset[str] = frozenset()
-    always: bool = False
+    verdict: Literal["pass", "fail", "unknown"] = "unknown"
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,8 @@ def known_base(image: str) -> KnownBase | None:
     """What is published of an image, by its reference."""
     name, tag = split_reference(image)
     words = set(tag.replace(".", "-").split("-")) | {"alpine" for part in tag.split("-") if part.startswith("alpine")}
-    for row in audit_table().base:
-        if name in row.names and (not row.tag or words & set(row.tag)) and not words & set(row.without):
-            return row
-    return None
+    rows = (row for row in audit_table().base if name in row.names and not words & set(row.without))
+    return next((row for row in rows if not row.tag or words & set(row.tag)), None)
 
 
 def split_reference(image: str) -> tuple[str, str]:

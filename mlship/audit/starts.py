@@ -12,8 +12,7 @@ from mlship.dockerfile.stages import Start
 def starts(entrypoint: Start | None, cmd: Start | None) -> Iterator[tuple[str, Start]]:
     """ENTRYPOINT and CMD, by name. They are one if ENTRYPOINT only runs its arguments, as `tini --` and `sh -c` do."""
     if entrypoint and entrypoint.exec_form and cmd and _takes_command(entrypoint.exec_form):
-        words = cmd.exec_form if cmd.exec_form is not None else ("/bin/sh", "-c", cmd.text)
-        yield "CMD", replace(cmd, exec_form=(*entrypoint.exec_form, *words))
+        yield "CMD", replace(cmd, exec_form=(*entrypoint.exec_form, *(cmd.exec_form or ())))
     else:
         yield from ((name, start) for name, start in (("ENTRYPOINT", entrypoint), ("CMD", cmd)) if start)
 
@@ -29,9 +28,9 @@ def judge_start(start: Start, name: str, file: str | None = None) -> AuditSeen:
     Args:
         file: the shell script that it starts, if it can be read. What others do is unknown.
     """
-    words = None if start.exec_form is None else started_command(start.exec_form)
+    words = started_command(start.exec_form or ())
     program = words[0].rpartition("/")[2] if words else ""
-    script = start.text if words is None else script_of(words) if program in SHELLS else None
+    script = script_of(words) if program in SHELLS else None
     if script is None:
         return _judge_program(start, name, program, file)
     if becomes := replacement(script):

@@ -59,9 +59,9 @@ def export(prepared: Prepared, folder: Path, secrets: Path | None = None) -> Exp
         new.mkdir()
         _write(prepared, asked, new)
         files = sum(len(names) for _, _, names in os.walk(new))
+        if secrets:
+            _write_secrets(asked, secrets)
         new.rename(folder)
-    if secrets:
-        _write_secrets(asked, secrets)
     return Exported(folder, files, tuple(sorted(asked.secrets)))
 
 

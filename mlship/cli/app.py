@@ -4,9 +4,10 @@ import errno
 import signal
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _CLEANUP_SECONDS = 3.0
+_T = TypeVar("_T")
 
 # Where each command is, in the order of `--help`. Only the one that runs is imported: the others take 13 ms.
 _COMMANDS = {
@@ -71,14 +73,17 @@ class Program(TyperGroup):
             raise _exit(UsageError("an argument is empty", hint="check the variables in the command"))
         before = {number: signal.signal(number, _interrupt) for number in _signals()}
         try:
-            return self._guarded(ctx)
+            return self._guarded(lambda: super(Program, self).invoke(ctx))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _guarded(self, ctx: "Context") -> object:
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        return self._guarded(lambda: super(Program, self).parse_args(ctx, args))  # prints help and version
+
+    def _guarded(self, work: Callable[[], _T]) -> _T:
         try:
-            result: object = super().invoke(ctx)
+            return work()
         except MlshipError as error:
             raise _exit(error) from error
         except (KeyboardInterrupt, typer.Abort) as error:  # Abort: Ctrl-C or Ctrl-D at a prompt
@@ -94,7 +99,6 @@ class Program(TyperGroup):
             if type(error).__module__.startswith(("click", "typer")):
                 raise
             raise _bug(error) from error
-        return result
 
 
 app = typer.Typer(

@@ -53,23 +53,21 @@ def _report(target: str) -> "AuditReport":
     from mlship.audit.judge_dockerfile import audit_dockerfile
     from mlship.audit.judge_image import audit_archive
     from mlship.errors import UsageError
+    from mlship.files import check_readable
     from mlship.size.stream import is_compressed, is_tar
 
     path = Path(target)
-    if path.is_dir():
-        inside = path / "Dockerfile"
-        raise UsageError(f"`{target}` is a folder", hint=f"run `mlship audit {inside}`" if inside.exists() else _NAME)
     if not path.exists():
         return _of_image(target)
+    inside = path / "Dockerfile"
+    check_readable(path, f"run `mlship audit {inside}`" if inside.exists() else _NAME)
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
         if is_tar(data) or is_compressed(data):
             file.seek(0)
             return audit_archive(iter(lambda: file.read(_CHUNK), b""), target)
-    if len(data) > _LARGEST:
-        raise UsageError(f"`{target}` is too large to be a Dockerfile", hint=_NAME)
-    if b"\0" in data:
-        raise UsageError(f"`{target}` is not text", hint=_NAME)
+    if len(data) > _LARGEST or b"\0" in data:
+        raise UsageError(f"`{target}` is neither a Dockerfile nor an image", hint=_NAME)
     return audit_dockerfile(data.decode("utf-8", "replace"), target)
 
 

@@ -67,7 +67,7 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
             from mlship.errors import UsageError
 
             raise UsageError(f"`--as {as_}` takes no other options than `-C`", hint="remove them")
-        (_export_triton if as_ == "triton" else _export_compose)(directory, folder)
+        _export_as(as_, directory, folder)
         return
     from mlship.build.export import export as write
     from mlship.build.prepare import prepare
@@ -82,21 +82,18 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
         say(f"builds on this machine use pip's settings ({', '.join(done.secrets)}): `--secrets FOLDER` writes them")
 
 
-def _export_triton(directory: Path, folder: Path) -> None:
+def _export_as(kind: str, directory: Path, folder: Path) -> None:
     from mlship.console import say
+    from mlship.deploy.compose import export_compose
     from mlship.deploy.triton import export_triton
     from mlship.project.load import load_config
 
-    for model in export_triton(directory, load_config(directory), folder):
+    config = load_config(directory)
+    if kind == "compose":
+        files = export_compose(directory, config, folder)
+        say(f"wrote {folder} ({', '.join(files)}); the first lines of compose.yaml have the command")
+        return
+    for model in export_triton(directory, config, folder):
         say(f"wrote {folder / model.name}, from {model.path}")
         for note in model.notes:
             say(f"  {note}")
-
-
-def _export_compose(directory: Path, folder: Path) -> None:
-    from mlship.console import say
-    from mlship.deploy.compose import export_compose
-    from mlship.project.load import load_config
-
-    files = export_compose(directory, load_config(directory), folder)
-    say(f"wrote {folder} ({', '.join(files)}); the first lines of compose.yaml have the command")

@@ -21,6 +21,7 @@ Records = Annotated[
 ]
 Prometheus = Annotated[str, typer.Option(metavar="URL", help="Ask this Prometheus server instead.", show_default=False)]
 _MOST_HOURS = 24 * 366
+_LONGEST = 16 << 20  # bytes of a line: a longer one is no record, and is not kept in memory
 Hours = Annotated[
     float,
     typer.Option(metavar="N", help="Hours to look back: at most since the candidate started.", show_default=False),
@@ -99,16 +100,11 @@ def _figures(records: Path | None, prometheus: str, hours: float, match: str) ->
 def _of_file(records: Path) -> "Mapping[str, Figure]":
     import sys
 
-    from mlship.errors import UsageError
+    from mlship.files import check_readable
     from mlship.shadow.figures import shadow_figures
     from mlship.shadow.records import read_records
 
-    if str(records) == "-":
-        return shadow_figures(read_records(sys.stdin.buffer))
-    if not records.exists() or records.is_dir():  # a pipe is a file, too
-        raise UsageError(
-            f"no file `{records}`",
-            hint="copy the file that SHADOW_FILE names from the server, or pass - and pipe it in",
-        )
-    with records.open("rb") as lines:
-        return shadow_figures(read_records(lines))
+    if str(records) != "-":
+        check_readable(records, "copy the file that SHADOW_FILE names from the server, or pass - and pipe it in")
+    with sys.stdin.buffer if str(records) == "-" else records.open("rb") as file:
+        return shadow_figures(read_records(iter(lambda: file.readline(_LONGEST), b"")))

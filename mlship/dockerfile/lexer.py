@@ -123,6 +123,8 @@ def _instruction(text: str, line: int, lines: _Lines, escape: str, *, nested: bo
         flag, rest = _head(rest)
         flags.append(flag)
     heredocs = tuple(_heredocs(rest, line, lines, escape)) if name in _HEREDOCS else ()
+    if name == "SHELL" and not _json(rest):
+        raise DockerfileError(line, "SHELL needs a list in JSON")
     return Instruction(line, name, rest, tuple(flags), _json(rest), heredocs)
 
 

@@ -98,10 +98,11 @@ class BuildStage:
     def command(self) -> tuple[str, ...]:
         """The argument list that a container starts, as Docker joins ENTRYPOINT and CMD; empty if the base decides."""
         if self.entrypoint and self.entrypoint.exec_form is None:  # a shell form takes no arguments
-            return self._argv(self.entrypoint)
-        return (*self._argv(self.entrypoint), *self._argv(self.cmd))
+            return self.argv(self.entrypoint)
+        return (*self.argv(self.entrypoint), *self.argv(self.cmd))
 
-    def _argv(self, start: Start | None) -> tuple[str, ...]:
+    def argv(self, start: Start | None) -> tuple[str, ...]:
+        """CMD or ENTRYPOINT as it is in the image: the shell form is an argument of the shell."""
         if start is None:
             return ()
         return (*self.shell, start.text) if start.exec_form is None else start.exec_form
@@ -124,6 +125,7 @@ class ParsedDockerfile:
 
     stages: tuple[BuildStage, ...]
     arguments: tuple[Setting, ...]
+    instructions: tuple[Instruction, ...]
 
     @property
     def shipped(self) -> tuple[BuildStage, ...]:
@@ -153,7 +155,7 @@ def parse_dockerfile(text: str) -> ParsedDockerfile:
         reader.take(instruction)
     if not reader.stages:
         raise DockerfileError(1, "it has no FROM")
-    return ParsedDockerfile(tuple(reader.stages), tuple(reader.settings))
+    return ParsedDockerfile(tuple(reader.stages), tuple(reader.settings), instructions)
 
 
 @dataclass
@@ -216,7 +218,7 @@ class _Reader:
             if one.name == "ENTRYPOINT" and stage.parent is not None and stage.cmd is self.stages[stage.parent].cmd:
                 stage.cmd = None  # an inherited one, which belongs to the other entrypoint
         elif one.name == "SHELL":
-            stage.shell = one.exec_form or (UNKNOWN,)
+            stage.shell = one.exec_form or ()
         elif one.name == "EXPOSE":
             words = (expand(word, self.escape, stage.lookup) for word in split_words(one.text, self.escape))
             stage.ports = (*stage.ports, *words)
@@ -263,7 +265,7 @@ class _Reader:
         start = "".join(one.heredocs[:1]).partition("\n")[0]
         is_shell = alone and (not start.startswith("#!") or _is_shell(start[2:].split()))
         inside = tuple(found for body in one.heredocs for found in commands(body, stage.lookup)) if is_shell else ()
-        return Run(one.line, text, (*first, *inside), mounts, known=is_shell or bool(first))
+        return Run(one.line, text, inside or first, mounts, known=is_shell or bool(first))
 
     def _mounts(self, stage: BuildStage, one: Instruction) -> Iterator[Mapping[str, str]]:
         for value in one.values("mount"):

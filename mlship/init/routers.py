@@ -19,7 +19,6 @@ from mlship.project.syntax import (
     parameters,
 )
 
-_APPS = {"FastAPI", "Flask", "Starlette", "Quart"}
 _ROUTERS = {"APIRouter": "prefix", "Blueprint": "url_prefix"}
 # The child and its prefix, by keyword.
 _INCLUDES = {"include_router": ("router", "prefix"), "register_blueprint": ("blueprint", "url_prefix")}

@@ -17,19 +17,12 @@ _SHOWN = 5
 
 def show_audit(report: AuditReport) -> None:
     """Print each rule with its verdict, what decided it, and for a failure why it matters and what to do."""
-    for line in _lines(report):
-        out(line)
-
-
-def _lines(report: AuditReport) -> Iterator[str]:
-    yield f"{report.target}: {report.kind}"
-    yield ""
-    for one in report.judgements:
-        yield from _rule(one)
+    rules = (line for one in report.judgements for line in _rule(one))
     counts = [f"{report.count('pass')} passed", f"{report.count('fail')} failed", f"{report.count('unknown')} unknown"]
     skipped = report.count("not applicable")
-    yield ""
-    yield ", ".join((*counts, *([f"{skipped} not applicable"] if skipped else [])))
+    total = ", ".join((*counts, *([f"{skipped} not applicable"] if skipped else [])))
+    for line in (f"{report.target}: {report.kind}", "", *rules, "", total):
+        out(line)
 
 
 def _rule(one: Judgement) -> Iterator[str]:

@@ -140,7 +140,8 @@ def test_a_place_of_an_image_is_its_name(monkeypatch: pytest.MonkeyPatch) -> Non
         ("docker/Containerfile", "no file `docker/Containerfile`"),
         ("image.tar", "no file `image.tar`"),
         ("image.tar.gz", "no file `image.tar.gz`"),
-        ("tests", "`tests` is a folder"),
+        ("tests", "`tests` is not a regular file"),
+        ("/dev/zero", "`/dev/zero` is not a regular file"),
     ],
 )
 def test_a_wrong_target_is_named(target: str, message: str) -> None:
@@ -167,7 +168,11 @@ def test_a_program_is_no_dockerfile(tmp_path: Path) -> None:
     for data in (b"\x7fELF\0\0", lzma.compress(b"")):
         (tmp_path / "Dockerfile").write_bytes(data)
         result = run(str(tmp_path / "Dockerfile"))
-        assert (result.exit_code, "is not text" in result.stderr, "by gzip" in result.stderr) == (2, True, True)
+        assert (
+            result.exit_code,
+            "is neither a Dockerfile nor an image" in result.stderr,
+            "by gzip" in result.stderr,
+        ) == (2, True, True)
 
 
 def test_a_broken_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,15 @@ def test_version() -> None:
     assert runner.invoke(app, ["--version"]).stdout == f"mlship {__version__}\n"
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_on_a_full_disk_is_no_bug(option: str) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlship", option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr.startswith("error: the disk is full")) == (75, True), done.stderr
+
+
 def test_help_names_every_command_and_exit_code() -> None:
     text = " ".join(runner.invoke(app, ["--help"]).output.split())
     assert all(

@@ -1,6 +1,7 @@
 """`mlship shadow`: figures as text and JSON, and a verdict as exit code."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -85,6 +86,19 @@ def test_records_come_from_a_pipe(day: Path) -> None:
         assert cat.stdout
         result = run("report", f"/dev/fd/{cat.stdout.fileno()}")
     assert result.exit_code == 0, result.output
+
+
+def test_a_line_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlship.cli.shadow._LONGEST", 4)
+    assert "(and 2 more" in run("report", "-", given=b"0123456789").stdout
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "pipe", "."])
+def test_what_may_never_end_is_refused(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    result = run("report", device)
+    assert (result.exit_code, f"`{device}` is not a regular file" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

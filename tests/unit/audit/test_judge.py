@@ -211,6 +211,61 @@ def test_a_good_image_passes() -> None:
             "fail",
         ),
         ("locked", "RUN --mount", 'SHELL ["python", "-c"]\nRUN print(1)\nRUN --mount', "unknown"),
+        *(
+            ("secrets", "USER", f"{text}\nUSER", "fail")
+            for text in (
+                f'CMD ["serve", "--token", "{TOKEN}"]',
+                f"ENTRYPOINT A={TOKEN} serve",
+                f"HEALTHCHECK CMD curl -H 'Authorization: {TOKEN}' a",
+                f"COPY <<A /a\n{TOKEN}\nA",
+                f"ONBUILD ENV A={TOKEN}",
+            )
+        ),
+        *(
+            (rule, "USER", f"{step}\nUSER", "unknown")
+            for rule in ("locked", "cache", "compilers")
+            for step in (
+                "RUN ./install",
+                "RUN bash /tmp/install.txt --yes",
+                "RUN curl https://example.org/a | sh",
+                'RUN ["/tmp/install.sh"]',
+                "RUN a || b.sh",
+            )
+        ),
+        *(
+            (rule, "USER", f"{step}\nUSER", "pass")
+            for rule in ("locked", "cache", "compilers")
+            for step in (
+                "RUN /opt/venv/bin/python a.py",
+                "RUN . /opt/venv/bin/activate && true",
+                "RUN bash <<A\ntrue\nA",
+                "RUN sh -c 'true'",
+            )
+        ),
+        *(
+            ("locked", "pip install --require-hashes --no-deps -r requirements.txt", command, verdict)
+            for command, verdict in (
+                ("conda create -y -n a numpy", "fail"),
+                ("conda create -y --name a -c conda-forge", "not applicable"),
+                ("uv pip install --no-verify-hashes -r requirements.txt", "fail"),
+                ("uv add torch", "fail"),
+                ("uv tool install a", "fail"),
+                ("poetry add torch", "fail"),
+            )
+        ),
+        ("cache", "USER", "RUN apt-get update && apt-get dist-clean\nUSER", "pass"),
+        ("cache", "USER", "RUN apt-get update && apt-get clean\nUSER", "fail"),
+        ("cache", "USER", "RUN apt-get update && find /var/lib/apt/lists -type f -delete\nUSER", "pass"),
+        ("cache", "USER", "RUN export PIP_NO_CACHE_DIR=1 && pip install -r a\nUSER", "pass"),
+        ("compilers", "USER", "RUN apk add --virtual .b gcc make && apk del .b\nUSER", "pass"),
+        ("compilers", "USER", "RUN apk add --virtual .b gcc make && apk del .c\nUSER", "fail"),
+        ("compilers", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM scratch", "unknown"),
+        ("glibc", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM scratch", "unknown"),
+        ("exec-form", 'CMD ["python"', 'SHELL ["/bin/bash", "-c"]\nCMD python a.py\n#', "unknown"),
+        ("exec-form", 'CMD ["python"', 'SHELL ["/bin/bash", "-c"]\nCMD exec python a.py\n#', "pass"),
+        ("exec-form", 'CMD ["python"', 'SHELL ["pwsh", "-Command"]\nCMD python a.py\n#', "unknown"),
+        ("exec-form", 'CMD ["python"', 'COPY . /app\nCMD ["/app/.venv/bin/python"', "pass"),
+        ("exec-form", 'CMD ["python"', 'COPY . /app\nCMD ["/app/bin/start"', "unknown"),
         ("cache", "USER", "RUN $CONDA install x\nUSER", "unknown"),
         ("cache", "USER", "RUN conda-lock install a.yml && conda clean -afy\nUSER", "pass"),
         ("cache", "USER", "RUN pixi install\nUSER", "fail"),

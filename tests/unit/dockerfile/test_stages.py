@@ -206,6 +206,7 @@ def test_a_here_document_is_a_script_or_the_input_of_a_program() -> None:
         ("FROM a b", "line 1: FROM needs an image"),
         ("# escape=x\nFROM a", "the escape character is `x`"),
         ("FROM a\nONBUILD ONBUILD RUN x", "ONBUILD cannot be in ONBUILD"),
+        ("FROM a\nSHELL bash -c", "line 2: SHELL needs a list in JSON"),
     ],
 )
 def test_what_buildkit_refuses_is_refused_with_its_line(text: str, message: str) -> None:
