@@ -299,7 +299,7 @@ def _source(
 ) -> tuple[str, ...]:
     """Top-level files and folders of the served code, plus files that the code or server command names."""
     paths = [module.path for module in served]
-    started = [word.removeprefix("./") for word in server.command] if server else []
+    started = [word.removeprefix("./").removeprefix(f"{WORKDIR}/") for word in server.command] if server else []
     words = [*served_strings(served), *started, "gunicorn.conf.py"]
     given = [word for word in words if word in tree and not word.startswith(".") and _is_data(word)]
     folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]

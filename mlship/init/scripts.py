@@ -16,8 +16,8 @@ class ScriptStart:
 
     Attributes:
         runner: the name before `.run`: a server object, or uvicorn.
-        calls: other calls, of the module's own functions without arguments, as (name, line).
-        simple: the block holds nothing else.
+        calls: other calls of the module's own functions, as (name, line).
+        simple: the block holds nothing else, and these calls have no arguments.
         on_import: the line, if it is outside of the block.
     """
 
@@ -38,8 +38,9 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
         return _from_functions(body, block, owners)
     rest = [one for one in block if not any(call is found for call in ast.walk(one))]
     own = {statement.name for statement in body if isinstance(statement, ast.FunctionDef)}
-    calls = [call for one in rest if (call := _own_call(one, own))]
-    others = [one for one in rest if not _own_call(one, own) and not _is_quiet(one)]
+    every = (node for one in rest for node in ast.walk(one) if isinstance(node, ast.Call))
+    calls = [(dotted(call.func), call.lineno) for call in every if dotted(call.func) in own]
+    others = [one for one in rest if not (_is_own_call(one, own) or _is_quiet(one))]
     runner = dotted(found.func).removesuffix(".run")
     on_import = found.lineno if any(one.value is found for one in always) else None
     return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others, on_import)
@@ -67,20 +68,17 @@ def _runs(statement: ast.stmt, owners: Collection[str]) -> Iterator[ast.Call]:
     yield from (one for one in ast.walk(statement) if isinstance(one, ast.Call) and dotted(one.func) in owners)
 
 
-def _own_call(statement: ast.stmt, own: set[str]) -> tuple[str, int] | None:
-    match statement:
-        case ast.Expr(value=ast.Call(func=ast.Name(id=name), args=[], keywords=[]), lineno=line) if name in own:
-            return name, line
-        case _:
-            return None
+def _is_own_call(statement: ast.stmt, own: set[str]) -> bool:
+    """Whether it calls a function of the module without arguments."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and dotted(call.func) in own and not (call.args or call.keywords)
 
 
 def _is_quiet(statement: ast.stmt) -> bool:
     """Whether a server that imports the file can do without the statement."""
-    if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass):
-        return False
     calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
-    return all(last_name(call) in _QUIET for call in calls)
+    simple = isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass)
+    return simple and all(last_name(call) in _QUIET for call in calls)
 
 
 def _port(call: ast.Call, runner: str, body: Sequence[ast.stmt]) -> int | None:

@@ -39,6 +39,7 @@ from mlship.project.commands import (
     without_reload,
 )
 from mlship.project.config import names_musl
+from mlship.project.paths import WORKDIR
 from mlship.project.serving_table import ServerProgram, serving_table
 from mlship.units import count_of, few
 
@@ -82,13 +83,13 @@ def find_server(
     import_root = folder if opens_from_root(tree, folder, served) else ""
     place = server_folder(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
     started = started if started and entry is started.module else None
-    opaque = _is_opaque(tree, chosen.command)
-    known, notes, steps = (None, (), ()) if opaque else _port(chosen, stage, entry, started.port if started else None)
+    script = _with_script(tree, chosen.command)
+    known, notes, steps = (None, (), ()) if script else _port(chosen, stage, entry, started.port if started else None)
     port, command = known or PORT, without_reload(chosen.command)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
-        command=placed_command(command if opaque else listen_on(command, port), place, entry),
+        command=placed_command(script or listen_on(command, port), place, entry),
         port=port,
         routes=library_routes(entry, _routes_of(tree, served, chosen.command), served),
         modules=tuple(module.name for module in served if module.name),
@@ -97,7 +98,7 @@ def find_server(
         folder=place,
         import_root=import_root,
         written=chosen.written,
-        opaque=opaque,
+        opaque=bool(script),
         port_known=known is not None,
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
@@ -158,10 +159,13 @@ def _port(
     return port, (), ()
 
 
-def _is_opaque(tree: Tree, command: Sequence[str]) -> bool:
-    """Whether a command runs a script of the repository that hides the server; what could be read is not run by it."""
+def _with_script(tree: Tree, command: Sequence[str]) -> tuple[str, ...]:
+    """A command that runs a script of the repository, from its place here; empty if none hides the server."""
     program = command[0].removeprefix("./")
-    return script_path(tree, command) is not None or (program in tree and not program.endswith(".py"))
+    if program in tree:
+        return () if program.endswith(".py") else tuple(command)
+    path = script_path(tree, command)
+    return (f"{WORKDIR}/{path}", *command[1:]) if path else ()
 
 
 def _script(command: Sequence[str]) -> str | None:
@@ -191,9 +195,10 @@ def _moves(module: Module, app: App) -> Iterator[str]:
             f"Put line {start.on_import} of `{module.path}` below `if __name__ == '__main__':`, because it starts "
             "another server when the file is imported."
         )
-    for call, line in start.calls if start and start.runner in (app.name, "uvicorn") else ():
+    if start and start.calls and start.runner in (app.name, "uvicorn"):
+        named, line = few([f"`{call}()`" for call, _ in start.calls]), start.calls[0][1]
         yield (
-            f"Move `{call}()` out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "
+            f"Move {named} out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "
             "server imports the file."
         )
 

@@ -38,6 +38,13 @@ def test_port(call: str, port: int | None) -> None:
     assert start.port == port
 
 
+def test_functions_that_only_the_script_calls_are_known_with_their_arguments() -> None:
+    head = "def init(app): ...\ndef route(app): return app\napp = Flask(__name__)\n"
+    start = start_of("init(app)\n    app = route(app)\n    app.run()", head)
+    assert start
+    assert (start.calls, start.simple) == ((("init", 5), ("route", 6)), False)
+
+
 @pytest.mark.parametrize("block", ["main()", "pass", "print('x')", "x = app.run", "subprocess.run('x')"])
 def test_a_block_that_starts_no_server(block: str) -> None:
     assert start_of(block) is None

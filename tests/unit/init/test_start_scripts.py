@@ -118,6 +118,16 @@ def test_a_script_that_decides_at_run_time_is_shipped_and_its_port_is_unknown(tm
     assert any("`start.sh` starts the server" in note and "did not read it" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("word", ["/app/ops/run.sh", "/run.sh", "/srv/ops/run.sh"])
+def test_a_script_at_another_place_of_an_image_is_run_from_its_place_here(tmp_path: Path, word: str) -> None:
+    docker = f'FROM python:3.12\nENTRYPOINT ["{word}", "uvicorn", "main:app"]\n'
+    script = 'if [ -n "$DEV" ]; then\n  exec "$@" --reload\nfi\nexec "$@"\n'
+    found = detect(write(tmp_path, {"main.py": FASTAPI, "ops/run.sh": script, "Dockerfile": docker}))
+    assert found.server is not None
+    assert found.server.command == ("/app/ops/run.sh", "uvicorn", "main:app")
+    assert found.source == ("main.py", "ops/run.sh")
+
+
 @pytest.mark.parametrize(
     ("name", "script"),
     [
