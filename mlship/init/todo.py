@@ -194,7 +194,10 @@ def _gpu_steps(found: Detection) -> Iterator[str]:
     """Manual steps for a GPU image."""
     if not found.gpus.wanted:
         return
-    if any("onnxruntime" in declared.names for declared in found.declared):
+    loads = {one for need in found.imports.known for one in need.modules} | {
+        found.native.loader if found.native else ""
+    }
+    if {"onnxruntime", "onnx"} & loads and any("onnxruntime" in one.names for one in found.declared if not one.lock):
         yield "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`."
     if not found.gpus.hosts:
         yield (

@@ -169,6 +169,17 @@ def loader(repo: Path) -> str:
     return next(file.text for file in scaffold(detect(repo)).files if file.path == "serving/model.py")
 
 
+@pytest.mark.parametrize(("code", "asked"), [("import onnxruntime", True), ("import torch", False)])
+def test_onnxruntime_is_replaced_only_where_the_code_uses_it(tmp_path: Path, code: str, asked: bool) -> None:
+    """Others require it, and a frozen environment has all that is installed."""
+    files: Files = {
+        "requirements.txt": "torch\nonnxruntime==1.20.1\nflash-attn\n",
+        "model.py": f"{code}\ndef load(): ...",
+    }
+    todo = "".join(scaffold(detect(write(tmp_path, files))).todo)
+    assert ("Replace `onnxruntime`" in todo) == asked
+
+
 def test_a_switch_with_a_cpu_side_decides_nothing(tmp_path: Path) -> None:
     code = "if use_gpu:\n    p = [('CUDAExecutionProvider', {})]\nelse:\n    p = ['CPUExecutionProvider']\n"
     assert not found(tmp_path, {"app.py": f"import onnxruntime\ndef load(): ...\n{code}"}).wanted
