@@ -81,6 +81,9 @@ class Dependencies:
 def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     """Use an existing requirements file unchanged, or derive a new one; `needs` are the server's requirements."""
     source = _source(found)
+    files = [file for file in reversed(found.declared) if not file.lock]
+    stated = {one.name: one.text for file in files for one in file.main if one.always}
+    needs = tuple(stated.get(distribution(need), need) for need in needs)
     if source is None:
         chosen = _from_imports(found, _as_trained(found, needs))
     elif source.usable:
@@ -122,8 +125,9 @@ def _source(found: Detection) -> Declared | None:
     named = [one for one in named if one.folder not in owners or one.origin.rpartition("/")[2] not in LOCK_FILES]
     direct = [one for one in named if not one.lock]
     if found.server and direct and direct[0].origin.rpartition("/")[2] == "requirements.txt":
-        folder = direct[0].folder
-        direct = sorted(direct, key=lambda one: one.folder != folder or not _FOR_SERVERS.search(one.origin))
+        folder, command = direct[0].folder, found.server.command
+        served = [one for one in direct if one.predictor in command or _FOR_SERVERS.search(one.origin)]
+        direct = sorted(direct, key=lambda one: one.folder != folder or one not in served)
     development = [one for one in direct if _development(one)]
     serious = [one for one in direct if one not in development]
     return next(iter([*(serious if development[:1] == direct[:1] else direct), *direct, *named]), None)
@@ -260,15 +264,8 @@ def _with_constraints(found: Detection, source: Declared, chosen: Dependencies) 
     template = chosen.template or "init/serving_requirements.in.j2"
     reference = f"-c {relpath(CONSTRAINTS, input_.rpartition('/')[0] or '.')}"
     others = [f"`{one.origin}` is not used, because `{lock.origin}` pins the versions" for one in locks[1:]]
-    return replace(
-        chosen,
-        input=input_,
-        template=template,
-        options=(*chosen.options, reference),
-        constraints=lines,
-        pinned_by=lock.origin,
-        notes=(*chosen.notes, *others),
-    )
+    chosen = replace(chosen, input=input_, template=template, options=(*chosen.options, reference))
+    return replace(chosen, constraints=lines, pinned_by=lock.origin, notes=(*chosen.notes, *others))
 
 
 def _agrees(pin: Entry, asked: Entry | None) -> bool:

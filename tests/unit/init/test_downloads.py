@@ -29,6 +29,7 @@ def titles(code: str) -> list[str]:
         ("from tensorflow.keras.applications import VGG16\nVGG16()", "Keras Applications"),
         ("import whisper\nwhisper.load_model('base')", "openai-whisper"),
         ("import mlflow\nmlflow.pyfunc.load_model('models:/m/1')", "MLflow"),
+        ("import bentoml\nbentoml.onnx.get('yolo:latest').to_runner()", "BentoML's model store"),
         ("import mlflow\nmlflow.xgboost.load_model(model_uri='runs:/1/m')", "MLflow"),
         ("import mlflow.pyfunc\nuri = f'models:/{name}/{v}'\nmlflow.pyfunc.load_model(uri)", "MLflow"),
         ("from mlflow import sklearn as s\ns.load_model(os.getenv('URI', 'models:/m/1'))", "MLflow"),

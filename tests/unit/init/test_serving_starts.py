@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
+from mlship.init.scaffold import scaffold
 from tests.helpers.repos import onnx_bytes, write
 
 LIT = (
@@ -92,6 +93,18 @@ def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path, left_
     assert any(
         "`main.py` (line 4) uses Ray Serve to serve, whose command `init` does not know" in n for n in found.notes
     )
+
+
+def test_a_bentofile_has_the_requirements_of_its_service_and_others_their_versions(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "service.py": "import bentoml\nsvc = bentoml.Service('x')\n",
+        "bentofile.yaml": "service: 'service:svc'\npython: {requirements_txt: serve.txt}\n",
+        "serve.txt": "scipy==1.10.1\n",
+        "requirements.txt": "bentoml==1.0.20\ntqdm\n",
+    }
+    plan = scaffold(detect(write(tmp_path, files)))
+    text = next(file.text for file in plan.files if file.path == "requirements.in")
+    assert [line for line in text.splitlines() if line[0] != "#"] == ["scipy==1.10.1", "bentoml==1.0.20"]
 
 
 def test_an_app_with_methods_for_routes_is_not_run_alone(tmp_path: Path) -> None:
