@@ -65,8 +65,8 @@ def find_build(tree: Tree) -> Build:
         if not _starts_another(tree, parse_command(stage.command, stage.env) or ()):
             return root
         root = replace(root, stage=replace(stage, ports=()))
-    builds = [build for build in _builds(tree) if build.stage and _serves(tree, build)]
-    found = {(build.folder, build.stage.command): build for build in builds if build.stage}
+    built = ((one, one.stage) for one in _builds(tree) if one.stage)
+    found = {(one.folder, stage.command): one for one, stage in built if _serves(tree, stage, one.folder)}
     if len(found) > 1:
         origins = few([f"`{origin}`" for origin in dict.fromkeys(build.origin for build in found.values())])
         several = f"{origins} start several servers; for one in a folder of its own, run `mlship init -C FOLDER`"
@@ -80,17 +80,15 @@ def _starts_another(tree: Tree, command: Sequence[str]) -> bool:
     return takes_no_sample(command) or not (own or command[0].removeprefix("./") in tree or script_path(tree, command))
 
 
-def _serves(tree: Tree, build: Build) -> bool:
+def _serves(tree: Tree, stage: BuildStage, folder: str) -> bool:
     """Whether the command starts a known server, or Python code that has one."""
-    if build.stage is None:
-        return False
-    script = read_start_script(tree, build.stage.command, build.stage.env)
-    command = script.command if script else parse_command(build.stage.command, build.stage.env)
+    script = read_start_script(tree, stage.command, stage.env)
+    command = script.command if script else parse_command(stage.command, stage.env)
     if not command or is_server(command):
         return bool(command)
     words = command[2:3] if [*command[1:2]] == ["-m"] else command[1:2]
     name = "".join(words).removeprefix("./").removesuffix(".py").replace(".", "/" if command[1:2] == ("-m",) else ".")
-    path = normpath(f"{build.folder or '.'}/{name}.py")
+    path = normpath(f"{folder or '.'}/{name}.py")
     module = parse_module(path, tree.text(path) or "") if program_name(command).startswith("python") else None
     return bool(module and (module.apps or module.served or module.start))
 

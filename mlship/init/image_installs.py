@@ -103,9 +103,8 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
             continue
         words = [word for word in one.wanted if not _CURRENT.fullmatch(word)]
         places = {word: _place(tree, word, build.folder) for word in words if _is_path(word)}
-        notes += [
-            f"{where} `{word}` is left out, because it is not in the repository" for word in places if not places[word]
-        ]
+        absent = (word for word, place in places.items() if not place)
+        notes += [f"{where} `{word}` is left out, because it is not in the repository" for word in absent]
         lines = [places.get(word, word) or "" for word in words]
         extra = "--extra-index-url" if len(indexes) > 1 else "--index-url"
         lines += [f"{extra if name == '--index-url' else name} {value}" for name, value in one.options]
