@@ -5,16 +5,15 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 
 from mlship.cuda.fit.carriers import local_version
 from mlship.cuda.fit.choose import PackageRequest, Pick, choose
+from mlship.cuda.fit.faults import is_release, required_torch
 from mlship.cuda.fit.judge import newer_drivers
 from mlship.cuda.fit.match import Match
 from mlship.cuda.fit.requested import completed
 from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import library_pin, release_of, tables, wheel_index
-from mlship.cuda.tables.rows import Release
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 from mlship.units import few
@@ -77,11 +76,9 @@ def _pin(pick: Pick, before: Pin | None, *, brought: bool) -> Pin:
 
 
 def _fits_torch(pins: tuple[Pin, ...]) -> bool:
-    """Whether each package requires this torch, if it requires one exactly."""
-    torch = next((Version(pin.version).release[:2] for pin in pins if pin.name == "torch"), None)
-    releases = (release_of(pin.name, pin.version) for pin in pins)
-    wanted = {Version(each.torch).release[:2] for each in releases if isinstance(each, Release) and each.torch}
-    return torch is None or wanted <= {torch}
+    """Whether each package is built for this torch, if it is built for one."""
+    wanted = {release for pin in pins if (release := required_torch(pin))}
+    return all(is_release(pin, release) for pin in pins if pin.name == "torch" for release in wanted)
 
 
 def _named(picks: list[Pick], beside: list[str]) -> tuple[str, str]:

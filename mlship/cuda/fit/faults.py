@@ -69,7 +69,7 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     torch = next((pin for pin in pins if pin.name == "torch"), None)
     if torch and variants and local_version(torch) is None and (default := _default_build(torch)):
         variants["torch"] = default
-    others = [pin for pin in pins if torch and (release := _required_torch(pin)) and not _is_release(torch, release)]
+    others = [pin for pin in pins if torch and (release := required_torch(pin)) and not is_release(torch, release)]
     if len(set(variants.values())) > 1:
         listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
         hint = "require no local versions, or the same one for all, and run `mlship lock`"
@@ -79,7 +79,7 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
         yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
 
 
-def _required_torch(pin: Pin) -> str | None:
+def required_torch(pin: Pin) -> str | None:
     """The release of torch, such as "2.8", that a package requires or was compiled for."""
     found = release_of(pin.name, pin.version)
     if (built := built_for_torch(pin)) or not isinstance(found, Release):
@@ -96,7 +96,7 @@ def _default_build(torch: Pin) -> str | None:
     return release.default if isinstance(release, Release) else None
 
 
-def _is_release(pin: Pin, release: str) -> bool:
+def is_release(pin: Pin, release: str) -> bool:
     """Whether it is of a release such as "2.8"; extensions for another one do not load."""
     try:
         return Version(pin.version).release[:2] == Version(release).release[:2]
@@ -108,7 +108,7 @@ def _unused_plugins(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     """JAX leaves a plugin of another release unused, and runs on the CPU."""
     jax = next((pin for pin in pins if pin.name == "jaxlib"), None)
     for pin in pins if jax else ():
-        if re.fullmatch(r"jax-cuda\d+-plugin", pin.name) and jax and not _is_release(pin, jax.version):
+        if re.fullmatch(r"jax-cuda\d+-plugin", pin.name) and jax and not is_release(pin, jax.version):
             text = f"{pin.name} {pin.version} is not for jaxlib {jax.version}, which leaves it unused"
             yield LockProblem("two-variants", text, "require `jax[cuda12]` or `jax[cuda13]` and run `mlship lock`")
 
