@@ -22,6 +22,7 @@ TextContext: TypeAlias = Literal[
     "gpu-method",
     "gpu",
     "lock",
+    "lock-warning",
     "smoke",
     "smoke-gpu",
     "kubernetes",

@@ -46,7 +46,6 @@ _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
 _IN_IMAGE = Path("/wheelhouse")
-_LACKING = re.compile(r"WARNING: (\S+) (\S+) does not provide the extra '([^'\n]+)'")
 _WHEEL = re.compile(r"^\S+ @ file://\S*/([^/\s]+\.whl)", re.MULTILINE)
 
 
@@ -67,7 +66,7 @@ class CompileRequest:
         limits: requirements that allow only versions built for the chosen CUDA.
         hashes: let pip-compile add hashes too. It downloads each file that PyPI's JSON API does not list: twenty files
             of 800 MB for one torch from another index. mlship.lock.hashes reads the indexes' own pages instead.
-        lacking: filled by the resolver: a package, its version, and the extra that it lacks.
+        said: what the resolver printed, which it adds.
     """
 
     config: Config
@@ -77,7 +76,7 @@ class CompileRequest:
     previous: str
     limits: tuple[str, ...] = ()
     hashes: bool = False
-    lacking: set[tuple[str, str, str]] = field(default_factory=set)
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def compile_here(question: CompileRequest, work: Path) -> str:
     done = process.run(argv, process.Options(cwd=inputs, env=env))
     if not done.ok:
         raise explain(done.stdout + done.stderr, question.config, None, question.settings, question.files)
-    question.lacking.update(_LACKING.findall(done.stdout + done.stderr))
+    question.said.append(done.stdout + done.stderr)
     return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
 
 
@@ -154,7 +153,7 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
         engine.build(request, watch)
     except BuildError as error:
         raise explain("\n".join(output), question.config, error, question.settings, question.files) from error
-    question.lacking.update(_LACKING.findall("\n".join(output)))
+    question.said.append("\n".join(output))
     text = (work / "out" / _LOCK).read_text(encoding="utf-8")
     return _without_places(text, question.settings, Path("/repo"))
 

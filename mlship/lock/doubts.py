@@ -1,5 +1,6 @@
 """Sentences about what is locked and may not be what the model needs."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mlship.frameworks import has_wheel
+from mlship.known_texts import text_table
 from mlship.lock.hashes import HashedPin
 from mlship.lock.inputs import InputFile
 from mlship.lock.installable import wheel_versions
@@ -37,12 +39,13 @@ def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Itera
             yield f"{written}, and {locked} is locked, which may not read {'it' if len(paths) == 1 else 'them'}: {fix}"
 
 
-def without_extras(lacking: Iterable[tuple[str, str, str]], pins: Iterable[Pin]) -> Iterator[str]:
-    """A sentence for each extra that a locked package lacks: pip ignores it, and tried other versions before."""
+def warned_of(said: Iterable[str], pins: Iterable[Pin]) -> Iterator[str]:
+    """A sentence for each of pip's known warnings about a version that is locked; it tried others before."""
     locked = {(pin.name, pin.version) for pin in pins}
-    for name, version, extra in sorted(lacking):
-        if (canonicalize_name(name), version) in locked:
-            yield f"{name} {version} has no extra `{extra}`: correct it, or require a version of {name} that has it"
+    rows = [row for row in text_table().text if "lock-warning" in row.contexts]
+    found = [(row, match) for text in said for row in rows for match in re.finditer(row.pattern, text)]
+    here = [pair for pair in found if (canonicalize_name(pair[1]["package"]), pair[1]["version"]) in locked]
+    yield from sorted({row.why.format(**match.groupdict()) for row, match in here})
 
 
 def without_cpu_builds(pins: Iterable[Pin], unreachable: tuple[str, ...]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
-from mlship.lock.doubts import built_from_source, left_behind, without_cpu_builds, without_extras, written_by_another
+from mlship.lock.doubts import built_from_source, left_behind, warned_of, without_cpu_builds, written_by_another
 from mlship.lock.gpu import FOR_CPU, LockTarget, can_reach, with_pages, without_cuda
 from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
@@ -120,7 +120,7 @@ def _doubts(repo: Path, question: CompileRequest, hashed: Hashed, pins: tuple[Pi
     yield from absent_modules(files, hashed.pins, names_in)
     yield from unprovided_imports(repo, config, hashed.pins, names_in)
     yield from written_by_another(repo, config, pins)
-    yield from without_extras(question.lacking, pins)
+    yield from warned_of(question.said, pins)
     yield from built_from_source(hashed.pins, config)
     yield from left_behind(files, pins, config, hashed.offered)
 

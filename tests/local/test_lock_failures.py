@@ -13,6 +13,8 @@ import pytest
 
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.lock.compile import compile_here
+from mlship.lock.doubts import warned_of
+from mlship.lock.pins import Pin
 from tests.helpers.failing_index import FailingIndex, Fault, closed_port, failing_index, self_signed
 from tests.helpers.lock_failures import CASES, SECRET, asked, failure, resolved
 
@@ -43,7 +45,9 @@ def test_an_extra_that_a_package_lacks_is_remembered(index: FailingIndex, tmp_pa
     index.sell("beta")
     question = asked("alpha[typo]\n")
     compile_here(question, tmp_path / "work")
-    assert question.lacking == {("alpha", "1.0", "typo"), ("beta", "1.0", "fast")}
+    alpha, beta = warned_of(question.said, [Pin("alpha", "1.0", ()), Pin("beta", "1.0", ())])
+    assert alpha.startswith("alpha 1.0 has no extra `typo`")
+    assert beta.startswith("beta 1.0 has no extra `fast`")
 
 
 @pytest.mark.bank(kind=of_page)

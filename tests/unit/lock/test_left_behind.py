@@ -1,6 +1,6 @@
 """A requirement that other pins force far back is said."""
 
-from mlship.lock.doubts import left_behind, without_extras
+from mlship.lock.doubts import left_behind, warned_of
 from mlship.lock.index import project_files
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
@@ -41,8 +41,19 @@ def test_what_was_asked_for_is_not_said() -> None:
     assert said("pydantic==2.0\n", "0.2.0") == []
 
 
-def test_an_extra_counts_only_for_the_version_that_is_locked() -> None:
-    lacking = {("Uvicorn", "0.30.0", "standrad"), ("uvicorn", "0.31.0", "old"), ("alpha", "1.0", "x")}
+WARNED = """
+  WARNING: Uvicorn 0.30.0 does not provide the extra 'standrad'
+  WARNING: uvicorn 0.31.0 does not provide the extra 'old'
+  WARNING: alpha 1.0 does not provide the extra 'x'
+  WARNING: The candidate selected for download or install is a yanked version: 'Uvicorn' candidate (version 0.30.0 at https://h/u.whl (from https://h/simple/))
+  Reason for being yanked: breaks {reload}\u0020
+  WARNING: The candidate selected for download or install is a yanked version: 'alpha' candidate (version 1.0 at https://h/a.whl (from https://h/simple/))
+  Reason for being yanked: <none given>
+"""  # noqa: E501
+
+
+def test_a_warning_of_pip_counts_only_for_the_version_that_is_locked() -> None:
     pins = [Pin("uvicorn", "0.30.0", ()), Pin("alpha", "2.0", ())]
-    (said,) = without_extras(lacking, pins)
-    assert said.startswith("Uvicorn 0.30.0 has no extra `standrad`: ")
+    extra, yanked = warned_of([WARNED, WARNED], pins)
+    assert extra.startswith("Uvicorn 0.30.0 has no extra `standrad`: ")
+    assert yanked.startswith("Uvicorn 0.30.0 is yanked: its authors advise against it (breaks {reload}); ")
