@@ -5,14 +5,15 @@ https://prometheus.io/docs/prometheus/latest/querying/api/
 
 import base64
 import math
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
+from mlship.background import in_background
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.redact import redact
 from mlship.versioned import adapter, first_error
@@ -98,23 +99,16 @@ def _ask(url: str, query: str, time: float | None = None) -> "_Matrix | _Scalar"
     from http.client import HTTPException
 
     request = _request(url, {"query": query, **({} if time is None else {"time": f"{time:.3f}"})})
-    answers: list[tuple[int, bytes] | MlshipError] = []
-
-    def ask() -> None:
-        try:
-            answers.append(_read(request))
-        except (OSError, ValueError, HTTPException) as error:
-            answers.append(TransientError(f"cannot ask {redact(url)}: {getattr(error, 'reason', error)}", hint=_REACH))
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_SECONDS)
-    answer = answers[0] if answers else TransientError(
-        f"{redact(url)} did not answer within {_SECONDS:.0f} s", hint="try again, or ask for fewer hours"
-    )  # fmt: skip
-    if isinstance(answer, MlshipError):
-        raise answer
-    return _parsed(url, *answer)
+    answer = in_background(lambda: _read(request))
+    if not wait((answer,), _SECONDS).done:
+        raise TransientError(
+            f"{redact(url)} did not answer within {_SECONDS:.0f} s", hint="try again, or ask for fewer hours"
+        )
+    try:
+        status, body = answer.result()
+    except (OSError, ValueError, HTTPException) as error:
+        raise TransientError(f"cannot ask {redact(url)}: {getattr(error, 'reason', error)}", hint=_REACH) from error
+    return _parsed(url, status, body)
 
 
 def _request(url: str, values: Mapping[str, str]) -> "Request":
