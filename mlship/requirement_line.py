@@ -1,9 +1,12 @@
-"""A line of a requirements file as a requirement, and whether its marker holds in an image."""
+"""A line of a requirements file as a requirement, the versions in it, and whether its marker holds in an image."""
 
 import re
+from contextlib import suppress
 
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _WHEEL = re.compile(r"(\w+://(?:[^\s;/]*/)+([^\s;/-]+)-[^\s;/]+\.whl(?:#[^\s;]*)?)(\s*;.*)?")
@@ -25,6 +28,21 @@ def parse_requirement(text: str) -> Requirement | None:
         return Requirement(text)
     except (InvalidRequirement, RecursionError):
         return None
+
+
+def package_version(text: str) -> Version | None:
+    """The version that a text is, such as 2.8.0+cu126; None for another text."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def specifiers(text: str | None) -> SpecifierSet:
+    """The specifiers in a text; none, which allow every version, if it has none that are valid."""
+    with suppress(InvalidSpecifier):
+        return SpecifierSet(text or "")
+    return SpecifierSet()
 
 
 def marker_may_hold(marker: Marker | str, platform: str, python: str) -> bool:

@@ -5,8 +5,7 @@ from functools import cache
 from shlex import quote
 
 from packaging.requirements import Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import PackageRequest, Pick, choose
 from mlship.cuda.fit.judge import Stack, judge_stack, offered_by
@@ -17,6 +16,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step, Where
 from mlship.doctor.queries import is_wsl
 from mlship.frameworks import framework_table
+from mlship.requirement_line import package_version
 
 _WITH_TORCH = ("torchvision", "torchaudio")
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")
@@ -50,8 +50,9 @@ def _asks(package: str, version: str) -> tuple[PackageRequest, ...]:
     if package.startswith("cupy"):
         return tuple(PackageRequest(name, SpecifierSet()) for name in _CUPY)
     name = "jax" if package.startswith("jax") else package
-    extras, same = _extras(name), _same(version)
-    return (*((PackageRequest(name, same, extras),) if same else ()), PackageRequest(name, SpecifierSet(), extras))
+    extras, known = _extras(name), package_version(version)
+    wanted = (*((SpecifierSet(f"=={known.public}"),) if known else ()), SpecifierSet())
+    return tuple(PackageRequest(name, each, extras) for each in wanted)
 
 
 @cache
@@ -59,13 +60,6 @@ def _extras(package: str) -> tuple[str, ...]:
     """Those with which it brings CUDA's libraries."""
     wanted = (Requirement(text) for row in framework_table().frameworks for text in row.gpu_requirements)
     return tuple(sorted({extra for one in wanted if one.name == package for extra in one.extras}))
-
-
-def _same(version: str) -> SpecifierSet | None:
-    try:
-        return SpecifierSet(f"=={Version(version).public}")
-    except (InvalidVersion, InvalidSpecifier):
-        return None
 
 
 def _pip(pick: Pick, ask: PackageRequest, here: dict[str, str]) -> str:

@@ -12,9 +12,10 @@ from mlship.init.declared.result import Declared, Entry, distribution, is_develo
 from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.pickled import pickle_lines, pickle_notes
-from mlship.init.python_version import DEFAULT, allows, specifiers
+from mlship.init.python_version import DEFAULT, allows
 from mlship.project.training import read_training
 from mlship.redact import has_credentials
+from mlship.requirement_line import specifiers
 from mlship.system_packages import debian_name, system_needs
 from mlship.units import few
 

@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 
 from mlship.dockerfile.stages import BuildStage
 from mlship.init.declared.result import Declared
 from mlship.init.found import Detected
 from mlship.init.tree import Tree
 from mlship.project.config import PYTHONS
+from mlship.requirement_line import specifiers
 
 DEFAULT = "3.11"
 _OF_IMAGE = r"(?:(?:^|/)python:|:(?:\S*-)?python-?)(\d+\.\d+)"  # python:3.12-slim, uvicorn-gunicorn:python3.12
@@ -52,13 +52,6 @@ def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | No
         f"{first.where} says {first.text}, but mlship supports {PYTHONS[0]} to {PYTHONS[-1]}, so {chosen} is tried "
         f"instead; packages pinned for the {older} Python may not install{but}",
     )
-
-
-def specifiers(text: str | None) -> SpecifierSet:
-    """The specifiers in a text; none, which allow every version, if it has none that are valid."""
-    with suppress(InvalidSpecifier):
-        return SpecifierSet(text or "")
-    return SpecifierSet()
 
 
 def allows(allowed: SpecifierSet, version: str) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from mlship import plain
@@ -21,7 +20,7 @@ from mlship.files import read_regular
 from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document
 from mlship.lock.pages import release_in
 from mlship.lock.pins import Pin, joined_lines
-from mlship.requirement_line import marker_may_hold, requirement_in
+from mlship.requirement_line import marker_may_hold, requirement_in, specifiers
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _PYTHONS = tuple(f"3.{minor}" for minor in range(8, 15))
@@ -247,10 +246,7 @@ def _pythons(text: str) -> tuple[str, ...]:
     """The Pythons that a lock is for: those that its project requires, or any."""
     head, metadata = text.partition("\n[")[0], text.rpartition("\n[metadata]\n")[2]
     found = _REQUIRES_PYTHON.search(head) or (_REQUIRES_PYTHON.search(metadata) if metadata != text else None)
-    try:
-        allowed = SpecifierSet(found[1] if found else "")
-    except InvalidSpecifier:
-        allowed = SpecifierSet()
+    allowed = specifiers(found[1] if found else "")
     # The newest patch release is unknown: ">=3.10.4" allows 3.10.
     return tuple(one for one in _PYTHONS if f"{one}.0" in allowed or f"{one}.99" in allowed) or _PYTHONS
 

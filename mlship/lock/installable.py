@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from mlship.lock.pages import IndexFile
 from mlship.project.config import Config
-from mlship.requirement_line import MACHINES
+from mlship.requirement_line import MACHINES, specifiers
 
 GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
 
@@ -34,10 +33,7 @@ def _tags(version: str, platform: str, distro: str) -> tuple[Tag, ...]:
 @lru_cache(maxsize=1000)  # pages have thousands of files, and few different limits
 def allows_python(requires: str, python: str) -> bool:
     """Whether a file with this limit installs on a version of Python; pip ignores a limit that is malformed."""
-    try:
-        return SpecifierSet(requires).contains(python, prereleases=True)
-    except InvalidSpecifier:
-        return True
+    return specifiers(requires).contains(python, prereleases=True)
 
 
 def wheel_versions(files: Iterable[IndexFile], config: Config) -> dict[Version, bool]:

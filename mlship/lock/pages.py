@@ -15,10 +15,11 @@ from packaging.utils import (
     parse_sdist_filename,
     parse_wheel_filename,
 )
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from pydantic import Field
 
 from mlship import plain
+from mlship.requirement_line import package_version
 from mlship.versioned import adapter
 
 
@@ -53,16 +54,11 @@ class IndexFile:
         wheel = name.endswith(".whl")
         # Pages have thousands of files with few versions: reading each name whole takes seconds.
         text = name.split("-", 2)[1:2] if wheel else [name.removesuffix(".tar.gz").removesuffix(".zip").split("-")[-1]]
-        found = release_in(name) if any(_is_version(one, version) for one in text) else None
+        found = release_in(name) if version in map(_version_in, text) else None
         return found is not None and found[1] == version
 
 
-@lru_cache(maxsize=10_000)
-def _is_version(text: str, version: Version) -> bool:
-    try:
-        return Version(text) == version
-    except InvalidVersion:
-        return False
+_version_in = lru_cache(maxsize=10_000)(package_version)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 import re
 from fnmatch import fnmatchcase
 
-from packaging.version import InvalidVersion, Version
-
 from mlship.cuda.fit.judge import Kernels
 from mlship.cuda.tables.lookup import library_pin
 from mlship.cuda.versions import Capability, Cuda
 from mlship.frameworks import framework_table, is_cuda_library, is_gpu_only
 from mlship.lock.pins import Pin
+from mlship.requirement_line import package_version
 
 # faiss-gpu-cu12, cupy-cuda12x, nvidia-dali-cuda120, spconv-cu118; before CUDA 10, one digit each: cupy-cuda92
 _SUFFIX = re.compile(r"-cu(?:da)?-?(1[0-9]|[5-9])([0-9])?x?(?:-|$)", re.ASCII)
@@ -79,10 +78,8 @@ def variant_cuda(variant: str | None) -> Cuda | None:
 
 def local_version(pin: Pin) -> str | None:
     """The local part of a version, such as "cu126" of 2.8.0+cu126."""
-    try:
-        return Version(pin.version).local
-    except InvalidVersion:
-        return None
+    version = package_version(pin.version)
+    return version.local if version else None
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

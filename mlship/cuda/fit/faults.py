@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mlship.cuda.fit.carriers import built_for_torch, local_version, variant_cuda
 from mlship.cuda.fit.judge import Stack
@@ -13,6 +13,7 @@ from mlship.cuda.tables.lookup import release_of, wheel_index
 from mlship.cuda.tables.rows import Release
 from mlship.frameworks import framework_table, other_vendor
 from mlship.lock.pins import Pin
+from mlship.requirement_line import package_version
 
 Fault: TypeAlias = Literal[
     "two-majors",
@@ -98,10 +99,8 @@ def _default_build(torch: Pin) -> str | None:
 
 def is_release(pin: Pin, release: str) -> bool:
     """Whether it is of a release such as "2.8"; extensions for another one do not load."""
-    try:
-        return Version(pin.version).release[:2] == Version(release).release[:2]
-    except InvalidVersion:
-        return True
+    one, other = package_version(pin.version), package_version(release)
+    return one is None or other is None or one.release[:2] == other.release[:2]
 
 
 def _unused_plugins(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:

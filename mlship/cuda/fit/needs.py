@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mlship.cuda.fit.carriers import carries_cuda, kernels_of, linked_cuda, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.faults import LockProblem, differing, faults_of
@@ -14,6 +14,7 @@ from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, CudaSource
 from mlship.frameworks import gpu_requirement_for, is_gpu_only
 from mlship.lock.pins import Pin
+from mlship.requirement_line import package_version
 from mlship.units import few
 
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
@@ -286,10 +287,8 @@ def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...], platform: str) -> bool:
 
 
 def _is_before(torch: Pin, version: Version) -> bool:
-    try:
-        return Version(torch.version) < version
-    except InvalidVersion:
-        return True
+    found = package_version(torch.version)
+    return found is None or found < version
 
 
 def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...], platform: str) -> Iterator[LockProblem]:

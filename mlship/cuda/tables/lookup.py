@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mlship.cuda.tables.read import read_table
 from mlship.cuda.tables.rows import (
@@ -25,6 +25,7 @@ from mlship.cuda.tables.rows import (
     WheelIndex,
 )
 from mlship.cuda.versions import Capability, Cuda, Driver
+from mlship.requirement_line import package_version
 
 _SUFFIX = re.compile(r"-cu([0-9]{2})$", re.ASCII)
 _NUMBERS = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(\.|$)", re.ASCII)
@@ -194,9 +195,8 @@ def release_of(package: str, version: str) -> Release | NotRecorded:
     releases = tables().packages.by_package.get(package)
     if releases is None:
         return NotRecorded(f"the tables do not list {package}")
-    try:
-        wanted = Version(version)
-    except InvalidVersion:
+    wanted = package_version(version)
+    if wanted is None:
         return NotRecorded(f"{version!r} is not a version of {package}")
     found = next((item for item in releases if item.contains(wanted)), None)
     return found or NotRecorded(_outside(releases, package, wanted))
@@ -214,11 +214,8 @@ def _outside(releases: tuple[Release, ...], package: str, version: Version) -> s
 def is_far_newer(package: str, version: str) -> bool:
     """Whether a version is newer than the newest known one by more than one minor release."""
     releases = tables().packages.by_package.get(package, ())
-    try:
-        wanted = Version(version)
-    except InvalidVersion:
-        return False
-    if not releases or releases[-1].versions is None:
+    wanted = package_version(version)
+    if wanted is None or not releases or releases[-1].versions is None:
         return False
     end = releases[-1].band[1]
     last = end.minor if end.micro else end.minor - 1

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.declared.poetry import python_specifier
 from mlship.init.declared.result import Declared, Entry, few_notes, one_python, shown
 from mlship.init.tree import Tree
-from mlship.requirement_line import parse_requirement
+from mlship.requirement_line import package_version, parse_requirement
 
 NAMES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock")
 _OTHER_SOURCES = ("git", "hg", "vcs", "path", "url", "directory", "archive", "editable", "virtual", "file")
@@ -58,12 +57,8 @@ def _locked(package: Mapping[str, object]) -> _Locked | None:
         return None
     if isinstance(source, dict) and any(key in source for key in _OTHER_SOURCES if key != "url") and kind is None:
         return None
-    name, version = text_in(package, "name"), text_in(package, "version")
-    try:
-        public = Version((version or "").removeprefix("==")).public
-    except InvalidVersion:
-        return None
-    return _Locked(canonicalize_name(name), public, _marker(package)) if name else None
+    name, version = text_in(package, "name"), package_version((text_in(package, "version") or "").removeprefix("=="))
+    return _Locked(canonicalize_name(name), version.public, _marker(package)) if name and version else None
 
 
 def _left_out(package: Mapping[str, object], path: str) -> Iterator[str]:
