@@ -51,10 +51,10 @@ def identify(path: Path) -> ModelFormat:
     Raises:
         OSError: the file cannot be read.
     """
+    if path.stat().st_size == 0:  # also those of /proc, which cannot be mapped and may block
+        return "empty"
     with path.open("rb") as file:
         head = file.read(_HEAD)
-        if not head:
-            return "empty"
         if head.startswith(_TORCH):
             return "torch"
         with MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

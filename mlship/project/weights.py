@@ -12,7 +12,7 @@ from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.frameworks import framework_table
 from mlship.project.config import AllowedPickle, Model
-from mlship.project.formats import CODE, ModelFormat, identify
+from mlship.project.formats import CODE, MODELS, ModelFormat, identify
 from mlship.project.model_code import loaded_names
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import existing_path, shipped_paths
@@ -89,7 +89,7 @@ def with_data_files(repo: Path, files: Sequence[F]) -> tuple[F, ...]:
             named |= dict.fromkeys(external_files(repo, file.path), "onnx-data")
         elif file.kind == "savedmodel":
             named |= dict.fromkeys(_variables(repo, PurePosixPath(file.path).parent), "savedmodel-data")
-    kept = CODE | {"lfs-pointer", "empty"}
+    kept = CODE | MODELS | {"lfs-pointer", "empty"}
     return tuple(
         replace(file, kind=named[file.path]) if file.path in named and file.kind not in kept else file for file in files
     )

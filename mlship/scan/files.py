@@ -22,7 +22,7 @@ _NO_FILES = {".git", "__pycache__"}
 _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
 _QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz", "savedmodel-data"})
 _DATA: frozenset[ModelFormat] = frozenset({"onnx-data", "savedmodel-data"})
-_PACKED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")  # lz4, zstd and 7z, which are not looked into
+_PACKED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!\x1a\x07", b"LZIP")  # not looked into
 _TAR = slice(257, 262)  # where a tar has its magic text
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"GGUF", b"\x89HDF")
 
@@ -39,8 +39,11 @@ def scan_path(path: Path) -> ScanReport:
     root = path.parent if path.is_file() else path
     names, unread = ([path.name], []) if path.is_file() else _names(path)
     files = [found for name in names if (found := _scan_below(root, name, named=path.is_file()))]
-    marked = with_data_files(root, files)
-    files = [replace(file, verdict="data") if file.kind in _DATA else file for file in marked]
+    marked = zip(files, with_data_files(root, files), strict=True)
+    files = [  # any model can name an archive or a template as its data
+        replace(new, verdict="data") if new.kind in _DATA and not (old.problem or old.verdict == "code") else old
+        for old, new in marked
+    ]
     return ScanReport(str(path), len(names), sorted_files(files), tuple(unread))
 
 
@@ -57,7 +60,7 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
             full = Path(root, name)
             shown = full.relative_to(folder).as_posix()
             if full.is_symlink():
-                if not _target(full).is_relative_to(top):
+                if not Path(os.path.realpath(full)).is_relative_to(top):  # in a circle of links, one of them
                     unread.append(f"{shown}: a link that leads out of the folder")
             elif full.is_file():
                 names.append(shown)
@@ -65,13 +68,6 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
                 unread.append(f"{shown}: not a regular file")
     unread += [f"{error.filename}: {error.strerror}" for error in closed]
     return names, unread
-
-
-def _target(link: Path) -> Path:
-    try:
-        return link.resolve()
-    except (OSError, RuntimeError):  # a circle of links is no file
-        return link.parent.resolve()
 
 
 def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:

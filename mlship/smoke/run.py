@@ -174,7 +174,7 @@ def find_image(engine: Engine, image: str) -> ImageInfo:
     Raises:
         UsageError: there is no such image.
     """
-    info = engine.image(image)
+    info = engine.image(image) if image.strip("./") else None  # `.` and `/` are other questions to the engine
     if info is None:
         raise UsageError(
             f"no image `{image}` in this engine",

@@ -54,6 +54,31 @@ def test_what_is_not_read_is_named_and_not_clean(tmp_path: Path) -> None:
     assert (device.exit_code, "is neither a file nor a folder" in device.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tar", files_tar({"a.pkl": pickle.dumps({})})),
+        ("a.zst", b"\x28\xb5\x2f\xfd" + bytes(100)),
+        ("chat.jinja", b"{{ cycler.__init__.__globals__ }}"),
+    ],
+)
+def test_a_model_that_names_a_file_as_its_tensors_does_not_make_it_data(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    write(tmp_path, {name: content.ljust(32), "m.onnx": onnx_bytes(external=name)})
+    found = {one["path"]: one["verdict"] for one in json.loads(run(str(tmp_path), "--json").stdout)["files"]}
+    assert found == {name: "code" if name == "chat.jinja" else "unknown", "m.onnx": "data"}
+
+
+def test_models_that_name_each_other_stay_models(tmp_path: Path) -> None:
+    write(tmp_path, {"a.onnx": onnx_bytes(external="b.onnx"), "b.onnx": onnx_bytes(external="a.onnx")})
+    assert {one["kind"] for one in json.loads(run(str(tmp_path), "--json").stdout)["files"]} == {"onnx"}
+
+
+def test_a_file_of_the_kernel_without_a_size_is_not_read() -> None:
+    assert run("/proc/self/status").stdout.startswith("unknown  status: is empty")
+
+
 def test_each_finding_is_named_with_what_it_uses(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -175,6 +200,8 @@ def test_a_path_that_does_not_exist_is_no_image(path: str) -> None:
         ("model.tar", files_tar({"model.pkl": b"x"})),
         ("model.tar.gz", gzip.compress(files_tar({"model.pkl": b"x"}))),
         ("model.pkl.zst", b"\x28\xb5\x2f\xfd" + bytes(range(200))),
+        ("weights", b"Rar!\x1a\x07\x01\x00" + bytes(range(200))),
+        ("weights", b"LZIP\x01" + bytes(range(200))),
     ],
 )
 def test_what_is_packed_is_to_be_unpacked(tmp_path: Path, name: str, content: bytes) -> None:

@@ -91,6 +91,7 @@ def test_a_page_is_written_once(run: Run, engine: FakeEngine) -> None:
     ("arguments", "code", "said"),
     [
         (("nothing:1",), 2, "no image `nothing:1`"),
+        ((".",), 2, "no image `.`"),
         (("app:2", "--against", "nothing:1"), 2, "no image `nothing:1`"),
         (("app:2", "--against", "nothing.json"), 2, "no file `nothing.json`"),
         (("app:2", "--against", "other.json"), 2, "`other.json` is not a report of `mlship size --json`"),
