@@ -127,6 +127,13 @@ def test_an_extra_that_brings_no_cuda_for_the_host_is_not_dropped(request_: str,
     assert choice_error(choice, asks, fleet, AMD).hint.startswith(f"do one of these:\n- {step}")
 
 
+@pytest.mark.parametrize("name", ["bitsandbytes", "xformers", "dgl", "gpytorch"])
+def test_torch_is_chosen_for_what_requires_it(name: str) -> None:
+    """Without a limit, pip takes the newest torch of PyPI, whose CUDA 13 needs another driver."""
+    chosen = choose((PackageRequest(name, SpecifierSet()),), named_fleet("550.54.15", ("8.0",), AMD), AMD)
+    assert "torch<2.15" in chosen.limits
+
+
 def test_every_chosen_build_brings_cuda_by_the_extras_that_were_asked_for() -> None:
     for package in tables().packages.by_package:
         for extra, driver in product(cuda_extras(package), ("470.82.01", "535.183.01", "580.95.05")):
