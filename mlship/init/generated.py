@@ -13,6 +13,7 @@ from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
 from mlship.render import render
 from mlship.resources import read_template
+from mlship.versioned import TableRow, table_reader
 
 SERVING = "serving"
 _PART_NEEDS = {"shadow": ("h11",)}
@@ -21,28 +22,18 @@ SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "uvicorn", "uvloop"
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ANY_OUTPUTS = ("onnx", "skops")  # classifiers of scikit-learn return labels, which may be text
 _ENDS = (".py", "/__init__.py")
-_FILES = {  # templates of the files beside model.py, and what they need
-    **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "handling.py", "runtime.py.j2"), ""),
-    **dict.fromkeys(("schema.py.j2", "errors.py", "metrics.py.j2", "openapi.py.j2", "logs.py", "settings.py.j2"), ""),
-    **dict.fromkeys(("batching.py.j2", "connections.py"), ""),
-    **dict.fromkeys(("predictor_tensors.py.j2", "openinference.py.j2", "tensors.py.j2"), "tensors"),
-    "predictor_plain.py.j2": "plain",
-    "features_plain.py": "limits plain",
-    "features_tensors.py": "limits tensors",
-    "feature_limits.py": "features",
-    "drift.py.j2": "drift",
-    "golden.py.j2": "golden",
-    **dict.fromkeys(("shadow.py", "shadow_log.py.j2", "candidate.py"), "shadow"),
-    "workers.py.j2": "workers",
-}
-_AROUND = {
-    "monitoring/alerts.yml": "alert rules for Prometheus",
-    "monitoring/dashboard.json": "a dashboard for Grafana",
-    "tests/test_serving.py": "tests of the server, for `python -m pytest`",
-}
-
 DATA_URI = """\
 printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
+
+
+class _GeneratedTable(TableRow):
+    """data/generated.toml, whose header explains the keys."""
+
+    server: dict[str, tuple[str, ...]]
+    around: dict[str, str]
+
+
+_table = table_reader(_GeneratedTable, "generated")
 
 
 def server_files(found: Detection, load: str, sample: str, *, parts: frozenset[str]) -> Iterator[tuple[str, str, str]]:
@@ -62,12 +53,11 @@ def server_files(found: Detection, load: str, sample: str, *, parts: frozenset[s
         **{part: part in parts for part in _PARTS},
     }
     yield f"{package}/model.py", _model(found, load, sample, given, package), _purpose(found, load)
-    for template, needed in _FILES.items():
+    for template in (one for needed, templates in _table().server.items() if given[needed] for one in templates):
         name, path = re.sub(r"_(plain|tensors)|\.j2$", "", template), f"init/serving/{template}"
-        if given[needed]:
-            text = render(path, **given) if path.endswith(".j2") else read_template(path)
-            yield f"{package}/{name}", _own(text, package), "the server around it"
-    for name, why in _AROUND.items():
+        text = render(path, **given) if path.endswith(".j2") else read_template(path)
+        yield f"{package}/{name}", _own(text, package), "the server around it"
+    for name, why in _table().around.items():
         yield name, render(f"init/{name}.j2", **given, package=package, sample=sample), why
 
 

@@ -16,35 +16,33 @@ from mlship.init.tree import Tree
 from mlship.redact import has_credentials, redact
 from mlship.requirement_line import parse_requirement
 from mlship.units import few
+from mlship.versioned import TableRow, table_reader
 
-_TOOLS = {"pip", "setuptools", "wheel", "uv", "poetry", "pipenv", "pip-tools", "pdm", "hatch", "virtualenv"}
 _PROJECTS = ("pyproject.toml", "setup.cfg", "setup.py")
 _SETTINGS = "--config-file"  # stands for an index in pip's settings, which are not in the Dockerfile
-_FILE_OPTIONS = ("-r", "--requirement", "--requirements")
-_INDEX_OPTIONS = {
-    **dict.fromkeys(("-i", "--index-url", "--default-index"), "--index-url"),
-    **dict.fromkeys(("--extra-index-url", "--index"), "--extra-index-url"),
-    **dict.fromkeys(("-f", "--find-links"), "--find-links"),
-    "--trusted-host": "--trusted-host",
-}
-# https://pip.pypa.io/en/stable/topics/configuration/ and https://docs.astral.sh/uv/reference/environment/
-_INDEX_VARIABLES = {
-    **dict.fromkeys(("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"), "--index-url"),
-    **dict.fromkeys(("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX"), "--extra-index-url"),
-    **dict.fromkeys(("PIP_FIND_LINKS", "UV_FIND_LINKS"), "--find-links"),
-    "PIP_TRUSTED_HOST": "--trusted-host",
-}
 # Its builds have local versions such as 2.8.0+cpu, which pip prefers to the same version of PyPI.
 _PUBLIC_INDEX = "https://download.pytorch.org/whl"
 _HIDING = ("--no-index", _SETTINGS)
 _CURRENT = re.compile(r"\./?(\[[^]]*\])?")
 
 
+class _InstallerTable(TableRow):
+    """data/installers.toml, whose header explains the keys."""
+
+    tools: frozenset[str]
+    whole: frozenset[str]
+    named: dict[str, str]
+
+
+_table = table_reader(_InstallerTable, "installers")
+
+
 @dataclass
 class _Install:
-    """One pip command.
+    """One command of pip, or of an installer of the project.
 
     Attributes:
+        groups: extras and dependency groups.
         options: name and value of those that say where packages come from.
     """
 
@@ -52,6 +50,7 @@ class _Install:
     files: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     options: list[tuple[str, str]] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
 
     @property
     def index(self) -> str:
@@ -79,10 +78,13 @@ def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
     env = _environment(tree, build)
     every = [one for run in build.runs for command in run.commands if (one := _read(command, run, env))]
     named = dict.fromkeys(path for one in every for word in one.files if (path := _file(tree, word, build.folder)))
-    files = (read_requirements(tree, path) for path in named if group_role(PurePosixPath(path).stem) != "dev")
-    projects = [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS]
-    own = any(_CURRENT.fullmatch(word) for one in every for word in one.words)
-    return ImageInstalls(tuple(files), _packages(tree, build, every), tuple(projects) if own else ())
+    described = [path for path in named if PurePosixPath(path).name in _PROJECTS]  # uv reads these with `-r`
+    others = (path for path in named if path not in described and group_role(PurePosixPath(path).stem) != "dev")
+    own = [match for one in every for word in one.words if (match := _CURRENT.fullmatch(word))]
+    projects = described or [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS if own]
+    groups = " ".join((*(group for one in every for group in one.groups), *(one[1] or "" for one in own)))
+    files, packages = tuple(read_requirements(tree, path) for path in others), _packages(tree, build, every)
+    return ImageInstalls(files, packages, tuple(projects), frozenset(re.findall(r"[\w.-]+", groups)))
 
 
 def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
@@ -121,30 +123,31 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
 
 
 def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None:
-    """The requirements and indexes of a pip command; None for another command."""
+    """The requirements and indexes of a pip command, and what is installed of the project; None for another command."""
     program, arguments = program_and_arguments(command)
     if program == "uv" and arguments[:1] == ("pip",):
         program, arguments = "pip", arguments[1:]
-    if program != "pip" or "install" not in arguments:
+    whole = " ".join((program, *arguments[:1])) in _table().whole
+    if not whole and (program != "pip" or "install" not in arguments):
         return None
-    found = _Install(run.line, options=_set_indexes({**env, **command.env}))
+    found = _Install(run.line, words=["."] * whole, options=_set_indexes({**env, **command.env}))
     secrets = (" ".join(mount.values()).lower() for mount in run.mounts if mount.get("type") == "secret")
     found.options += [(_SETTINGS, "") for secret in secrets if "pip" in secret or "index" in secret]
     rest = [word for word in arguments if word != "install"]
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        if name in _FILE_OPTIONS and (equals or rest):
-            found.files.append(value if equals else rest.pop(0))
-        elif name in _INDEX_OPTIONS and (equals or rest):
-            found.options.append((_INDEX_OPTIONS[name], value if equals else rest.pop(0)))
+        if (kind := _table().named.get(name)) and (equals or rest):
+            value = value if equals else rest.pop(0)
+            {"file": found.files, "group": found.groups}.get(kind, []).append(value)
+            found.options += [(kind, value)] * kind.startswith("--")
         elif word == "--no-index":
             found.options.append((word, ""))
         elif word.startswith("-r") and not word.startswith("--"):
             found.files.append(word[2:])
         elif word in pip_value_options():
             rest = rest[1:]
-        elif not word.startswith("-"):
+        elif not (word.startswith("-") or whole):
             found.words.append(word)
     return found
 
@@ -162,14 +165,14 @@ def _environment(tree: Tree, build: Build) -> dict[str, str]:
 
 
 def _set_indexes(variables: Mapping[str, str]) -> list[tuple[str, str]]:
-    given = ((option, variables.get(variable, "")) for variable, option in _INDEX_VARIABLES.items())
+    given = ((option, variables.get(variable, "")) for variable, option in _table().named.items())
     return [(option, word) for option, value in given for word in value.split()]
 
 
 def _is_tool(word: str) -> bool:
     requirement = parse_requirement(word)
     name = requirement.name if requirement else ""
-    return name.partition("-")[0] in _TOOLS or (bool(name) and is_development_package(name))
+    return name.partition("-")[0] in _table().tools or (bool(name) and is_development_package(name))
 
 
 def _is_path(word: str) -> bool:

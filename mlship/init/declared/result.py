@@ -122,6 +122,11 @@ class Declared:
         """What an image gets from the file: an environment marker may leave a requirement out."""
         return frozenset(entry.name for entry in self.main if entry.name and entry.always)
 
+    def including(self, groups: frozenset[str]) -> "Declared":
+        """With the requirements of these extras and groups among those that the program always needs."""
+        entries = (replace(one, role="main") if one.group in groups else one for one in self.entries)
+        return replace(self, entries=tuple(entries))
+
     @property
     def lists_any(self) -> bool:
         """Whether it names a requirement, apart from the project that it belongs to."""
@@ -140,11 +145,13 @@ class ImageInstalls:
         files: requirements files of the repository, without those for development, in the order of the commands.
         packages: what it names itself.
         projects: files that describe the project that it installs (`pip install .`), the first that exists counts.
+        groups: extras and dependency groups of it.
     """
 
     files: tuple[Declared, ...] = ()
     packages: Declared = field(default_factory=lambda: Declared(""))
     projects: tuple[str, ...] = ()
+    groups: frozenset[str] = frozenset()
 
     @property
     def direct(self) -> tuple[Declared, ...]:
@@ -154,7 +161,7 @@ class ImageInstalls:
     def before(self, declared: Iterable[Declared]) -> tuple[Declared, ...]:
         """All files of requirements: these first, because the image has them, and the packages last."""
         origins = {one.origin for one in self.files}
-        others = (one for one in declared if one.origin not in origins)
+        others = (one.including(self.groups) for one in declared if one.origin not in origins)
         return (*self.files, *others, *([self.packages] if self.packages.entries else []))
 
 

@@ -37,6 +37,8 @@ _PARTS = st.sampled_from(
         ("--no-cache-dir", "", ""),
         ("-t /opt/lib", "", ""),
         ("$EXTRA", "", ""),
+        ("--extra gpu", "", ""),  # not a package of that name
+        ("--group=serve", "", ""),
         ("-e .", "", ""),
         (".", "", ""),
         ("pytest", "", ""),
@@ -95,6 +97,33 @@ def test_an_installed_project_is_required_by_its_own_file(tmp_path: Path) -> Non
     found = detect(write(tmp_path, {**FILES, "pyproject.toml": project, "Dockerfile": dockerfile}))
     files = {file.path: file for file in scaffold(found).files}
     assert "from pyproject.toml" in files["requirements.in"].why
+
+
+@pytest.mark.parametrize(
+    ("command", "extras"),
+    [
+        ("uv pip install --system -r pyproject.toml", ""),
+        ("uv pip install -r pyproject.toml --extra gpu", "gpu"),
+        ("uv sync --frozen --no-dev", ""),
+        ("uv sync --frozen --extra=gpu --group serve", "gpu serve"),
+        ("pip install '.[gpu]'", "gpu"),
+        ("pip install -e .[gpu,serve]", "gpu serve"),
+        ("poetry install --no-root -E gpu", "gpu"),
+        ("poetry install --extras 'gpu serve'", "gpu serve"),
+    ],
+)
+def test_the_extras_that_an_image_has_are_required(tmp_path: Path, command: str, extras: str) -> None:
+    project = "[project]\ndependencies=['numpy']\n[project.optional-dependencies]\ngpu=['cupy']\n"
+    files: dict[str, str | bytes] = {
+        **FILES,
+        "pyproject.toml": f"{project}[dependency-groups]\nserve=['gunicorn']\n",
+        "Dockerfile": f'FROM python:3.12\nRUN {command}\nCMD ["uvicorn", "main:app"]\n',
+    }
+    planned = scaffold(detect(write(tmp_path, files)))
+    text = next(file.text for file in planned.files if file.path == "requirements.in")
+    asked = {line.partition(" ")[0] for line in text.splitlines() if line[0] != "#"}
+    of = {"gpu": "cupy", "serve": "gunicorn"}
+    assert asked - {"fastapi", "uvicorn"} == {"numpy", *(of[one] for one in extras.split())}
 
 
 def test_requirements_that_are_named_for_serving_come_first(tmp_path: Path) -> None:
