@@ -133,21 +133,17 @@ def _reporting_what_is_left(directory: Path, config: "Config", cuda: str | None)
 def _build_packages(directory: Path, config: "Config") -> None:
     """Build the wheels of packages that the requirements name by their folder."""
     from mlship.console import say
-    from mlship.errors import LockError
     from mlship.lock.inputs import read_requirement_files
     from mlship.lock.packages import build_packages
-    from mlship.lock.record import read_record
+    from mlship.lock.record import earlier_record
     from mlship.project.base import record_name
 
     files = read_requirement_files(directory, config)
     folders = dict.fromkeys(folder for file in files for folder in file.folders.values())
     if not folders:
         return
-    try:
-        known = read_record(directory, record_name(config)).inputs
-    except LockError:
-        known = {}
-    for wheel in build_packages(directory, folders, known):
+    known = earlier_record(directory, record_name(config))
+    for wheel in build_packages(directory, folders, known.inputs if known else {}):
         say(f"built {wheel}; commit it with the lock")
 
 

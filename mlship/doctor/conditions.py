@@ -56,7 +56,7 @@ Values = Mapping[str, object]
 _BY_NAME: tuple[Callable[[Facts], object], ...] = (
     *(commands.engine, commands.gpu_options, commands.headers, commands.hold_driver, commands.initramfs),
     *(commands.manager, commands.refresh_cdi, commands.restart_container, commands.restart_engine),
-    *(version_of_engine, gpus_need_no_hook, host_is_well, injection, runtime, runtime_mode, works),
+    *(version_of_engine, gpus_need_no_hook, host_is_well, injection, is_lxc, runtime, runtime_mode, works),
     *(queries.all_answer, queries.brands, queries.driver_cuda, queries.driver_is_contained, queries.gpus),
     *(queries.device_plugin, queries.gpu_is_known_absent, queries.offers_passed_gpus, queries.passed_on),
     *(queries.packages_of_driver, queries.serves_vms, queries.upgrades, queries.wsl_lacks_nvidia),
@@ -73,7 +73,6 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "image": lambda facts: quote(known(facts.image.reference) or "IMAGE"),
     "install": commands.install_start,
     "install_libcuda": lambda facts: commands.install_libcuda(facts, host_driver(facts)),
-    "is_lxc": is_lxc,
     "loaded": queries.module_is_loaded,
     "module": queries.kernel_driver,
     "never": lambda _: False,

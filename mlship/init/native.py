@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+from mlship import plain
 from mlship.frameworks import LoaderRow, framework_table
 from mlship.init.declared.documents import list_in, table_in, text_in
 from mlship.init.tree import Tree
@@ -75,13 +76,9 @@ def _transformers(tree: Tree, folder: str) -> NativeModel | None:
     sample = json.dumps({"text": _TEXT}) + "\n"
     if f"{place}modules.json" in tree:
         return NativeModel("sentence-transformers", folder, sample)
-    try:
-        config = json.loads(tree.text(f"{place}config.json") or "")
-        architecture = str(config["architectures"][0])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
+    names = plain.texts(plain.json_of(tree.text(f"{place}config.json") or ""), "architectures") or ("",)
     tasks = framework_table().loaders["transformers"].tasks
-    task = next((task for suffix, task in tasks.items() if architecture.endswith(suffix)), None)
+    task = next((task for suffix, task in tasks.items() if names[0].endswith(suffix)), None)
     return NativeModel("transformers", folder, sample, task) if task else None
 
 

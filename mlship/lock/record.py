@@ -1,5 +1,6 @@
 """`mlship.lock`: what the requirements lock was made from, so that a changed input makes it stale."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -98,6 +99,13 @@ class LockRecord:
     def write(self, repo: Path, name: str = FILE_NAME) -> None:
         """Write `mlship.lock` atomically; the same record gives the same bytes."""
         write_atomic(repo / name, dump(self) + "\n")
+
+
+def earlier_record(repo: Path, name: str) -> LockRecord | None:
+    """The record that `read_record` reads; None where it would raise."""
+    with suppress(LockError):
+        return read_record(repo, name)
+    return None
 
 
 def read_record(repo: Path, name: str = FILE_NAME) -> LockRecord:

@@ -30,7 +30,7 @@ from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.measured import CodeCache, known_code, locked_wheels
 from mlship.lock.pins import Pin, parse_lock, with_code
-from mlship.lock.record import LockRecord, Trace, read_record
+from mlship.lock.record import LockRecord, Trace, earlier_record
 from mlship.lock.served_imports import unprovided_imports
 from mlship.lock.trace import carry_over
 from mlship.lock.wheel_modules import absent_modules, wheel_files
@@ -84,7 +84,7 @@ def resolve(
     if wrong := [name for name in upgrade.packages if not _PACKAGE.fullmatch(name)]:
         raise UsageError(f"--upgrade-package: {wrong[0]!r} is not a package", hint="give a name or name==version")
     inputs, files = collect_inputs(repo, config, target.key or None), read_inputs(repo, config)
-    (previous, before), earlier = _previous(repo, config), _earlier(repo, config)
+    (previous, before), earlier = _previous(repo, config), earlier_record(repo, record_name(config))
     if target.key and earlier and earlier.inputs.get("cuda") != target.key:
         previous = without_cuda(before, target)
     engine = _engine(engine_factory, config)
@@ -196,13 +196,6 @@ def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
         return text, parse_lock(text, name)
     except LockError:
         return text, ()  # pip-compile keeps the pins that it can read
-
-
-def _earlier(repo: Path, config: Config) -> LockRecord | None:
-    try:
-        return read_record(repo, record_name(config))
-    except LockError:
-        return None
 
 
 def _engine(engine_factory: Callable[[], Engine], config: Config) -> Engine:

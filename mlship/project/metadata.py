@@ -1,6 +1,5 @@
 """`metadata.json`, which describes a model: what the generated server reads of its inputs and its training."""
 
-import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 
+from mlship import plain
 from mlship.files import read_regular
 
 METADATA = "metadata.json"
@@ -104,10 +104,9 @@ def features_of(repo: Path) -> dict[str, FeatureLimits] | str | None:
 def _part(repo: Path, key: str) -> _Metadata | str | None:
     """The file with one of its keys only; None if it is another program's."""
     try:
-        found = json.loads(read_regular(repo / METADATA))
-    except (OSError, ValueError, RecursionError):
+        part = plain.at(plain.json_of(read_regular(repo / METADATA)), key)
+    except (OSError, UnicodeDecodeError):
         return None
-    part = found.get(key) if isinstance(found, dict) else None
     if not isinstance(part, dict):
         return None
     if key == "features" and not (part and all(isinstance(one, dict) for one in part.values())):

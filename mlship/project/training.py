@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mlship.errors import CheckFailed, UsageError
-from mlship.files import read_regular, sha256_file
+from mlship.files import has_content, read_regular
 from mlship.project.values import Distribution, Sha256, printable
 from mlship.project.weights import WeightFile
 from mlship.units import few
@@ -114,7 +114,8 @@ def check_files(repo: Path, record: str, training: Training, weights: Iterable[W
     folder = PurePosixPath(record).parent
     written = {str(folder / name): file for name, file in training.files.items()}
     weights = tuple(file for file in weights if file.path != record)
-    other = [file.path for file in weights if file.path in written and not _same(repo, file, written[file.path])]
+    known = ((file.path, written[file.path]) for file in weights if file.path in written)
+    other = [path for path, file in known if not has_content(repo / path, file.sha256, file.size)]
     if other:
         raise CheckFailed(
             f"`{other[0]}` is not the file that `{record}` describes: its content differs",
@@ -124,7 +125,3 @@ def check_files(repo: Path, record: str, training: Training, weights: Iterable[W
     if not missing or not training.files:
         return ()
     return (f"`{record}` does not describe {few(missing, 5)}: where they come from is unknown",)
-
-
-def _same(repo: Path, file: WeightFile, written: TrainedFile) -> bool:
-    return file.size == written.size and sha256_file(repo / file.path).removeprefix("sha256:") == written.sha256

@@ -61,16 +61,12 @@ class StoredContent:
 
     def json(self) -> dict[str, JsonValue]:
         """The data as a JSON object; empty if it is none."""
-        try:
-            found: JsonValue = json.loads(self.data)
-        except (ValueError, RecursionError):
-            return {}
+        found = plain.json_of(self.data)
         return found if isinstance(found, dict) else {}
 
     def rows(self, key: str) -> list[dict[str, JsonValue]]:
         """The objects in a list of the JSON object, such as `layers`; none if there is no such list."""
-        found = self.json().get(key)
-        return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        return [row for row in plain.items(self.json(), key) if isinstance(row, dict)]
 
 
 def content(media_type: str, data: bytes) -> StoredContent:

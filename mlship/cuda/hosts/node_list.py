@@ -36,7 +36,8 @@ def _items(stream: TextIO, text: str) -> Iterator[object]:
     decoder, size = json.JSONDecoder(), _CHUNK
     position = 0
     while True:
-        position = _space_end(text, position)
+        space = _SPACE.match(text, position)
+        position = space.end() if space else position
         if text.startswith("]", position):
             return
         try:
@@ -49,8 +50,3 @@ def _items(stream: TextIO, text: str) -> Iterator[object]:
         else:
             size = _CHUNK
             yield item
-
-
-def _space_end(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return found.end() if found else position

@@ -115,8 +115,7 @@ def _keras(archive: zipfile.ZipFile) -> ZipKind:
 
 def _stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     require(member.file_size <= _INSIDE, "a member is too large to check")
-    with archive.open(member) as file:
-        return file.read(_INSIDE)
+    return _head(archive, member, _INSIDE)
 
 
 def _skops(archive: zipfile.ZipFile) -> ZipKind:
