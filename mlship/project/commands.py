@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from mlship.dockerfile.shell import SHELLS, script_of
 from mlship.project.serving_table import serving_table
@@ -26,14 +25,12 @@ def procfile_web(text: str) -> str | None:
     return match[1].strip() if match else None
 
 
-def parse_command(
-    command: Sequence[str], variables: Mapping[str, str] = MappingProxyType({}), port: int = PORT
-) -> tuple[str, ...] | None:
+def parse_command(command: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...] | None:
     """The argument list that a command comes down to, without shells and programs that only run it.
 
     Args:
-        variables: those of the environment, for a shell's script.
-        port: replaces $PORT where nothing else gives it; some platforms set it, but an image must not depend on it.
+        variables: those of the environment, for a shell's script. PORT replaces $PORT where nothing else gives it; some
+            platforms set it, but an image must not depend on it.
 
     Returns:
         None if it needs a shell.
@@ -44,7 +41,7 @@ def parse_command(
         if re.match(r"/(\S+/)?bin/[\w.-]+$", words[0]):  # of another image's environment; PATH has ours
             words[0] = words[0].rpartition("/")[2]
         if is_shell(words) and (script := script_of(words)) is not None and words[-1] == script:
-            words = _split(script, variables, port)
+            words = _split(script, variables)
         runner = next((one for one in serving_table().runners if tuple(words[: len(one)]) == one), ())
         words = words[len(runner) :]
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
@@ -154,7 +151,7 @@ def _values(command: Sequence[str], flags: tuple[str, ...]) -> list[int]:
     return [index for index in found if index < len(command)]
 
 
-def _split(script: str, variables: Mapping[str, str], port: int) -> list[str]:
+def _split(script: str, variables: Mapping[str, str]) -> list[str]:
     """Split a shell line into words; empty if it has operators, unknown variables or patterns, which need a shell.
 
     A shell also starts tests and groups with brackets, and Docker reads an invalid exec form as a shell line.
@@ -164,7 +161,7 @@ def _split(script: str, variables: Mapping[str, str], port: int) -> list[str]:
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2] or ""
-        found = variables.get(name) or match[3] or (str(port) if name == "PORT" else None)
+        found = variables.get(name) or match[3] or (str(PORT) if name == "PORT" else None)
         return match[0] if found is None or not _ONE_WORD.fullmatch(found) else found
 
     lexer = shlex.shlex(_VARIABLE.sub(value, script), posix=True, punctuation_chars=True)
