@@ -137,13 +137,8 @@ def read_answer(
         crashed="" if timed_out else signal or (f"exit code {code}" if code else ""),
         silent=not events and not timed_out,
         refused=any(isinstance(event, _Last) and event.event == "refused" for event in events),
-        stderr=_last_line(stderr),
+        stderr="".join(stderr.strip().splitlines()[-1:]).strip()[:300],
     )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
 
 
 _Event = DriverCall | LoadedLibrary | _Pending | _Last

@@ -256,9 +256,8 @@ def _folded(entries: list[_Entry]) -> ForeignLock:
     versions: dict[str, set[str | None]] = {}
     for entry in entries:
         if not entry.conda:
-            versions.setdefault(canonicalize_name(entry.name) if entry.version else entry.name, set()).add(
-                entry.version
-            )
+            name = canonicalize_name(entry.name) if entry.version else entry.name
+            versions.setdefault(name, set()).add(entry.version)
     hashes = {canonicalize_name(entry.name): entry.hashes for entry in entries}
     extras = {(canonicalize_name(entry.name), extra) for entry in entries for extra in entry.extras}
     pins, loose = list[Pin](), list[str]()

@@ -83,7 +83,7 @@ def _run(file: IO[bytes], *, words: bool, more: bool = False) -> _Run:
                 break
             stack.run(name, argument)
             run.names[name] = None
-            run.standard |= name in _NAMED and _is_standard(str(argument))
+            run.standard |= name in _NAMED and re.split("[ .]", str(argument), maxsplit=1)[0] in sys.stdlib_module_names
             run.count += 1
             if run.count > _ENOUGH_OPCODES:
                 break
@@ -187,7 +187,3 @@ def _is_importable(name: str) -> bool:
     module, _, attribute = name.partition(" ")
     parts = (*module.replace("-", "_").split("."), *attribute.split("."))
     return all(part.isidentifier() for part in parts)
-
-
-def _is_standard(name: str) -> bool:
-    return name.partition(" ")[0].partition(".")[0] in sys.stdlib_module_names

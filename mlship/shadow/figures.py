@@ -82,11 +82,9 @@ def _difference(records: Sequence[ShadowRecord]) -> Figure:
     other = sum(one.outcome == "differ" and one.difference is None for one in records)
     if other:
         return Figure(None, f"{other} answers have other places or kinds of values")
-    return (
-        Figure(max(found), f"largest of {len(found)} answer{'s' * (len(found) != 1)}")
-        if found
-        else Figure(None, "no numbers to compare")
-    )
+    if not found:
+        return Figure(None, "no numbers to compare")
+    return Figure(max(found), f"largest of {len(found)} answer{'s' * (len(found) != 1)}")
 
 
 def _percentile(values: Sequence[float | None], share: float) -> float | None:

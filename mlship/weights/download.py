@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
@@ -95,17 +95,13 @@ def _receive(address: str, part: BufferedRandom, locked: LockedFile | None, prog
     return LockedFile(address, digest.hexdigest(), size)
 
 
-@contextmanager
-def _opened(address: str, start: int) -> Iterator[Incoming]:
+def _opened(address: str, start: int) -> AbstractContextManager[Incoming]:
     parts = address_parts(address)
     if "path" in parts:
-        opening = _of_folder(Path(parts["path"]), start)
-    elif "image" in parts:
-        opening = _of_registry(parts["image"], parts["file"])
-    else:
-        opening = _over_http(address, parts, start)
-    with opening as incoming:
-        yield incoming
+        return _of_folder(Path(parts["path"]), start)
+    if "image" in parts:
+        return _of_registry(parts["image"], parts["file"])
+    return _over_http(address, parts, start)
 
 
 @contextmanager
