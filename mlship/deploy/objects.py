@@ -69,12 +69,7 @@ class Deployment:
 
 
 def deployment_request(
-    image: str,
-    info: ImageInfo,
-    spec: SmokeSpec,
-    start: MeasuredStart,
-    asked: DeployOptions,
-    nodes: Mapping[str, Yaml],
+    image: str, info: ImageInfo, spec: SmokeSpec, start: MeasuredStart, asked: DeployOptions, nodes: Mapping[str, Yaml]
 ) -> Deployment:
     """What to deploy.
 

@@ -68,8 +68,7 @@ class FeatureLimits(_Statistic):
     min: FiniteFloat | None = Field(None, description="Smallest value that is accepted.")
     max: FiniteFloat | None = Field(None, description="Largest value that is accepted.")
     missing: FiniteFloat | Literal["nan"] | None = Field(
-        None,
-        description="What the model gets for null: a number, or `nan`. Default: the request is refused.",
+        None, description="What the model gets for null: a number, or `nan`. Default: the request is refused."
     )
     indicator: _Name | None = Field(
         None, description="The input that becomes 1 where this one is null, else 0; required if `missing` is a number."

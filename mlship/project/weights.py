@@ -199,8 +199,7 @@ def check_external(repo: Path, file: WeightFile, paths: Collection[str] | None =
             raise UsageError(f"`{file.path}` has tensors in `{shown}`, {where}", hint=fix)
         if (repo / path).is_symlink() and not is_hub_blob((repo / path).resolve()):
             raise UsageError(
-                f"`{file.path}` has tensors in `{shown}`, which is a symbolic link",
-                hint="replace the link by the file",
+                f"`{file.path}` has tensors in `{shown}`, which is a symbolic link", hint="replace the link by the file"
             )
         if (repo / path).stat().st_size < end:
             raise UsageError(

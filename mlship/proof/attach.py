@@ -92,8 +92,7 @@ def verify(image: str, device: Device | None, platform: str | None = None) -> Ve
         chosen = images if platform is None else {platform: images.get(platform, "")}
         if "" in chosen.values():
             raise UsageError(
-                f"`{image}` has no image for {platform}",
-                hint=f"name one that it has: {', '.join(images)}",
+                f"`{image}` has no image for {platform}", hint=f"name one that it has: {', '.join(images)}"
             )
         proofs: list[Predicate] = []
         for name, digest in chosen.items():

@@ -9,14 +9,7 @@ from mlship.errors import UsageError
 from mlship.files import place_copy
 from mlship.project.config import Config
 from mlship.weights.download import Progress, download
-from mlship.weights.locked import (
-    FILE_NAME,
-    LockedFile,
-    WeightsLock,
-    check_weights_lock,
-    is_locked,
-    read_weights_lock,
-)
+from mlship.weights.locked import FILE_NAME, LockedFile, WeightsLock, check_weights_lock, is_locked, read_weights_lock
 
 Watch: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 

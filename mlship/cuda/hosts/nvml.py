@@ -149,10 +149,7 @@ def profile_of(answer: DriverAnswer, name: str, platform: str, toolkit: str | No
     reported = answer.text("nvmlSystemGetDriverVersion")
     driver, suffix = driver_in(reported or "")
     if driver is None:
-        raise MatchError(
-            f"NVML reports {reported!r}, which is not a driver version such as 550.54.15",
-            hint=_DOCTOR,
-        )
+        raise MatchError(f"NVML reports {reported!r}, which is not a driver version such as 550.54.15", hint=_DOCTOR)
     cuda = answer.number(NVML_CUDA_VERSION)
     notes = [f"NVML reports driver {reported}; matched as {driver}"] if suffix else []
     return HostProfile(

@@ -6,14 +6,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Containerd
 from mlship.doctor.facts.kubernetes import GpuNode
 from mlship.doctor.finding import Evidence
-from mlship.doctor.queries import (
-    cluster,
-    device_plugin,
-    nvidia_resources,
-    pod_name,
-    pods,
-    pods_of,
-)
+from mlship.doctor.queries import cluster, device_plugin, nvidia_resources, pod_name, pods, pods_of
 from mlship.doctor.rules.base import computes
 
 _NVIDIA = "nvidia"

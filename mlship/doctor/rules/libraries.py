@@ -17,15 +17,7 @@ from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment, Torch
-from mlship.doctor.frameworks import (
-    as_cuda,
-    environments,
-    errors,
-    installed,
-    mismatched_plugin,
-    profile,
-    works_on_gpu,
-)
+from mlship.doctor.frameworks import as_cuda, environments, errors, installed, mismatched_plugin, profile, works_on_gpu
 from mlship.doctor.queries import line_of, variable
 from mlship.doctor.rules.base import computes
 

@@ -13,15 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import CdiSpec, PackageSource
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence
-from mlship.doctor.queries import (
-    host_architecture,
-    is_ubuntu,
-    line_of,
-    node,
-    nvidia_resources,
-    pods,
-    toolkit_config,
-)
+from mlship.doctor.queries import host_architecture, is_ubuntu, line_of, node, nvidia_resources, pods, toolkit_config
 from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import same, version_numbers
 
