@@ -150,10 +150,6 @@ def _document(text: str, lines: dict[KeyPath, int]) -> object:
         lines[path] = node.start_mark.line + 1
         if len(lines) > _KEY_LIMIT:
             raise _refuse(f"has more than {_KEY_LIMIT} keys, perhaps through nested aliases")
-    return _construct(root)
-
-
-def _construct(root: yaml.Node) -> object:
     try:
         value: object = yaml.SafeLoader("").construct_document(root)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
