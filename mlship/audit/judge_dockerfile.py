@@ -192,12 +192,10 @@ def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _setuid(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for run in (run for stage in file.shipped for run in stage.runs):
-        yield from (
-            AuditSeen("fail", f"`{' '.join(one.words)[:60]}` sets the bits", run.line)
-            for one in run.commands
-            if one.program == "chmod" and any(map(_is_setuid, one.words[1:]))
-        )
+    steps = ((run.line, one) for stage in file.shipped for run in stage.runs for one in run.commands)
+    for line, one in steps:
+        if one.program == "chmod" and any(map(_is_setuid, one.words[1:])):
+            yield AuditSeen("fail", f"`{' '.join(one.words)[:60]}` sets the bits", line)
     yield AuditSeen("unknown", "the modes of files are in the image only: audit the image")
 
 

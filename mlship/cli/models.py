@@ -10,12 +10,7 @@ from mlship.cli.options import HERE, Directory, Json, show_result
 if TYPE_CHECKING:
     from mlship.models.registered import RegisteredModel
 
-models = typer.Typer(
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    help="List, show, compare and fetch registered models.",
-)
+models = typer.Typer(no_args_is_help=True, help="List, show, compare and fetch registered models.")
 Store = Annotated[
     str,
     typer.Option(metavar="ADDRESS", envvar="MLSHIP_STORE", help="s3://BUCKET/PREFIX, oci://REGISTRY/PATH or a folder."),

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
     from mlship.shadow.figures import Figure
 
-shadow = typer.Typer(
-    rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True,
-    help="Judge a candidate by the records of a shadow.",
-)  # fmt: skip
+shadow = typer.Typer(no_args_is_help=True, help="Judge a candidate by the records of a shadow.")
 Records = Annotated[
     Path | None, typer.Argument(metavar="JSONL", help="File that SHADOW_FILE names; - is stdin.", show_default=False)
 ]

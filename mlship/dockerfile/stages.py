@@ -206,6 +206,11 @@ class _Reader:
         """The number of a stage by its name; of two with one name, the later."""
         return self.names.get(name.lower()) if name else None
 
+    def _stage(self, source: str) -> BuildStage | None:
+        """The stage that COPY and RUN take files from, by its name or number."""
+        number = int(source) if source.isdecimal() else self._number(source)
+        return self.stages[number] if number is not None and number < len(self.stages) else None
+
     def _apply(self, stage: BuildStage, one: Instruction) -> None:
         if one.name in ("ARG", "ENV", "LABEL"):
             self._set(stage, one)
@@ -230,18 +235,21 @@ class _Reader:
 
     def _take(self, stage: BuildStage, one: Instruction) -> None:
         """Images that it copies from or mounts, and files of the build context that it copies."""
-        if one.name in ("ADD", "COPY") and not one.values("from"):
+        if one.name in ("ADD", "COPY"):
             given = one.exec_form or split_words(one.text, self.escape)
             *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
-            names = [basename(word) for word in words]
+            of = [self._stage(expand(name, self.escape, self._global)) for name in one.values("from")]
+            has = ("/",) if not of else of[-1].copied if of[-1] else ()
+            names = [basename(word) for word in words if any(_is_in(word, path) for path in has)]
+            inside = (path[len(word) :].strip("/") for word in words for path in has if _is_in(path, word))
             is_folder = not basename(target).strip(".")
             if names and not (is_folder and all("." in name.strip(".") for name in names)):
                 names.append("")  # a folder, whose files are copied, or the name of the file
-            stage.copied = (*stage.copied, *(normpath(join(stage.workdir, target, name)) for name in names))
+            found = (normpath(join(stage.workdir, target, name)) for name in (*names, *filter(None, inside)))
+            stage.copied = (*stage.copied, *found)
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
-        for source in (expand(found, self.escape, self._global) for found in sources if found):
-            if self._number(source) is None and not (source.isdigit() and int(source) < len(self.stages)):
-                stage.taken.append(TakenImage(source, one.line))
+        named = (expand(source, self.escape, self._global) for source in sources if source)
+        stage.taken += [TakenImage(name, one.line) for name in named if self._stage(name) is None]
 
     def _set(self, stage: BuildStage, one: Instruction) -> None:
         for name, given in pairs(one.text, self.escape, stage.lookup, arguments=one.name == "ARG"):
@@ -272,6 +280,11 @@ class _Reader:
             parts = expand(value, self.escape, stage.lookup).split(",")
             found = dict(part.partition("=")[::2] for part in parts)
             yield {**found, "target": found.get("target") or found.get("dst") or found.get("destination") or ""}
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether a path from the root is a folder, or in it."""
+    return f"{normpath(join('/', path))}/".startswith(f"{normpath(join('/', folder))}/".replace("//", "/"))
 
 
 def _is_shell(words: Sequence[str]) -> bool:

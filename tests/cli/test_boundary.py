@@ -31,6 +31,14 @@ def test_help_on_a_full_disk_is_no_bug(option: str) -> None:
     assert (done.returncode, done.stderr.startswith("error: the disk is full")) == (75, True), done.stderr
 
 
+@pytest.mark.parametrize("command", ["schema", "ci github", "--version"])
+def test_a_closed_stdout_is_no_bug(command: str, tmp_path: Path) -> None:
+    """As in a service, or with `>&-`."""
+    shell = f"{sys.executable} -m mlship {command} >&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=toy(tmp_path), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_names_every_command_and_exit_code() -> None:
     text = " ".join(runner.invoke(app, ["--help"]).output.split())
     assert all(

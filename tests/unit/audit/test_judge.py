@@ -414,6 +414,21 @@ def test_a_link_replaces_a_folder_with_its_files() -> None:
     assert verdicts(of_image(CONFIG, first, {"op": b"", "usr/bin/su": 0o755}))["setuid"] == "fail"
 
 
+@pytest.mark.parametrize(
+    ("copied", "taken", "command", "verdict"),
+    [
+        ("WORKDIR /src\nCOPY start .", "--from=one /src/start /bin/start", "start", "unknown"),
+        ("COPY start /src/", "--from=one /src /app", "/app/start", "unknown"),
+        ("COPY src /src", "--from=0 / /b", "/b/src/bin/start", "unknown"),
+        ("COPY src /src", "--from=one /opt /opt", "/opt/start", "pass"),
+        ("COPY src /src", "--from=1 /src /opt", "/opt/start", "pass"),
+    ],
+)
+def test_a_script_may_come_through_another_stage(copied: str, taken: str, command: str, verdict: str) -> None:
+    text = f'FROM scratch AS one\n{copied}\nFROM scratch AS two\nFROM scratch\nCOPY {taken}\nCMD ["{command}"]\n'
+    assert verdicts(audit_dockerfile(text, "Dockerfile"))["exec-form"] == verdict
+
+
 def test_what_is_copied_is_not_called_a_script() -> None:
     report = audit_dockerfile('FROM python:3.12\nCOPY . /app\nCMD ["/app/serve"]\n', "Dockerfile")
     (seen,) = next(one.seen for one in report.judgements if one.rule.id == "exec-form")
