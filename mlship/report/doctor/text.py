@@ -170,7 +170,7 @@ def _unexplained(diagnosis: Diagnosis, broken: Unexplained) -> Iterator[str]:
     else:
         yield ""
         yield from _wrapped(
-            "  ", "The facts that tell them apart are known, and fit no known cause. Please report them:"
+            "  ", "No further fact that mlship reads proves a cause. If it is none of these, please report the facts:"
         )
         yield f"{_COMMAND}mlship doctor --record facts.json"
     followed = (f"{symptom.where}: {symptom.seen}" for symptom in broken.follows)

@@ -491,6 +491,17 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "does not read the configuration",
         {"kubernetes": {"pods": [{**PLUGIN, "log": ["Error: unsupported config version: 9", "quux failed"]}]}},
     ),
+    "a hook that misses a library": (
+        "kubelet-offers",
+        "the toolkit's own program does not run",
+        {
+            "kubernetes": {
+                "pods": [
+                    {**PLUGIN, "log": ["hook #0: error: nvidia-container-cli: loading shared libraries: libquux.so"]}
+                ]
+            }
+        },
+    ),
     "a plugin without file watches": (
         "kubelet-offers",
         "fs.inotify.max_user_instances",
@@ -722,6 +733,16 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "libraries-inside",
         "nvidia.runtime",
         {"container": {"engine": "lxc", "lxc": {"manager": "incus", "nvidia_runtime": False}, **NO_LIBCUDA}},
+    ),
+    "a system container whose runtime is not set": (
+        "libraries-inside",
+        "nvidia.runtime",
+        {"container": {"engine": "lxc", "lxc": {"manager": "lxd", "nvidia_runtime": None}, **NO_LIBCUDA}},
+    ),
+    "a module without the driver's other files": (
+        "device-nodes",
+        "only its module",
+        {"host": {"nvml": {"init": 12, "library": None}, "device_nodes": {"/dev/nvidia-uvm": None}}},
     ),
     "a container without injection": (
         "libraries-inside",
@@ -1204,6 +1225,8 @@ def test_commands_are_those_of_the_place(engine: str, cluster: object, command: 
         ("quux: stat /dev/quux: no such file or directory", "does not exist here"),
         ("quux: error running hook #0: exit status 1", "fails and says no more"),
         ("quux: driver error: failed to process request", "cannot ask the driver"),
+        ("quux: can't initialize iptables table `raw': Table does not exist", "no iptables table"),
+        ("quux: failed to set up container networking: quux", "network failed, not the GPU"),
         ("quux: maximum request size for shared resources is 9", "failRequestsGreaterThanOne"),
         ("quux: no Topology locality", "Topology Manager"),
         ("quux is forbidden: exceeded quota: a", "the namespace's quota"),

@@ -10,6 +10,7 @@ from mlship.doctor.chain.link import links
 from mlship.doctor.diagnose import Diagnosis, diagnose
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
+from mlship.doctor.facts.place import User
 from mlship.doctor.finding import LAYERS, Evidence, Finding, Step
 from mlship.doctor.queries import passed_on
 from mlship.doctor.rules import RULES
@@ -141,6 +142,15 @@ def test_a_gpu_for_virtual_machines_is_not_missing(name: str) -> None:
     says = " ".join(diagnosis_text(diagnose(facts)).split())
     assert ("is set aside for virtual machines" in says) is bool(passed_on(facts))
     assert ("this host has no NVIDIA GPU" in says) is not bool(passed_on(facts))
+
+
+def test_a_single_likely_cause_is_not_called_unknown() -> None:
+    """A likely cause that fits stands above the request to report what is none of these."""
+    facts = hosts()["nvidia-uvm-node-missing"]
+    host = replace(facts.host, nvml=replace(facts.host.nvml, init=12, library=None), user=User(uid=0, groups=(0,)))
+    text = diagnosis_text(diagnose(replace(facts, host=host)))
+    assert "If it is none of these" in text
+    assert "fit no known cause" not in text
 
 
 def test_several_steps_are_numbered_but_alternatives_are_not() -> None:
