@@ -2,8 +2,7 @@
 
 import argparse
 import os
-import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -132,8 +131,14 @@ def _certificates(options: Mapping[str, str], environment: Mapping[str, str]) ->
     """The bundle that pip uses: the variables of `requests` override pip's own setting."""
     requests = [environment.get(name) for name in _CA_VARIABLES]
     named = [*requests, options.get("cert"), environment.get("SSL_CERT_FILE")]
-    system = [ssl.get_default_verify_paths().cafile, *_SYSTEM_CA]
-    return next((path for name in (*named, *system) if (path := _file(name))), None)
+    return next((path for name in (*named, *_system_bundles()) if (path := _file(name))), None)
+
+
+def _system_bundles() -> Iterator[str | None]:
+    import ssl  # imported here: a bundle that is named is not searched for
+
+    yield ssl.get_default_verify_paths().cafile
+    yield from _SYSTEM_CA
 
 
 def _file(name: str | None) -> Path | None:

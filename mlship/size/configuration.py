@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pydantic import BaseModel, Field, ValidationError
 
 from mlship.errors import UsageError
-from mlship.size.stream import BrokenTarError
 
 
 class ImagePlatform(BaseModel):
@@ -85,6 +84,8 @@ def image_config(document: bytes) -> ImageConfig:
         BrokenTarError: it is none.
         UsageError: it is that of another artifact.
     """
+    from mlship.size.stream import BrokenTarError  # imported here: each build reads how its image runs, and no tar
+
     try:
         return ImageConfig.model_validate_json(document)
     except ValidationError as error:
