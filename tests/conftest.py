@@ -161,7 +161,10 @@ def _no_accidents(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         return start(argv, options)
 
     def guarded_connect(self: socket.socket, address: Address) -> None:
-        local = isinstance(address, tuple) and (address[0].startswith("127.") or address[0] in {"::1", "localhost"})
+        if isinstance(address, tuple):
+            local = address[0].startswith("127.") or address[0] in {"::1", "localhost"}
+        else:
+            local = f"unix://{address!s}" == NOWHERE or is_fake(Path(str(address)), request)
         if not local:
             pytest.fail(f"this test connects to {address!r}")
         connect(self, address)
@@ -177,7 +180,7 @@ def process_path(program: str, options: process.Options) -> Path | None:
 
 
 def is_fake(program: Path, request: pytest.FixtureRequest) -> bool:
-    """Whether a test wrote this program."""
+    """Whether a test wrote this program, or made this socket."""
     factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
     return factory.getbasetemp() in program.parents
 

@@ -13,6 +13,7 @@ from mlship import process
 from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
 from mlship.engine.client import context_name
 from mlship.engine.failures import FailedBuild, build_failure, check_crash, disk_failure, docker_failure
+from mlship.engine.local import config_folder, settings, uses_tls
 from mlship.engine.rawjson import Progress
 from mlship.errors import TransientError
 from mlship.leftovers import temporary_folder
@@ -65,7 +66,9 @@ def _run(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
 
     if request.own_builder:
         request = replace(request, builder=context_name())
-    env = {} if request.epoch is None else {"SOURCE_DATE_EPOCH": str(request.epoch)}
+    env = {"BUILDX_GIT_INFO": "false"}  # git would look for changes in the whole repository; labels say the commit
+    if request.epoch is not None:
+        env["SOURCE_DATE_EPOCH"] = str(request.epoch)
     try:
         with _files(request) as files:
             done = process.run(direct(argv(request, files)), process.Options(env=env, on_stderr=read))
@@ -110,13 +113,10 @@ def direct(command: list[str], folders: Sequence[str] = _PLUGINS) -> list[str]:
 
     Only if it is certain which buildx docker would start, and that it needs no settings that only docker reads.
     """
-    user = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    settings = user / "config.json"
-    program = shutil.which("docker-buildx", path=os.pathsep.join([str(user / "cli-plugins"), *folders]))
-    tls = os.environ.get("DOCKER_TLS") or os.environ.get("DOCKER_TLS_VERIFY")
+    program = shutil.which("docker-buildx", path=os.pathsep.join([str(config_folder() / "cli-plugins"), *folders]))
     with suppress(OSError, ValueError), Path(shutil.which("docker") or "").open("rb") as docker:
         script = docker.read(2) == b"#!"  # as Podman's
-        if program and not (tls or script or (settings.exists() and "cliPluginsExtraDirs" in settings.read_text())):
+        if program and not (uses_tls() or script or "cliPluginsExtraDirs" in settings()):
             return [program, *command[2:]]
     return command
 

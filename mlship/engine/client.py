@@ -1,20 +1,25 @@
-"""The docker program: quicker to start than the SDK is to import, and the only client of BuildKit."""
+"""Quick questions to the engine, asked at its socket, or else through docker, which finds every engine.
+
+The docker program is quicker to start than the SDK is to import, and the only client of BuildKit.
+"""
 
 import json
 import os
 import re
 import shutil
 from contextlib import suppress
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
 from mlship import process
 from mlship.engine.base import Disk, ImageInfo
 from mlship.engine.failures import check_crash, docker_failure, engine_failure
+from mlship.engine.local import ask
 from mlship.errors import EngineError
-from mlship.known_texts import phrase
+from mlship.known_texts import first_match, phrase
 from mlship.size.configuration import RunConfig
-from mlship.versioned import adapter
+from mlship.versioned import adapter, parse_line
 
 _SECONDS = 60.0
 OLDEST_BUILDX = (0, 13)  # the first with --progress=rawjson
@@ -39,22 +44,28 @@ class _Inspected(BaseModel):
 
 def image(reference: str) -> ImageInfo | None:
     """A local image; None if there is none of that name."""
-    done = _docker("image", "inspect", reference)
-    if done.ok:
-        try:
-            return _image_info(adapter(list[_Inspected]).validate_json(done.stdout)[0])
-        except (ValueError, LookupError) as error:
-            raise EngineError("`docker image inspect` printed no JSON", hint=phrase("check_docker")) from error
-    if "no such image" in done.stderr.lower():
-        return None
-    raise engine_failure(done.stderr)
+    found = ask("GET", f"/images/{quote(reference)}/json")
+    if found is None:
+        done = _docker("image", "inspect", "--format", "{{json .}}", reference)
+        if not done.ok and "no such image" in done.stderr.lower():
+            return None
+        if not done.ok:
+            raise engine_failure(done.stderr)
+        found = done.stdout.encode()
+    try:
+        return _image_info(adapter(_Inspected).validate_json(found))
+    except ValueError as error:
+        raise EngineError("`docker image inspect` printed no JSON", hint=phrase("check_docker")) from error
 
 
 def image_history(reference: str) -> tuple[tuple[str, int], ...]:
     """The instructions of a local image with the unpacked bytes of each one's layer; empty if unknown."""
-    answer = _answer("image", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
+    found = ask("GET", f"/images/{quote(reference)}/history")
+    if found is None:
+        lines = _answer("image", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
+        found = f"[{','.join(lines.splitlines())}]".encode()
     try:
-        steps = [json.loads(line) for line in answer.splitlines()]
+        steps = json.loads(found)
         return tuple((str(step["CreatedBy"]), int(step["Size"])) for step in steps)
     except (ValueError, KeyError, TypeError):
         return ()
@@ -73,13 +84,16 @@ def image_environment(reference: str, platform: str) -> dict[str, str] | None:
 
 def tag(reference: str, name: str) -> None:
     """Give a local image another name."""
-    done = _docker("image", "tag", reference, name)
-    if not done.ok:
-        raise engine_failure(done.stderr)
+    if ask("POST", f"/images/{quote(reference)}/tag?repo={quote(name)}") is None:
+        done = _docker("image", "tag", reference, name)
+        if not done.ok:
+            raise engine_failure(done.stderr)
 
 
 def untag(*names: str) -> None:
     """Take names away from local images; does nothing where there is no such name."""
+    if all(ask("DELETE", f"/images/{quote(name)}?noprune=1") is not None for name in names):
+        return
     done = _docker("image", "rm", "--no-prune", *names)
     if not done.ok and not all("no such image" in line for line in done.stderr.lower().splitlines()):
         raise engine_failure(done.stderr)
@@ -87,13 +101,12 @@ def untag(*names: str) -> None:
 
 def disk() -> Disk | None:
     """The engine's disk; None if it is on another machine or unknown."""
-    answer = _answer("info", "--format", "{{.OperatingSystem}}|{{.ClientInfo.Context}}|{{.DockerRootDir}}")
-    system, _, rest = answer.partition("|")
-    context, _, folder = rest.partition("|")
-    host = os.environ.get("DOCKER_HOST", "unix://") if context == "default" else context_host(context)
-    local = host.startswith("unix://") and system != "Docker Desktop"  # it has a disk of its own
+    answer = ask("GET", "/info") or _answer("info", "--format", "{{json .}}")
+    about = parse_line(answer, dict[str, object]) or {}
+    folder = about.get("DockerRootDir")
     with suppress(OSError):
-        return Disk(folder, shutil.disk_usage(folder).free) if local and folder else None
+        if isinstance(folder, str) and about.get("Name") == os.uname().nodename:  # Docker Desktop's machine has its own
+            return Disk(folder, shutil.disk_usage(folder).free)
     return None
 
 
@@ -116,7 +129,12 @@ def buildx_version() -> str:
     done = _docker("buildx", "version")
     found = re.search(r"buildx v?((\d+)\.(\d+)\S*)", done.stdout)  # Podman's docker prints "buildah 1.33"
     if not done.ok or not found:
-        raise EngineError("the docker program has no buildx", hint=phrase("install_buildx"))
+        known = first_match(done.stderr, "engine")
+        raise (
+            known.as_error()
+            if known
+            else EngineError("the docker program has no buildx", hint=phrase("install_buildx"))
+        )
     if (int(found[2]), int(found[3])) < OLDEST_BUILDX:
         raise EngineError(f"buildx {found[1]} is too old", hint=phrase("install_buildx"))
     return found[1]

@@ -14,6 +14,7 @@ from mlship.console import clean
 from mlship.engine import connect
 from mlship.engine.base import BuildRequest, Engine, RunRequest, started
 from mlship.engine.buildx import direct
+from mlship.engine.local import ask
 from mlship.errors import BuildError, EngineError, TransientError, UsageError
 from tests.docker.gpus import no_gpus
 from tests.helpers.engine_contract import (
@@ -52,6 +53,31 @@ def test_contract(check: Check, engine: Engine, tiny_base: str, tmp_path: Path) 
             check(engine, tiny_base, tmp_path)
     finally:
         docker("image", "rm", "--force", REPRODUCIBLE)
+
+
+def test_docker_says_what_the_engine_says_itself(
+    engine: Engine, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers() -> tuple[object, ...]:
+        name = f"mlship-test-{uuid4().hex[:12]}:1"
+        engine.tag(tiny_base, name)
+        tagged = engine.image(name)
+        engine.untag(name)
+        assert tagged is not None
+        assert engine.image(name) is None
+        return tagged.id, engine.image(tiny_base), engine.history(tiny_base), engine.disk() is None
+
+    asked: list[bool] = []
+
+    def spied(method: str, path: str) -> bytes | None:
+        asked.append((found := ask(method, path)) is not None)
+        return found
+
+    monkeypatch.setattr("mlship.engine.client.ask", spied)
+    itself = answers()
+    assert any(asked) == (ask("GET", "/_ping") is not None)
+    monkeypatch.setattr("mlship.engine.client.ask", lambda _method, _path: None)
+    assert answers() == itself
 
 
 def test_a_container_with_gpus_stays_confined(engine: Engine, tiny_base: str, tmp_path: Path) -> None:

@@ -17,9 +17,7 @@ words = [word for word in sys.argv[1:] if not word.startswith("-")]
 with open(os.environ["FAKE_CALLS"], "a") as calls:
     calls.write(" ".join(words[:2]) + "\\n")
 if words[:2] == ["image", "inspect"]:
-    print(json.dumps([{{"Id": "sha256:1", "Size": 1, "Os": "linux", "Architecture": "amd64", "Config": None}}]))
-if words[0] == "info":
-    print("Debian|default|/")
+    print(json.dumps({{"Id": "sha256:1", "Size": 1, "Os": "linux", "Architecture": "amd64", "Config": None}}))
 """
 BUILD = """
 import atexit, sys
@@ -57,7 +55,7 @@ def test_each_question_is_asked_once(calls: tuple[list[str], set[str]]) -> None:
         "image inspect",
         "image rm",
         "image tag",
-        "info {{.OperatingSystem}}|{{.ClientInfo.Context}}|{{.DockerRootDir}}",
+        "info {{json .}}",
     ]
 
 
