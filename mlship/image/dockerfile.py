@@ -30,7 +30,7 @@ def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | No
             command line of the build provides them.
     """
     groups = install_groups(plan)
-    weights = [f"./{path}" for path in plan.weight_paths]
+    without = ("--without", *plan.weight_paths) if plan.weight_paths else ()
     return render(
         "Dockerfile.j2",
         plan=plan,
@@ -39,8 +39,8 @@ def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | No
         weights=weight_steps(plan, repo),
         shipped=shipped_layers(plan),
         site=f"/opt/venv/lib/python{plan.python}/site-packages",
-        sources=[exec_form((repo + path, f"./{path}")) for path in plan.source],
-        moved=shlex.join(("rm", "-f", *weights)) if weights else "",
+        repository=f"source={repo.rstrip('/')}," if repo else "",
+        code=shlex.join((*plan.source, *without)),
         labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels.items()],
         environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],
         command=exec_form(plan.command),

@@ -141,8 +141,7 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "cuda-libraries", (f"copy CUDA {plan.gpu.cuda} from {plan.gpu.runtime.reference}",)
     if plan.gpu and plan.gpu.compat:
         yield "compat", ("copy CUDA forward-compatibility libraries",)
-    copies = (f"copy {path}" for path in plan.source)
-    yield "source", (f"create {plan.workdir}", *copies, "compile the code and make it read-only")
+    yield "source", ("copy the code, compile it, and make it read-only",)
     yield "weights", tuple(step.title for step in weight_steps(plan))
     system = ("remove pip and add user 1001", f"set the working directory to {plan.workdir}")
     yield "system", (*system, *_debian(plan.packages.run))

@@ -4,7 +4,9 @@
     bytecode.py packages FOLDER TARGET REQUIREMENTS UV ...
                                            the same, after installing them like install.py: one start of Python
     bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>
-    bytecode.py code TARGET                the code of the repository below TARGET, which is `/` in the image
+    bytecode.py code REPOSITORY TARGET FOLDER PATH ... [--without PATH ...]
+                                           paths of the repository, which it copies to FOLDER below TARGET, which is
+                                           `/` in the image; model files have layers of their own
 
 FOLDER holds `modules.json` (the traced modules in mlship.lock's format; without it everything is compiled), and for
 packages also `layers.json` and `prune.json`: {"kinds": [...], "keep": [patterns]}.
@@ -36,13 +38,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mlship.image.inside.install import install, settle, site_packages
+    from mlship.image.inside.install import CACHE, install, settle, site_packages
 else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    from install import install, settle, site_packages
+    from install import CACHE, install, settle, site_packages
 
 
-CACHE = "/root/.cache/mlship"
 # Texts of one letter exist once in a process, and bytecode says whether they are interned: any module that has the
 # identifier `ä` would change the bytecode of later ones that have the text "ä". So all of them are interned.
 LETTERS = [sys.intern(chr(code)) for code in range(256)]
@@ -67,7 +68,8 @@ UNUSED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "s
 def main(arguments: list[str]) -> int:
     command, *rest = arguments
     if command == "code":
-        target = Path(rest[0])
+        target = Path(rest[1])
+        copy_code(Path(rest[0]), Path(f"{target}{rest[2]}"), rest[3:])
         compile_all(list(code_jobs(target)))
         settle(target)
         return 0
@@ -96,6 +98,25 @@ def python_jobs(traced: Folders | None, target: Path) -> Iterator[tuple[str, str
         where = cached(path)
         if path.exists() and not where.exists():
             yield str(path), str(target / where.relative_to("/")), str(path)
+
+
+def copy_code(repository: Path, folder: Path, arguments: list[str]) -> None:
+    """Copy files and folders, without model files in them: copying those takes as long as sending them."""
+    end = arguments.index("--without") if "--without" in arguments else len(arguments)
+    left = {os.path.normpath(repository.resolve() / path) for path in arguments[end + 1 :]}
+
+    def ignore(where: str, names: list[str]) -> list[str]:
+        return [name for name in names if os.path.join(where, name) in left]  # noqa: PTH118
+
+    for path in arguments[:end]:
+        source, target = (repository / path).resolve(strict=True), folder / path
+        if source.is_dir():
+            shutil.copytree(source, target, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    for path in arguments[end + 1 :]:  # copied under another name of their folder, or as links
+        (folder / path).unlink(missing_ok=True)
 
 
 def code_jobs(target: Path) -> Iterator[tuple[str, str, str]]:

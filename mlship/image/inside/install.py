@@ -26,11 +26,8 @@ import subprocess
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from importlib.metadata import Distribution
-
+CACHE = "/root/.cache/mlship"  # lives as long as the build cache; each engine has its own
 VENV = Path("/opt/venv")
 PYTHON = Path("/usr/local/bin/python")
 # 1980-01-01, the earliest date of a zip file. Not the commit's: a layer must not change with every commit.
@@ -51,16 +48,41 @@ def install(folder: Path, target: Path, installer: list[str]) -> int:
     """Install and split; the exit code of the installer."""
     layers: dict[str, list[str]] = json.loads((folder / "layers.json").read_text())
     create_environment()
-    command = [*installer, "--requirement", str(folder / "requirements.txt")]
-    code = subprocess.run(command, check=False).returncode
-    if code:
+    requirements = folder / "requirements.txt"
+    if code := add(installer, requirements.read_text()):
         return code
     wanted = {name for names in layers.values() for name in names}
     packages = {name: found for name, found in installed().items() if name in wanted}
     for name in overwritten(packages):
-        subprocess.run([*command, "--reinstall-package", name], check=True)
+        subprocess.run([*installer, "--reinstall-package", name, "--requirement", str(requirements)], check=True)
     split(layers, packages, target)
     return 0
+
+
+def add(installer: list[str], requirements: str) -> int:
+    """Install pins; those installed here before come from the cache, without a question to the index. Its exit code."""
+    pins = requirements.replace("\\\n", "").splitlines()
+    marks = {pin: f"{CACHE}/installed-{sha256(f'{sys.version} {os.uname().machine} {pin}')}" for pin in pins}
+    known = [pin for pin in pins if os.path.exists(marks[pin])]  # noqa: PTH110
+    if known and not run(known, [*installer, "--offline"], subprocess.DEVNULL):
+        pins = [pin for pin in pins if pin not in known]  # all again if the installer's cache or the index is another
+    code = run(pins, installer)
+    if not code:
+        os.makedirs(CACHE, exist_ok=True)  # noqa: PTH103
+        for pin in pins:
+            Path(marks[pin]).touch()
+    return code
+
+
+def run(pins: list[str], installer: list[str], errors: int | None = None) -> int:
+    command = [*installer, "--requirement", "-"]
+    return (
+        subprocess.run(command, input="\n".join(pins), text=True, stderr=errors, check=False).returncode if pins else 0
+    )
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def create_environment(root: str = "") -> None:
@@ -76,11 +98,9 @@ def create_environment(root: str = "") -> None:
     (venv / "pyvenv.cfg").write_text(settings)
 
 
-def installed() -> dict[str, Distribution]:
-    """The packages in the environment by canonical name."""
-    from importlib.metadata import distributions  # imported here: bytecode.py uses this file at every edit
-
-    return {canonical(found.metadata["Name"]): found for found in distributions(path=[str(site_packages())])}
+def installed() -> dict[str, Path]:
+    """The metadata folders of the packages in the environment, by canonical name."""
+    return {canonical(folder.stem.rpartition("-")[0]): folder for folder in site_packages().glob("*.dist-info")}
 
 
 def site_packages() -> Path:
@@ -93,21 +113,21 @@ def canonical(name: str) -> str:
 
 
 @cache
-def record(package: Distribution) -> dict[str, str]:
+def record(package: Path) -> dict[str, str]:
     """The files in a package's RECORD with their hashes; "" for a file without one.
 
     Leaves out bytecode, which is stale, and files outside the environment.
     """
     found: dict[str, str] = {}
     site = str(site_packages())
-    for path, hash_, *_ in csv.reader((package.read_text("RECORD") or "").splitlines()):
+    for path, hash_, *_ in csv.reader((package / "RECORD").read_text(encoding="utf-8").splitlines()):
         file = os.path.normpath(os.path.join(site, path))  # noqa: PTH118  faster, for thousands of files
         if file.startswith(f"{VENV}/") and "/__pycache__/" not in file:
             found[file] = hash_
     return found
 
 
-def overwritten(packages: dict[str, Distribution]) -> list[str]:
+def overwritten(packages: dict[str, Path]) -> list[str]:
     """Packages that own a file which another package has overwritten, in order."""
     owners: dict[str, dict[str, str]] = defaultdict(dict)
     for name, package in sorted(packages.items()):
@@ -127,7 +147,7 @@ def hash_of(path: str) -> str:
     return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def split(layers: dict[str, list[str]], packages: dict[str, Distribution], target: Path) -> None:
+def split(layers: dict[str, list[str]], packages: dict[str, Path], target: Path) -> None:
     """Move each package's files to its layer. The last by name goes first, and so gets the files it shares."""
     layer_of = {name: layer for layer, names in layers.items() for name in names}
     (target.parent / "metadata").mkdir(parents=True)
@@ -141,11 +161,8 @@ def split(layers: dict[str, list[str]], packages: dict[str, Distribution], targe
             move(path, f"{root}{path}", made)
 
 
-def keep_metadata(package: Distribution, folder: Path) -> None:
+def keep_metadata(info: Path, folder: Path) -> None:
     """Copy a package's name, version and dependencies to `folder`, and remove what installers leave."""
-    site = site_packages()
-    files = (Path(path) for path in record(package) if path.endswith("/METADATA"))
-    (info,) = {path.parent for path in files if path.parent.parent == site}
     target = folder / info.name
     target.mkdir(parents=True)
     for name in ("METADATA", "WHEEL"):

@@ -5,11 +5,12 @@ import os
 import shutil
 import sys
 import sysconfig
+import tempfile
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlship.image.inside import base, bytecode, check
@@ -21,7 +22,8 @@ install = sys.modules["install"]  # as the programs find it in a build, beside t
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment to install into."""
     monkeypatch.setattr(install, "VENV", tmp_path / "opt/venv")
-    monkeypatch.setattr(bytecode, "CACHE", str(tmp_path / "cache"))
+    for program in (install, bytecode):
+        monkeypatch.setattr(program, "CACHE", str(tmp_path / "cache"))
     found: Path = install.site_packages()
     found.mkdir(parents=True)
     return found
@@ -65,6 +67,7 @@ def test_packages_are_installed_into_an_environment(site: Path, tmp_path: Path) 
     folder = tmp_path / "packages"
     folder.mkdir()
     (folder / "layers.json").write_text('{"one": []}')
+    (folder / "requirements.txt").write_text("a==1 \\\n    --hash=sha256:1\nb==1 --hash=sha256:2\n")
     seen = tmp_path / "seen"
     program = f"""
 import sys, pathlib
@@ -75,10 +78,47 @@ version = ".".join(map(str, sys.version_info[:3]))
 settings = f"home = /usr/local/bin\\ninclude-system-site-packages = false\\nversion = {{version}}\\n"
 assert (venv / "pyvenv.cfg").read_text() == settings
 assert (venv / "lib64").resolve() == (venv / "lib").resolve()
-pathlib.Path({str(seen)!r}).write_text(" ".join(sys.argv[1:]))
+pathlib.Path({str(seen)!r}).write_text(" ".join(sys.argv[1:]) + "|" + sys.stdin.read())
 """
     assert install.main([str(folder), str(tmp_path / "layers/light"), sys.executable, "-c", program]) == 0
-    assert seen.read_text() == f"--requirement {folder}/requirements.txt"
+    assert seen.read_text() == "--requirement -|a==1     --hash=sha256:1\nb==1 --hash=sha256:2"
+
+
+INSTALLER = """
+import json, pathlib, sys
+calls, asked = pathlib.Path(sys.argv[1]), sys.stdin.read().splitlines()
+offline = "--offline" in sys.argv
+with calls.open("a") as file:
+    file.write(json.dumps([offline, asked]) + "\\n")
+sys.exit(offline and "cleaned" in sys.argv)
+"""
+PINS = st.lists(st.sampled_from([f"{name}=={number}" for name in "abc" for number in (1, 2)]), unique=True)
+
+
+@pytest.mark.slow
+@settings(max_examples=15)
+@given(before=PINS, after=PINS, cleaned=st.booleans())
+def test_the_index_is_asked_only_for_new_pins(before: list[str], after: list[str], cleaned: bool) -> None:
+    """All of them, in one call or two, and again if what the installer kept is gone."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(install, "CACHE", f"{folder}/cache")
+        program = [sys.executable, "-c", INSTALLER, f"{folder}/calls"]
+        assert install.add(program, "\n".join(before)) == 0
+        Path(folder, "calls").unlink(missing_ok=True)
+        assert install.add([*program, *(["cleaned"] if cleaned else [])], "\n".join(after)) == 0
+        calls = Path(folder, "calls")
+        found = [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+    known = [pin for pin in after if pin in before]
+    rest = after if cleaned else [pin for pin in after if pin not in before]
+    assert found == [[offline, pins] for offline, pins in ((True, known), (False, rest)) if pins]
+
+
+def test_pins_that_could_not_be_installed_are_asked_for_again(site: Path, tmp_path: Path) -> None:
+    fails = [sys.executable, "-c", "raise SystemExit(3)"]
+    assert install.add(fails, "a==1") == 3
+    works = [sys.executable, "-c", INSTALLER, str(tmp_path / "calls")]
+    assert install.add(works, "a==1") == 0
+    assert (tmp_path / "calls").read_text() == '[false, ["a==1"]]\n'
 
 
 def test_each_package_goes_to_its_layer_and_namespaces_are_shared(site: Path, tmp_path: Path) -> None:
@@ -238,6 +278,7 @@ def test_packages_are_installed_and_compiled_in_one_process(site: Path, tmp_path
     files = {"layers": {"one": ["a"]}, "prune": {"kinds": ["tests"], "keep": []}, "modules": {"a": {"a": "__init__"}}}
     for name, value in files.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
+    (folder / "requirements.txt").write_text("a==1.0\n")
     layers = tmp_path / "layers/light"
     program = [sys.executable, "-c", "import sys; sys.exit(sys.argv[1] != '--requirement')"]
     assert bytecode.main(["packages", str(folder), str(layers), str(folder), *program]) == 0
@@ -249,6 +290,7 @@ def test_packages_are_installed_and_compiled_in_one_process(site: Path, tmp_path
 
 def test_an_installer_that_fails_ends_the_step(site: Path, tmp_path: Path) -> None:
     (tmp_path / "layers.json").write_text("{}")
+    (tmp_path / "requirements.txt").write_text("a==1.0\n")
     program = [sys.executable, "-c", "raise SystemExit(3)"]
     assert bytecode.main(["packages", str(tmp_path), str(tmp_path / "layers/light"), str(tmp_path), *program]) == 3
     assert not (tmp_path / "layers/light").exists()
@@ -353,27 +395,67 @@ def test_python_itself_is_compiled_where_the_base_has_not(tmp_path: Path, monkey
     assert everything == {"os.py", "__init__.py", "unused.py"}
 
 
-def test_code_is_compiled_for_its_place_and_made_read_only(site: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of the step that copies the code."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_code_is_compiled_for_its_place_and_made_read_only(site: Path, repository: Path, tmp_path: Path) -> None:
+    files = {"serving/model.py": "X = 1\n", "broken.py": "def (\n", "run.sh": "true\n"}
+    for name, text in {**files, "serving/__pycache__/gone.cpython-311.pyc": "old"}.items():
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(text)
+    (repository / "__pycache__").symlink_to(tmp_path)
+    (repository / "run.sh").chmod(0o766)
+    (repository / "dangling.py").symlink_to("nowhere.py")
+    (repository / "folder.py").mkdir()
     code = tmp_path / "code"
-    files = {"app/serving/model.py": "X = 1\n", "app/broken.py": "def (\n", "app/run.sh": "true\n"}
-    for name, text in {**files, "app/serving/__pycache__/gone.cpython-311.pyc": "old"}.items():
-        (code / name).parent.mkdir(parents=True, exist_ok=True)
-        (code / name).write_text(text)
-    (code / "app/__pycache__").symlink_to(tmp_path)
-    (code / "app/run.sh").chmod(0o766)
-    (code / "app/dangling.py").symlink_to("nowhere.py")
-    (code / "app/folder.py").mkdir()
-    assert bytecode.main(["code", str(code)]) == 0
+    assert bytecode.main(["code", str(repository), str(code), "/app", "."]) == 0
     byte_code = code / f"app/serving/__pycache__/model.{sys.implementation.cache_tag}.pyc"
     assert b"/app/serving/model.py" in byte_code.read_bytes()
     assert str(tmp_path).encode() not in byte_code.read_bytes()
     assert byte_code.read_bytes()[4:8] == (1).to_bytes(4, "little"), "by hash, unchecked"
     assert list(code.rglob("*.pyc")) == [byte_code]
     assert tmp_path.is_dir(), "a link's target stays"
-    found = {str(path.relative_to(code)): path.lstat() for path in code.rglob("*") if not path.is_symlink()}
+    assert (code / "app/dangling.py").readlink() == Path("nowhere.py")
+    found = {str(path.relative_to(code / "app")): path.lstat() for path in code.rglob("*") if not path.is_symlink()}
     assert {one.st_mtime for one in found.values()} == {install.EPOCH}
     assert {name for name, one in found.items() if one.st_mode & 0o022} == set()
-    assert {name: found[name].st_mode & 0o777 for name in files} == {**dict.fromkeys(files, 0o644), "app/run.sh": 0o755}
+    assert {name: found[name].st_mode & 0o777 for name in files} == {**dict.fromkeys(files, 0o644), "run.sh": 0o755}
+
+
+def test_code_is_copied_without_the_model(site: Path, repository: Path, tmp_path: Path) -> None:
+    for name in ("m/weights.bin", "m/labels.txt", "m/deep/more.bin", "real/one.txt", "a b.txt", "left.txt"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(name)
+    (repository / "link").symlink_to("real")
+    (repository / "m/linked.bin").symlink_to("labels.txt")
+    without = ("m/weights.bin", "m/deep/more.bin", "m/linked.bin", "link/one.txt")
+    assert bytecode.main(["code", ".", str(tmp_path / "code"), "/", "m", "link", "a b.txt", "--without", *without]) == 0
+    assert below(tmp_path / "code") == {"m/labels.txt", "a b.txt"}
+    assert (tmp_path / "code/link").is_dir(), "as COPY does: what a named link leads to"
+    assert (repository / "m/weights.bin").exists()
+
+
+@pytest.mark.slow
+@settings(max_examples=25)
+@given(
+    files=st.sets(st.text("ab -é", min_size=1, max_size=2).map(lambda n: f"d/{n}/f"), max_size=6),
+    gone=st.sets(st.integers(0, 5)),
+)
+def test_every_other_file_is_copied(files: set[str], gone: set[int], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("code")
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "d").mkdir(exist_ok=True)
+    without = [name for number, name in enumerate(sorted(files)) if number in gone]
+    bytecode.copy_code(folder, folder / "out", ["d", "--without", *without])
+    assert below(folder / "out") == files - set(without)
 
 
 @pytest.mark.parametrize(
