@@ -9,6 +9,7 @@ from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
 _CONDAS = {"conda", "mamba", "micromamba"}
+_ROOT = {"", "0", "root", UNKNOWN}
 _LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
 
 
@@ -82,7 +83,11 @@ def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
 def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str, str]) -> bool:
     later = run.commands[at + 1 :]
     exported = {word.partition("=")[0] for one in run.commands[:at] if one.program == "export" for word in one.words}
-    mounts = [mount["target"].rstrip("/") for mount in run.mounts if mount.get("type") in ("cache", "tmpfs")]
+    mounts = [
+        one["target"].rstrip("/")
+        for one in run.mounts  # the cache of another user is not in root's folder
+        if one.get("type") in ("cache", "tmpfs") and (one["user"] in _ROOT or not one["target"].startswith("/root/"))
+    ]
     return (
         bool(set(row.options) & set(command.words))
         or any(name in env or name in command.env or name in exported for name in row.variables)
@@ -133,9 +138,8 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
         if verb(arguments) in ("install", "add") and program in table.installers:
             installed |= {name for name in names if _is_compiler(name, table.packages)}
             unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
-            is_lean = any(
-                "no-install-recommends" in one or "apt::install-recommends=" in one.lower() for one in arguments
-            )
+            text = " ".join(arguments).lower()
+            is_lean = "no-install-recommends" in text or "apt::install-recommends=" in text
             hidden = hidden or (program in {"apt", "apt-get"} and not is_lean)
         elif verb(arguments) in ("purge", "remove", "del"):
             hidden = hidden or bool(program in {"apt", "apt-get"} and installed & names and not swept)

@@ -154,7 +154,7 @@ def split_reference(image: str) -> tuple[str, str]:
     name, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:
         name, tag = rest, ""
-    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+    for prefix in ("docker.io/", "index.docker.io/", "mirror.gcr.io/", "public.ecr.aws/docker/", "library/"):
         name = name.removeprefix(prefix)
     return name, tag
 

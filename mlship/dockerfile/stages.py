@@ -42,7 +42,7 @@ class Run:
 
     Attributes:
         commands: what it runs; `known` says whether that is all.
-        mounts: the options of each mount.
+        mounts: the options of each mount, and the `user` who runs the commands; empty if the base decides.
     """
 
     line: int
@@ -279,7 +279,8 @@ class _Reader:
         for value in one.values("mount"):
             parts = expand(value, self.escape, stage.lookup).split(",")
             found = dict(part.partition("=")[::2] for part in parts)
-            yield {**found, "target": found.get("target") or found.get("dst") or found.get("destination") or ""}
+            target = found.get("target") or found.get("dst") or found.get("destination") or ""
+            yield {**found, "target": target, "user": stage.user[0].partition(":")[0] if stage.user else ""}
 
 
 def _is_in(path: str, folder: str) -> bool:

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlship.engine.base import LABEL, OWNER, ExitState, RunRequest
 from mlship.engine.client import context_host
-from mlship.engine.failures import (
-    engine_failure,
-    no_gpu,
-    registry_failure,
-    unsupported_gpu_method,
-)
+from mlship.engine.failures import engine_failure, no_gpu, registry_failure, unsupported_gpu_method
 from mlship.errors import EngineError, UsageError
 from mlship.leftovers import OWN_IMAGES, is_dead, is_dead_image, this_run
 

@@ -12,7 +12,7 @@ from mlship.project.model_code import loaded_names
 from mlship.project.pickle_globals import unlisted
 from mlship.project.pickles import is_pickle, may_be_pickle
 from mlship.project.weights import check_external, expected_format, is_pickle_name, with_data_files
-from mlship.scan.report import ScannedFile, ScanReport, sorted_files
+from mlship.scan.report import FileVerdict, ScannedFile, ScanReport, sorted_files
 
 _MODEL_NAME = re.compile(
     r"(?i).+\.(safetensors|onnx|gguf|ggml|tflite|lite|cbm|ubj|keras|h5|hdf5|npy|npz|skops|ftz|model|mlmodel|msgpack|pb"
@@ -52,8 +52,7 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
 
     A link inside the folder is another name of a file or folder that is read anyway.
     """
-    names, unread, top = list[str](), list[str](), folder.resolve()
-    closed = list[OSError]()
+    names, unread, closed, top = list[str](), list[str](), list[OSError](), folder.resolve()
     for root, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if name not in _NO_FILES)
         for name in sorted((*files, *(name for name in folders if Path(root, name).is_symlink()))):
@@ -117,9 +116,8 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     if is_quiet and not named:
         return None
     problem = "is packed: unpack it, and scan what is in it" if packed else None
-    return ScannedFile(
-        name, kind, size, "data" if kind in MODELS | _QUIET else "unknown", tuple(sorted(uses)), (), problem
-    )
+    verdict: FileVerdict = "data" if kind in MODELS | _QUIET else "unknown"
+    return ScannedFile(name, kind, size, verdict, tuple(sorted(uses)), (), problem)
 
 
 def _is_path_file(name: str) -> bool:

@@ -253,6 +253,11 @@ def test_a_good_image_passes() -> None:
                 ("poetry add torch", "fail"),
             )
         ),
+        ("cache", "USER", "USER 7\nRUN --mount=type=cache,target=/root/.cache/uv uv sync\nUSER", "fail"),
+        ("cache", "USER", "USER 7\nRUN --mount=type=cache,target=/home/a/.cache/uv uv sync\nUSER", "pass"),
+        ("cache", "USER", "USER 0:0\nRUN --mount=type=cache,target=/root/.cache/uv uv sync\nUSER", "pass"),
+        ("cache", "USER", "ARG U\nUSER $U\nRUN --mount=type=cache,target=/root/.cache/uv uv sync\nUSER", "pass"),
+        ("compilers", "FROM python:3.12-slim-bookworm", "FROM public.ecr.aws/docker/library/python:3.12", "fail"),
         ("cache", "USER", "RUN apt-get update && apt-get dist-clean\nUSER", "pass"),
         ("cache", "USER", "RUN apt-get update && apt-get clean\nUSER", "fail"),
         ("cache", "USER", "RUN apt-get update && find /var/lib/apt/lists -type f -delete\nUSER", "pass"),
