@@ -24,8 +24,9 @@ def requirement_in(line: str) -> Requirement | None:
 
 
 def parse_requirement(text: str) -> Requirement | None:
+    """The requirement in a text; `===` is taken for `==`, since no index has versions that only it compares."""
     try:
-        return Requirement(text)
+        return Requirement(text.replace("===", "=="))
     except (InvalidRequirement, RecursionError):
         return None
 

@@ -238,10 +238,11 @@ def _text(path: Path) -> str:
 
 
 def _without_places(text: str, settings: PipSettings, folder: Path) -> str:
-    """Name wheels by their version, and constraints files in comments by their origin.
+    """Name wheels by their version, also one required with `===`, and constraints files in comments by their origin.
 
     A path or address of this machine means nothing elsewhere.
     """
+    text = text.replace("===", "==")
     text = _WHEEL.sub(lambda found: "{}=={}".format(*parse_wheel_filename(unquote(found[1]))[:2]), text)
     for name in (str(folder / _CONSTRAINTS), _CONSTRAINTS, *settings.constraints):
         text = text.replace(f"-c {name}", "-c pip.conf")

@@ -71,7 +71,7 @@ def left_behind(
     for one in (one for file in files for _, one in file.requirements() if one.url is None):
         own = canonicalize_name(one.name)
         allowed[own] = allowed.get(own, SpecifierSet()) & one.specifier
-    exact = {name for name, of in allowed.items() if any(part.operator in ("==", "===") for part in of)}
+    exact = {name for name, of in allowed.items() if any(part.operator == "==" for part in of)}
     locked = {pin.name: Version(pin.version) for pin in pins if pin.name in allowed.keys() - exact}
     for name, version in sorted(locked.items()):
         fitting = (one for one, fits in wheel_versions(offered.get(name, ()), config).items() if fits)

@@ -98,13 +98,12 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
         raise _nothing(path, platform, conda)
     pythons = _pythons(text)
     here = [e for e in entries if any(marker_may_hold(m, platform, p) for m in e.markers or [""] for p in pythons)]
-    folded = _folded(here)
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
-    whole = path.is_dir() or tables or text.lstrip().startswith(("{", *_CONDA_HEADS)) or "--hash" in text
-    whole = whole or (conda is not None and conda.whole)
+    listed = text.lstrip().startswith(("{", *_CONDA_HEADS)) or (conda is not None and conda.whole)
+    whole = path.is_dir() or tables or listed or "--hash" in text
     return replace(
-        folded, whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
+        _folded(here), whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
     )
 
 
@@ -217,7 +216,7 @@ def _requirement(line: str) -> _Entry | None:
     if parsed is None:
         return (_wheel(line) or _place(line[:80])) if _PLACE.search(line) else None
     wheel, clauses = _wheel(parsed.url or ""), list(parsed.specifier)
-    exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
+    exact = len(clauses) == 1 and clauses[0].operator == "==" and not clauses[0].version.endswith("*")
     version = wheel.version if wheel else clauses[0].version if exact else None
     markers = (str(parsed.marker),) if parsed.marker else ()
     return _Entry(parsed.name, version, markers, extras=frozenset(parsed.extras))

@@ -109,8 +109,7 @@ def resolve(
     record = replace(record, wheels=wheels, code=code)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo, record_name(config))
-    unbuilt = without_cpu_builds(pins, () if pages else target.pages)
-    doubts = (*unbuilt, *_doubts(repo, question, hashed, pins))
+    doubts = (*without_cpu_builds(pins, () if pages else target.pages), *_doubts(repo, question, hashed, pins))
     return Resolved(record, pins, before, place, traced, doubts)
 
 

@@ -43,6 +43,13 @@ def test_resolves_locally_and_keeps_pins_unless_upgraded(repo: Path) -> None:
 
 
 @local
+def test_a_version_required_letter_by_letter_is_locked(repo: Path) -> None:
+    (repo / "requirements.in").write_text("beta===1.0\n")
+    assert versions(run(repo, DigestEngine())) == {"beta": "1.0"}
+    assert "beta==1.0 \\" in (repo / "requirements.txt").read_text()
+
+
+@local
 def test_the_base_image_is_pinned_too(repo: Path) -> None:
     run(repo, DigestEngine(tag=OLD))
     assert run(repo, DigestEngine(tag=NEW)).record.digest == OLD

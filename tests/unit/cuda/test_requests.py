@@ -22,6 +22,7 @@ CONFIG = config('python: "3.11"\n')
         ("--index-url https://example.com/simple\n-r more.in\nnot a requirement !!\ntorch", ["torch"]),
         ("torch==2.6 --hash=sha256:00", ["torch==2.6"]),
         ("torch==2.6 \\\n    --hash=sha256:00", ["torch==2.6"]),
+        ("torch===2.6.0\nnumpy===letters", ["torch==2.6.0"]),
         ("torch @ https://example.com/torch.whl", ["torch"]),
         ("torch \\\n  ==2.6", ["torch==2.6"]),
         ("torch @ https://example.com/torch-2.6.0%2Bcu124-cp311-cp311-linux_x86_64.whl", ["torch==2.6.0+cu124"]),
