@@ -8,6 +8,7 @@ from posixpath import normpath
 from re import fullmatch
 
 from mlship.dockerfile.lexer import DockerfileError
+from mlship.dockerfile.shell import program_and_arguments
 from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
 from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.sources import parse_module
@@ -19,6 +20,7 @@ from mlship.units import few
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
 _DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"
 _SIDE = {*SIDE_FOLDERS, "example", "train", "ci"}
+_INSTALLERS = {"pip", "uv", "poetry", "pdm", "pipenv", "conda", "mamba", "micromamba"}
 _MOST = 50  # files read of a kind
 
 
@@ -65,13 +67,15 @@ def find_build(tree: Tree) -> Build:
         if not _starts_another(tree, parse_command(stage.command, stage.env) or ()):
             return root
         root = replace(root, stage=replace(stage, ports=()))
-    built = ((one, one.stage) for one in _builds(tree) if one.stage)
-    found = {(one.folder, stage.command): one for one, stage in built if _serves(tree, stage, one.folder)}
+    built = [(one, one.stage) for one in _builds(tree) if one.stage and _serves(tree, one.stage, one.folder)]
+    found = {(one.folder, stage.command): one for one, stage in reversed(built)}  # the first of equal ones
     if len(found) > 1:
-        origins = few([f"`{origin}`" for origin in dict.fromkeys(build.origin for build in found.values())])
+        origins = few([f"`{origin}`" for origin in dict.fromkeys(one.origin for one, _ in built)])
         several = f"{origins} start several servers; for one in a folder of its own, run `mlship init -C FOLDER`"
         return replace(root, notes=(several,))
-    return next(iter(found.values()), root)
+    alike = [f"`{path}`" for path in dict.fromkeys(one.dockerfile for one, _ in built)]
+    same = f"{few(alike)} start the same server; what {alike[0]} installs is used" if alike[1:] else ""
+    return replace(next(iter(found.values()), root), notes=(same,) * bool(same))
 
 
 def _starts_another(tree: Tree, command: Sequence[str]) -> bool:
@@ -106,9 +110,9 @@ def _builds(tree: Tree) -> Iterator[Build]:
 
 
 def _runs(parsed: ParsedDockerfile) -> tuple[Run, ...]:
-    """What the shipped stages run, or all of them if these install nothing: a stage may be copied from another."""
+    """What the shipped stages run, or all of them if these install no packages: a stage may be copied from another."""
     shipped = tuple(run for stage in parsed.shipped for run in stage.runs)
-    if any("install" in command.words for run in shipped for command in run.commands):
+    if any(program_and_arguments(command)[0] in _INSTALLERS for run in shipped for command in run.commands):
         return shipped
     return tuple(run for stage in parsed.stages for run in stage.runs)
 

@@ -158,6 +158,11 @@ class ImageInstalls:
         """The files that say what is required, rather than all versions that were installed."""
         return tuple(one for one in self.files if not one.lock)
 
+    @property
+    def decided(self) -> tuple[Declared, ...]:
+        """All that is installed, if files say what is required."""
+        return (*self.files, self.packages) if self.direct else ()
+
     def before(self, declared: Iterable[Declared]) -> tuple[Declared, ...]:
         """All files of requirements: these first, because the image has them, and the packages last."""
         origins = {one.origin for one in self.files}

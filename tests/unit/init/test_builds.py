@@ -72,6 +72,14 @@ def test_the_root_comes_first_and_several_servers_are_said(tmp_path: Path) -> No
     assert find_build(read_tree(tmp_path)).stage is not None
 
 
+def test_of_dockerfiles_that_start_the_same_the_first_is_taken_and_said(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"Dockerfile.{name}": SERVES for name in ("cpu", "gpu")}
+    build = find_build(read_tree(write(tmp_path, files)))
+    assert build.dockerfile == "Dockerfile.cpu"
+    same = "`Dockerfile.cpu`, `Dockerfile.gpu` start the same server; what `Dockerfile.cpu` installs is used"
+    assert build.notes == (same,)
+
+
 @pytest.mark.parametrize("other", [True, False])
 def test_a_tool_at_the_root_hides_no_server_and_lends_it_no_port(tmp_path: Path, other: bool) -> None:
     tool = 'FROM python:3.12\nEXPOSE 5000\nCMD ["mlflow", "ui"]\n'

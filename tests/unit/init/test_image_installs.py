@@ -91,6 +91,17 @@ def test_tools_of_a_stage_that_is_not_shipped_are_left_out(tmp_path: Path) -> No
     assert ([one.origin for one in found.files], found.packages.lines) == (["requirements.txt"], ())
 
 
+def test_a_stage_that_installs_no_packages_has_those_that_it_copies(tmp_path: Path) -> None:
+    dockerfile = (
+        "FROM python:3.12 AS build\nRUN pip install -r serve.txt\n"
+        "FROM python:3.12\nRUN apt-get install -y libgomp1\nCOPY --from=build /usr /usr\nCMD uvicorn main:app\n"
+    )
+    files = {**FILES, "serve.txt": "scipy\n", "requirements.txt": "tensorrt\n", "Dockerfile": dockerfile}
+    found = detect(write(tmp_path, files))
+    assert [one.origin for one in found.installs.files] == ["serve.txt"]
+    assert not found.gpus.wanted  # what is not installed needs none
+
+
 def test_an_installed_project_is_required_by_its_own_file(tmp_path: Path) -> None:
     project = "[project]\nname = 'x'\ndependencies = ['torch>=2', 'fastapi', 'uvicorn']\n"
     dockerfile = "FROM python:3.12\nRUN pip install --upgrade pip && pip install '.[cpu]'\nCMD uvicorn main:app\n"
