@@ -106,7 +106,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         local=local,
         notes=(*build.notes, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
         variables=image_variables(tree, build if not server or server.written or not build.folder else Build(), run),
-        gpus=find_gpus(tree, served, needs, build.stage),
+        gpus=find_gpus(tree, served, installs.decided or needs, build.stage),
         pickles=clues.pickles,
         compiled=imported_extensions(tree, served, needs),
         at_root=read_requirements(tree, "requirements.txt") if "requirements.txt" in tree else None,
@@ -156,8 +156,11 @@ def _loader(modules: Mapping[str, Module], server: ExistingServer | None, *, bar
 
     A server that has several models, or runs in another folder, is tested alone. Without a server, the first is chosen.
     """
+    handler = server.routes.handler if server else None
     if server and server.folder:
         return Detected(None, f"the server runs in `{server.folder.path}` and is tested alone")
+    if handler and (handler.reads("files") or handler.reads("form")):
+        return Detected(None, "the server takes a form or files, which are no sample, and is tested alone")
     served = [module for module in modules.values() if is_served(module.path)]
     pages = page_apps(served)  # importing one runs the page
     found = [(module, name) for module in served if module.path not in pages for name in module.loaders

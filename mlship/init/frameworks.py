@@ -43,7 +43,7 @@ def find_framework(clues: Clues) -> tuple[Detected, tuple[str, ...]]:
     Imports of the served code outweigh model files, then requirements, then all other code.
     """
     weighed = [(tuple(_evidence(framework, clues)), framework) for framework in framework_table().frameworks]
-    rows, best = max(weighed, key=lambda pair: sum({weight for weight, _ in pair[0]}))  # the first of equals
+    rows, best = max(weighed, key=lambda pair: (sum({one for one, _ in pair[0]}), len(pair[0])))
     if not rows:
         return Detected(None, "no supported framework detected"), ()
     return Detected(best.name, rows[0][1]), tuple(text for _, text in rows)

@@ -214,6 +214,15 @@ def test_a_server_with_several_models_is_tested_alone(tmp_path: Path) -> None:
     assert loader.why == "several functions load models: age:load_model, race:load_model; the server is tested alone"
 
 
+def test_a_loader_beside_a_server_for_uploads_is_not_sent_the_sample_of_the_server(tmp_path: Path) -> None:
+    code = (
+        "import torch\nfrom fastapi import FastAPI, UploadFile\napp = FastAPI()\ndef load_model():\n    return Net()\n"
+    )
+    found = detect(write(tmp_path, {"app.py": f"{code}@app.post('/predict')\ndef f(image: UploadFile): ...\n"}))
+    assert found.loader.why == "the server takes a form or files, which are no sample, and is tested alone"
+    assert any("`smoke.request`" in step for step in scaffold(found).todo)
+
+
 def test_of_several_loaders_the_name_decides_then_the_place_and_it_is_said(tmp_path: Path) -> None:
     code = "import numpy\ndef {}(): ..."
     write(tmp_path, {"b.py": code.format("get_model"), "x/a.py": code.format("load"), "c.py": code.format("load")})
