@@ -5,6 +5,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -164,10 +165,9 @@ def in_dvc(tree: Tree) -> Iterator[str]:
 
 
 def _is_model(tree: Tree, path: str) -> bool:
-    try:
+    with suppress(OSError):
         return weight_file(tree.root, path).kind in MODELS | _REFUSED
-    except OSError:
-        return False
+    return False
 
 
 def _is_needed(tree: Tree, target: str) -> bool:
@@ -188,10 +188,8 @@ def _identified(tree: Tree) -> Iterator[WeightFile]:
     candidates = [path for path in tree.files if _could_be_model(PurePosixPath(path)) and path not in linked]
     candidates.sort(key=lambda path: _is_below(path, _SIDE_FOLDERS))
     for path in candidates[:_FILES]:
-        try:
+        with suppress(OSError):
             yield weight_file(tree.root, path)
-        except OSError:
-            continue
 
 
 def _could_be_model(path: PurePosixPath) -> bool:

@@ -136,12 +136,11 @@ def _model_steps(found: Detection) -> Iterator[str]:
     if not (found.server or found.loader.value or found.native or found.cog):
         return
     weights = found.weights
-    misplaced = [f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
-                 for one in weights.misplaced]  # fmt: skip
     yield from _about([one for one in weights.absent if one.listed], _DOWNLOAD)
     yield from _about([one for one in weights.absent if not one.listed], _FIND_OUT)
     yield from _about(weights.hub, _FROM_HUB)
-    yield from misplaced
+    for one in weights.misplaced:
+        yield f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
     yield from _about(weights.outside, _OUTSIDE)
     yield from _about(weights.downloads, _DOWNLOADED, quote="")
 

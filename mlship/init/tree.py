@@ -2,6 +2,7 @@
 
 import codecs
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -47,20 +48,17 @@ class Tree:
     def text(self, path: str, limit: int = _TEXT_LIMIT) -> str | None:
         """The text of a file; None if missing, too large or unreadable. Invalid characters are replaced."""
         full = self.root / path
-        try:
-            if not full.is_file() or full.stat().st_size > limit:
-                return None
-            return decoded(full.read_bytes())
-        except (OSError, ValueError):
-            return None
+        with suppress(OSError, ValueError):
+            if full.is_file() and full.stat().st_size <= limit:
+                return decoded(full.read_bytes())
+        return None
 
     def is_utf8(self, path: str) -> bool:
         """Whether other programs, which expect UTF-8, can read a text file."""
-        try:
+        with suppress(OSError, ValueError):
             (self.root / path).read_bytes().decode("utf-8-sig")
-        except (OSError, ValueError):
-            return False
-        return True
+            return True
+        return False
 
     def below(self, folder: str) -> tuple[str, ...]:
         """All files under a folder."""

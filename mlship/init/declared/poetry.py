@@ -1,7 +1,7 @@
 """Requirements as Poetry and Pipenv write them: tables of constraints with caret, tilde and wildcard."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -128,11 +128,6 @@ def _marker(value: object) -> str:
     if platform := text_in(value, "platform"):
         markers.append(f"sys_platform == '{platform}'")
     if (python := python_specifier(table_in(value).get("python"))) is not None:
-        markers += _minor(python)
+        versions = [(one.operator, one.version.removesuffix(".*").split(".")) for one in SpecifierSet(python)]
+        markers += [f"python_version {operator} '{'.'.join(parts[:2])}'" for operator, parts in versions]
     return f" ; {' and '.join(f'({marker})' for marker in markers)}" if markers else ""
-
-
-def _minor(specifiers: str) -> Iterator[str]:
-    """Markers for Python with major and minor version, as `python_version` has it."""
-    for one in SpecifierSet(specifiers):
-        yield f"python_version {one.operator} '{'.'.join(one.version.removesuffix('.*').split('.')[:2])}'"
