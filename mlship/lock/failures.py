@@ -29,11 +29,12 @@ _NAME = re.compile(r"(?:requested|depends on|satisfies the requirement|Collectin
 _SHOWN = 6
 _ABOUT_WHEELS = {
     *("lock-source-build-failed", "lock-build-imports-torch", "lock-build-dependency"),
-    *("lock-package-missing", "lock-version-missing"),
+    *("lock-package-missing", "lock-version-missing", "lock-conflict-constraint"),
 }
 # pip does not report an index that gave no answer, only what it did not find there.
 _ABOUT_INDEXES = {
     *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
+    "lock-conflict-constraint",
     *("lock-host-unknown", "lock-unreachable", "lock-index-failing", "lock-certificate", "lock-download-failed"),
 }
 
@@ -119,9 +120,8 @@ def _last(lines: list[str]) -> str:
 
 def _ignored(text: str) -> str:
     """Why pip ignored versions of a package."""
-    reasons = {
-        "they are yanked" if match["yanked"] else "they need another Python" for match in _IGNORED.finditer(text)
-    }
+    found = (match["yanked"] for match in _IGNORED.finditer(text))
+    reasons = {"they are yanked" if yanked else "they need another Python" for yanked in found}
     return f"; other versions were ignored because {' or '.join(sorted(reasons))}" if reasons else ""
 
 
@@ -141,5 +141,5 @@ def _collected(text: str) -> str:
 def _raised(lines: list[str]) -> str:
     """The last errors of a source build, a line each."""
     raised = [line for line in lines if _RAISED.match(line)]
-    shown = raised or [line for line in lines if re.search(r"(?i)\berror\b", line)]
-    return "".join(f"\n- {line[:200]}" for line in shown[-3:])
+    raised = raised or [line for line in lines if re.search(r"(?i)\berror\b", line)]
+    return "".join(f"\n- {line[:200]}" for line in raised[-3:])

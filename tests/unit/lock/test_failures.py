@@ -54,6 +54,15 @@ FULL = "OSError: [Errno 28] No space left on device\n"
     ("output", "kind", "said", "hint"),
     [
         (CONFLICT, UsageError, "fastapi 0.115.0 depends on starlette<0.39.0 and >=0.37.2", "relax"),
+        (
+            CONFLICT.replace(
+                "fastapi 0.115.0 depends on starlette<0.39.0 and >=0.37.2",
+                "The user requested (constraint) starlette==0.29.0",
+            ),
+            UsageError,
+            "or a version has no file for Python 3.11 and linux/amd64",
+            "remove `starlette==0.29.0` from the constraints",
+        ),
         (NOWHERE, UsageError, "no package index has `nosuch` for Python 3.11 on linux/amd64", "requirements.in"),
         (
             OTHER_PYTHON,
