@@ -43,26 +43,26 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
     document = parse_yaml(text)
     if not isinstance(document, dict):
         return None
-    if listed := _rows(document.get("package")):
+    if listed := rows_in(document.get("package")):
         rows = [row for row in listed if row.get("platform") == CONDA_SUBDIRS[platform]]
         conda = [(str(r.get("name")), str(r.get("version"))) for r in rows if r.get("manager") == "conda"]
         pip = "\n".join(f"{r.get('name')}=={r.get('version')}" for r in rows if r.get("manager") == "pip")
         subdirs = tuple(sorted({str(row.get("platform")) for row in listed}))
         return CondaDocument(_coded(conda), pip, whole=True, subdirs=subdirs)
     if isinstance(environments := document.get("environments"), dict):
-        return _pixi(environments.values(), _rows(document.get("packages")), CONDA_SUBDIRS[platform])
+        return _pixi(environments.values(), rows_in(document.get("packages")), CONDA_SUBDIRS[platform])
     items = [] if (found := document.get("dependencies", 0)) is None else found
     if not isinstance(items, list):
         return None
     conda = [_pinned(item) for item in items if not isinstance(item, dict)]
-    lines_of = [str(line) for item in _rows(items) if isinstance(lines := item.get("pip"), list) for line in lines]
+    lines_of = [str(line) for item in rows_in(items) if isinstance(lines := item.get("pip"), list) for line in lines]
     return CondaDocument(_coded(conda), "\n".join(lines_of), whole=False)
 
 
 def _pixi(environments: Iterable[object], packages: list[dict[str, object]], subdir: str) -> CondaDocument:
     """All environments together: a package with two versions has none."""
-    listed = [found for one in _rows([*environments]) if isinstance(found := one.get("packages"), dict)]
-    rows = [row for found in listed for row in _rows(found.get(subdir))]
+    listed = [found for one in rows_in([*environments]) if isinstance(found := one.get("packages"), dict)]
+    rows = [row for found in listed for row in rows_in(found.get(subdir))]
     files = [str(row["conda"]).rpartition("/")[2].rsplit("-", 2) for row in rows if "conda" in row]
     named = {
         row.get("pypi"): f"{row['name']}=={row['version']}" for row in packages if {"name", "version"} <= row.keys()
@@ -72,7 +72,7 @@ def _pixi(environments: Iterable[object], packages: list[dict[str, object]], sub
     return CondaDocument(_coded([(name, "".join(rest[:1])) for name, *rest in files]), "\n".join(pip), True, subdirs)
 
 
-def _rows(found: object) -> list[dict[str, object]]:
+def rows_in(found: object) -> list[dict[str, object]]:
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 

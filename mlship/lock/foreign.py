@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from mlship import plain
 from mlship.errors import UsageError
 from mlship.files import read_regular
-from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document
+from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document, rows_in
 from mlship.lock.pages import release_in
 from mlship.lock.pins import Pin, joined_lines
 from mlship.requirement_line import marker_may_hold, requirement_in, specifiers
@@ -100,7 +100,7 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     here = [e for e in entries if any(marker_may_hold(m, platform, p) for m in e.markers or [""] for p in pythons)]
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
-    listed = text.lstrip().startswith(("{", *_CONDA_HEADS)) or (conda is not None and conda.whole)
+    listed = text.lstrip().startswith(("{", "[", *_CONDA_HEADS)) or (conda is not None and conda.whole)
     whole = path.is_dir() or tables or listed or "--hash" in text
     return replace(
         _folded(here), whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
@@ -138,17 +138,16 @@ def _entries(text: str) -> Iterator[_Entry]:
     start = text.lstrip()
     if start.startswith("{"):
         yield from _pipfile(json.loads(start))
+    elif start[:1] == "[" and start[1:].lstrip()[:1] == "{":  # `pip list` or `conda list` as JSON
+        yield from map(_packaged, rows_in(json.loads(start)))
     elif _TABLES.search(text):
         document = tomllib.loads(start)
         _refuse_alternatives(document)
-        found = document.get("package", document.get("packages"))
-        yield from (_packaged(each) for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
+        yield from map(_packaged, rows_in(document.get("package", document.get("packages"))))
     elif start.startswith(_CONDA_HEADS):
         form = _CONDA if start.startswith(_CONDA_HEADS[0]) else _EXPORTED
-        packages = filter(
-            None, (form.fullmatch(line.strip()) for line in text.splitlines() if not line.startswith("#"))
-        )
-        yield from (_Entry(each["name"], each["version"], conda=each["channel"] != "pypi") for each in packages)
+        found = (form.fullmatch(line.strip()) for line in text.splitlines() if not line.startswith("#"))
+        yield from (_Entry(each["name"], each["version"], conda=each["channel"] != "pypi") for each in found if each)
     elif head := _PIP_LIST.match(start):
         rows = (line.split() for line in start[head.end() :].splitlines())
         yield from (_Entry(row[0], row[1]) for row in rows if len(row) > 1)
@@ -187,7 +186,8 @@ def _packaged(row: Mapping[str, object]) -> _Entry:
     """A package of uv.lock (`resolution-markers`: any of them), poetry.lock (`markers`) or others (`marker`)."""
     markers = _texts(row.get("resolution-markers", row.get("markers", row.get("marker"))))
     version = next(iter(_texts(row.get("version"))), None)
-    return _Entry(str(row.get("name", "")), version, markers, hashes=tuple(_SHA256.findall(str(row))))
+    conda = row.get("channel", "pypi") != "pypi"
+    return _Entry(str(row.get("name", "")), version, markers, conda, tuple(_SHA256.findall(str(row))))
 
 
 def _texts(found: object) -> tuple[str, ...]:

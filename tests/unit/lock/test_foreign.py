@@ -41,6 +41,8 @@ def written(pins: dict[str, str]) -> dict[str, str]:
         + "".join(f'    {{ name = "{name}", version = "{version}" }},\n' for name, version in pins.items())
         + "]\n",
         "pipfile": json.dumps({"_meta": {}, "default": {n: {"version": f"=={v}"} for n, v in pins.items()}}),
+        "pip list": json.dumps([{"name": name, "version": version} for name, version in pins.items()], indent=1),
+        "conda list": json.dumps([{"name": n, "version": v, "channel": "pypi"} for n, v in pins.items()]),
         "conda": CONDA + "".join(f"{name}  {version}  pypi_0  pypi\n" for name, version in pins.items()),
         "pixi": f"{PIXI}{''.join(f'      - pypi: https://x/{name}.tar.gz{chr(10)}' for name in pins)}packages:\n"
         + "".join(
