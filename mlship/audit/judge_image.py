@@ -159,16 +159,14 @@ def _cache(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _compilers(found: AuditedImage) -> Iterator[AuditSeen]:
-    yield decided(
-        not found.of("compiler"), "has no compilers in its `bin` folders", f"has {_few(found.of('compiler'))}"
-    )
+    compilers = found.of("compiler")
+    yield decided(not compilers, "has no compilers in its `bin` folders", f"has {_few(compilers)}")
 
 
 def _healthcheck(found: AuditedImage) -> Iterator[AuditSeen]:
     health = found.config.running.healthcheck
-    yield decided(
-        bool(health and health.test and health.test[0] != "NONE"), "has a health check", "has no health check"
-    )
+    has_check = bool(health and health.test and health.test[0] != "NONE")
+    yield decided(has_check, "has a health check", "has no health check")
 
 
 def _setuid(found: AuditedImage) -> Iterator[AuditSeen]:

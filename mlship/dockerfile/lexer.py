@@ -76,9 +76,7 @@ def _directives(lines: list[str]) -> tuple[str, int]:
         seen.add(name)
         escape = value.strip() if name == "escape" else escape
     if escape not in ("\\", "`"):
-        raise DockerfileError(
-            len(seen), f"the escape character is `{escape}`, which is neither a backslash nor a backtick"
-        )
+        raise DockerfileError(len(seen), f"the escape character is `{escape}`, not a backslash or a backtick")
     return escape, len(seen)
 
 
