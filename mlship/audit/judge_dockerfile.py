@@ -34,14 +34,14 @@ _SETUID_BITS = 0o6000
 DISABLED = "NVIDIA_DISABLE_REQUIRE turns the requirements off"
 
 
-def audit_dockerfile(text: str, name: str) -> AuditReport:
-    """Judge a Dockerfile.
+def audit_dockerfile(text: str, name: str, target: str = "") -> AuditReport:
+    """Judge the image of the stage `target` of a Dockerfile, or of its last one.
 
     Raises:
         UsageError: BuildKit would refuse it.
     """
     try:
-        file = parse_dockerfile(text)
+        file = parse_dockerfile(text, target)
     except DockerfileError as error:
         check = f"docker build --check -f {quote(name)} ."
         raise UsageError(f"`{name}`, {error}", hint=f"run `{check}`, which names the same problem") from error

@@ -24,6 +24,7 @@ def audit_command(
             metavar="IMAGE|DOCKERFILE", help="Dockerfile, or an image: local, in a registry or a saved archive."
         ),
     ],
+    stage: Annotated[str, typer.Option("--target", metavar="STAGE", help="Stage to judge. [default: the last]")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a rule's verdict is unknown.")] = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
     json: Json = False,
@@ -36,11 +37,14 @@ def audit_command(
     Exit code 1: a rule failed; with `--strict` also if one is unknown.
     """
     from mlship.console import emit
+    from mlship.errors import UsageError
     from mlship.report.audit import sarif as as_sarif
     from mlship.report.audit import show_audit
 
     only_one({"--sarif": sarif, "--json": json})
-    report = _report(target)
+    report = _report(target, stage)
+    if stage and report.kind == "image":
+        raise UsageError("`--target` is for a Dockerfile", hint="remove it")
     if sarif:
         emit(as_sarif(report))
     else:
@@ -49,7 +53,7 @@ def audit_command(
         raise typer.Exit(1)
 
 
-def _report(target: str) -> "AuditReport":
+def _report(target: str, stage: str) -> "AuditReport":
     from mlship.audit.judge_dockerfile import audit_dockerfile
     from mlship.audit.judge_image import audit_archive
     from mlship.errors import UsageError
@@ -68,7 +72,7 @@ def _report(target: str) -> "AuditReport":
             return audit_archive(iter(lambda: file.read(_CHUNK), b""), target)
     if len(data) > _LARGEST or b"\0" in data:
         raise UsageError(f"`{target}` is neither a Dockerfile nor an image", hint=_NAME)
-    return audit_dockerfile(data.decode("utf-8", "replace"), target)
+    return audit_dockerfile(data.decode("utf-8", "replace"), target, stage)
 
 
 def _of_image(image: str) -> "AuditReport":

@@ -46,5 +46,4 @@ def verify_command(
     from mlship.proof.attach import verify as verify_image
     from mlship.report.story import show_proofs
 
-    found = verify_image(check_reference(image), on, platform)
-    show_result(found, show_proofs, json=json)
+    show_result(verify_image(check_reference(image), on, platform), show_proofs, json=json)

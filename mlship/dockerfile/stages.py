@@ -143,11 +143,11 @@ class ParsedDockerfile:
         return tuple(sorted({*bases, *taken}, key=lambda one: (one.line, one.image)))
 
 
-def parse_dockerfile(text: str) -> ParsedDockerfile:
-    """Read a Dockerfile.
+def parse_dockerfile(text: str, target: str = "") -> ParsedDockerfile:
+    """Read a Dockerfile up to the stage `target`, or to its last one.
 
     Raises:
-        DockerfileError: BuildKit would refuse it.
+        DockerfileError: BuildKit would refuse it, or it has no such stage.
     """
     instructions, escape = lex(text)
     reader = _Reader(escape)
@@ -155,7 +155,10 @@ def parse_dockerfile(text: str) -> ParsedDockerfile:
         reader.take(instruction)
     if not reader.stages:
         raise DockerfileError(1, "it has no FROM")
-    return ParsedDockerfile(tuple(reader.stages), tuple(reader.settings), instructions)
+    end = reader.names.get(target.lower()) if target else len(reader.stages) - 1
+    if end is None:
+        raise DockerfileError(1, f"it has no stage `{target}`, only {', '.join(reader.names) or 'one without a name'}")
+    return ParsedDockerfile(tuple(reader.stages[: end + 1]), tuple(reader.settings), instructions)
 
 
 @dataclass

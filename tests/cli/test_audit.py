@@ -132,6 +132,25 @@ def test_a_place_of_an_image_is_its_name(monkeypatch: pytest.MonkeyPatch) -> Non
     assert results[0]["locations"] == [{"logicalLocations": [{"fullyQualifiedName": "app:1", "kind": "resource"}]}]
 
 
+def test_a_stage_is_judged_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text("FROM debian:12 AS Serve\nUSER 7\nFROM serve AS test\nUSER root\n")
+    found = {}
+    for stage in ("", "serve", "TEST"):
+        report = json.loads(run(str(file), "--json", *(["--target", stage] if stage else [])).stdout)
+        found[stage] = next(one["verdict"] for one in report["judgements"] if one["rule"]["id"] == "user")
+    assert found == {"": "fail", "serve": "pass", "TEST": "fail"}
+    missing = run(str(file), "--target", "train")
+    assert (missing.exit_code, "it has no stage `train`, only serve, test" in missing.stderr) == (2, True)
+
+
+def test_an_image_has_no_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(images={"app:1": INFO}, saved={"app:1": saved_image([{}], {})})
+    monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
+    result = run("app:1", "--target", "serve")
+    assert (result.exit_code, "`--target` is for a Dockerfile" in result.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -328,8 +328,7 @@ class Release(Row):
 
     def variant(self, name: str | None = None) -> Variant | None:
         """The variant of that name, or the default one."""
-        wanted = name or self.default
-        return next((item for item in self.variants if item.name == wanted), None)
+        return next((item for item in self.variants if item.name == (name or self.default)), None)
 
     @cached_property
     def band(self) -> tuple[Version, Version]:

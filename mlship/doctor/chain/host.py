@@ -258,8 +258,7 @@ def cuda_starts(facts: Facts) -> LinkLook:
     yield from miscount(facts, "host", facts.host)
     yield from _other_version(facts, "cuda", cuda)
     if known(cuda.init) == 0:
-        count = known(cuda.device_count)
-        yield it_holds(f"CUDA starts{and_sees(count)}")
+        yield it_holds(f"CUDA starts{and_sees(known(cuda.device_count))}")
     elif _nvml_is_elsewhere(facts) and known(cuda.library) is None:
         yield not_applicable("the driver's libraries are not on the host's path here")
 

@@ -216,9 +216,7 @@ def operator_of(found: object) -> str | None:
     """The GPU Operator's version, from a label on its objects."""
     for pod in plain.items(found, "items"):
         labels = plain.table(pod, "metadata", "labels")
-        if labels.get("app.kubernetes.io/managed-by") == "gpu-operator" or "nvidia-operator" in str(
-            labels.get("app", "")
-        ):
-            chart = str(labels.get("helm.sh/chart", ""))
-            return chart.removeprefix("gpu-operator-") or None
+        is_managed = labels.get("app.kubernetes.io/managed-by") == "gpu-operator"
+        if is_managed or "nvidia-operator" in str(labels.get("app", "")):
+            return str(labels.get("helm.sh/chart", "")).removeprefix("gpu-operator-") or None
     return None

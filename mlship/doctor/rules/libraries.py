@@ -317,5 +317,4 @@ def _is_for_jetson(torch: Torch, version: str) -> bool:
 def _without_ptxas(facts: Facts) -> Values:
     here = {name for _, _, environment in environments(facts) for name in installed(environment)}
     thirteen = any("cuda13" in name or name.endswith("-cu13") for name in here)
-    package = "nvidia-cuda-nvcc" if thirteen else "nvidia-cuda-nvcc-cu12"
-    return {"package": package}
+    return {"package": "nvidia-cuda-nvcc" if thirteen else "nvidia-cuda-nvcc-cu12"}

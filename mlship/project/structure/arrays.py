@@ -141,5 +141,4 @@ def _quantized(cursor: Cursor) -> None:
 
 
 def _centroids(cursor: Cursor) -> None:
-    dimensions = cursor.number("i")
-    cursor.skip(12 + 4 * 256 * dimensions)
+    cursor.skip(12 + 4 * 256 * cursor.number("i"))

@@ -21,8 +21,7 @@ def show_size(report: SizeReport, *, verbose: bool = False) -> None:
     from mlship.console import out
 
     for line in size_text(report, terminal_width(), verbose=verbose).splitlines():
-        heading = bool(line) and not line.startswith(" ")
-        out(line, style="bold" if heading else None)
+        out(line, style="bold" if line and not line.startswith(" ") else None)
 
 
 def terminal_width() -> int:
