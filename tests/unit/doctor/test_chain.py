@@ -680,6 +680,18 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "this system container does not allow",
         {"host": {**WORKS, "virtualization": "lxc", "device_nodes": {"/dev/nvidia-uvm": {"open": "EPERM"}}}},
     ),
+    "a node that LXD does not give": (
+        "device-nodes",
+        "lxc config device add",
+        {
+            "host": {
+                **WORKS,
+                "virtualization": "lxc",
+                "paths": {"/dev/lxd/sock": "socket"},
+                "device_nodes": {"/dev/nvidia-uvm": {"open": "EPERM"}},
+            }
+        },
+    ),
     "a system container of systemd-nspawn that may not open a node": (
         "device-nodes",
         "DeviceAllow=/dev/nvidia0",

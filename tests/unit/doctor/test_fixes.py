@@ -57,6 +57,7 @@ def advice(name: str) -> str:
         ("driver-does-not-drive-gpu--nixos", "nvidiaPackages.legacy_580", "install"),
         ("fabric-manager-not-running--another-version-in-the-driver-pod", "another build of the driver", "apt-get"),
         ("gpu-requires-reset--the-driver-asks-for-a-reboot", "sudo reboot", "gpu-reset"),
+        ("nvidia-uvm-node-missing--only-in-the-container", "--device /dev/nvidia-uvm-tools", "modprobe"),
         ("pci-window-not-assigned--vmware", "pciPassthru.64bitMMIOSizeGB", "modprobe"),
         ("k8s-no-runtime-nvidia--toolkit-not-installed", "dnf install -y nvidia-container-toolkit", "apt-get"),
         ("cdi-spec-stale-after-driver-upgrade--without-nvidia-ctk", "rpm-ostree install --idempotent nvidia-co", "dnf"),
@@ -112,6 +113,17 @@ def test_the_driver_is_one_of_the_distribution(
     text = f"{step.say} {' '.join(step.commands)}"
     assert said in text
     assert never not in text
+
+
+@pytest.mark.parametrize(("socket", "tool"), [("/dev/lxd/sock", "lxc"), ("/dev/incus/sock", "incus")])
+@pytest.mark.parametrize("name", ["nvidia-uvm-node-missing", "device-node-of-another-major"])
+def test_a_node_comes_by_the_tool_of_the_system_container(name: str, socket: str, tool: str) -> None:
+    """LXD and Incus write the configuration of LXC themselves."""
+    facts = put(hosts()[f"{name}--in-a-system-container"], "host.paths", {socket: "socket"})
+    fix = next(finding for finding in findings(facts)[0] if finding.id == name).fix
+    said = [command for step in fix for command in step.commands]
+    assert any(command.startswith(f"{tool} config device add CONTAINER ") for command in said)
+    assert not any("lxc.mount.entry" in command for command in said)
 
 
 @pytest.mark.parametrize(

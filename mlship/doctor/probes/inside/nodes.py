@@ -36,7 +36,7 @@ PATHS = (
     *("/usr/bin/nvidia-smi", "/usr/bin/nvidia-modprobe"),
     *("/usr/lib/wsl/lib", "/usr/lib/wsl/drivers", "/usr/lib/wsl/lib/libcuda.so.1"),
     *("/etc/nv_tegra_release", "/proc/driver/nvidia"),
-    *("/dev/shm", "/tmp/nvidia-mps"),  # noqa: S108  read, not written
+    *("/dev/shm", "/tmp/nvidia-mps", "/dev/lxd/sock", "/dev/incus/sock"),  # noqa: S108  read, not written
 )
 VARIABLES = re.compile(
     r"(NVIDIA|CUDA|NCCL|PYTORCH|TORCH|XLA|JAX|CUPY|TRITON|ORT|TF_(CPP|CUDA|GPU|FORCE|XLA|ENABLE))_\w+|LD_(LIBRARY_PATH|PRELOAD)|DOCKER_(HOST|CONTEXT)"
