@@ -43,7 +43,7 @@ def audit_dockerfile(text: str, name: str, target: str = "") -> AuditReport:
     try:
         file = parse_dockerfile(text, target)
     except DockerfileError as error:
-        check = f"docker build --check -f {quote(name)} ."
+        check = f"docker build --check -f {quote(name)} {f'--target {quote(target)} ' if target else ''}."
         raise UsageError(f"`{name}`, {error}", hint=f"run `{check}`, which names the same problem") from error
     return AuditReport(name, "Dockerfile", tuple(judgement(row, _RULES[row.id](file)) for row in audit_table().rule))
 
@@ -183,10 +183,8 @@ def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    last = file.stages[-1]
-    if last.healthcheck is not None:
-        is_none = last.healthcheck.text.strip().upper() == "NONE"
-        yield decided(not is_none, "HEALTHCHECK", "HEALTHCHECK NONE", last.healthcheck.line)
+    if check := file.stages[-1].healthcheck:
+        yield decided(check.text.strip().upper() != "NONE", "HEALTHCHECK", "HEALTHCHECK NONE", check.line)
     else:
         yield _by_base(file, lambda _base: AuditSeen("fail", "no HEALTHCHECK"), "has a health check")
 

@@ -9,6 +9,7 @@ from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
 from mlship.dockerfile.shell import SHELLS, Command, commands
 from mlship.dockerfile.words import UNKNOWN, expand, pairs, split_words
 
+_MOST_COPIED = 10_000  # paths: stages that copy from each other can double them
 # Set by BuildKit for the platforms of a build, and for proxies.
 _OF_PLATFORM = {f"{where}{what}" for where in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")}
 
@@ -249,7 +250,8 @@ class _Reader:
             if names and not (is_folder and all("." in name.strip(".") for name in names)):
                 names.append("")  # a folder, whose files are copied, or the name of the file
             found = (normpath(join(stage.workdir, target, name)) for name in (*names, *filter(None, inside)))
-            stage.copied = (*stage.copied, *found)
+            copied = (*stage.copied, *found)
+            stage.copied = copied if len(copied) < _MOST_COPIED else ("/",)
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         named = (expand(source, self.escape, self._global) for source in sources if source)
         stage.taken += [TakenImage(name, one.line) for name in named if self._stage(name) is None]
