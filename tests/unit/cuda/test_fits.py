@@ -63,7 +63,7 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         ("jax==0.10.0\n", "550.54.15", "refused", "no CUDA plugin is locked with it"),
         ("vllm==0.20.0\n", "550.54.15", "refused", "torch 2.11.0 (cu130) needs driver >= 580.65.06"),
         ("vllm==0.20.0\n", "580.95.05", "runs", "vllm 0.20.0"),
-        ("vllm==0.26.0+cu129\n", "570.86.10", "unknown", "the tables do not list this build of torch 2.11.0+cu129"),
+        ("vllm==0.26.0+cu129\n", "570.86.10", "runs", "torch 2.11.0 (cu129)"),
         ("torch==2.9.0\ntorchcodec==0.8.1\n", "550.54.15", "runs", "torch 2.9.0 (cu128)"),
         ("torch==2.11.0\ntorchcodec==0.8.1\n", "580.95.05", "refused", "torchcodec 0.8.1: not built for torch 2.11.0"),
         ("torch==2.11.0\ntorchcodec==0.14.0\n", "580.95.05", "unknown", "torchcodec 0.14.0 is newer than the known"),
