@@ -239,9 +239,9 @@ def _kept(found: Detection, plan: FilePlan) -> Iterator[Kept]:
     chosen = plan.dependencies
     if chosen.template != _OWN_INPUT:
         yield Kept(chosen.origin, "your requirements, used for the lock")
-    if server := found.beside or (found.server.path if found.server else ""):
-        ours = starts_generated(found)
-        another = ours or (ours is None and found.beside)
+    server = found.beside or (found.server.path if found.server else "")
+    if server and not re.search("Dockerfile|Procfile", server):  # of a program that is not the repository's
+        another = (ours := starts_generated(found)) or (ours is None and found.beside)
         yield Kept(
             server, f"your server, {'unchanged; mlship.yaml starts another' if another else 'shipped unchanged'}"
         )

@@ -148,6 +148,7 @@ def _port(
     start = entry.start if entry and program_name(chosen.command).startswith("python") else None
     written = port_of(chosen.command) if chosen.written else None
     named = written or given or (start.port if start else None) or (_exposed(stage) if stage else None)
+    named = named or (row.port if (row := _row(chosen.command)) and row.predict else None)  # where no code decides it
     requested = named or PORT
     port = requested if 1024 < requested <= 65535 else PORT
     root = f"port {requested} requires root, but the image runs as non-root"

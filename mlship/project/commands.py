@@ -11,7 +11,7 @@ PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
 _OPERATORS = set("();<>|&")
 _EXPANDED = re.compile(r"[`$*?~]")
-_VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
+_VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})|\$\{(\w+):?\+[^}]*\}")
 _ONE_WORD = re.compile(r"[\w./:=,@%+ -]*")  # means the same in a script as in a variable
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
@@ -143,11 +143,8 @@ def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:
 
 def _values(command: Sequence[str], flags: tuple[str, ...]) -> list[int]:
     """Indexes of the words that hold the values of some flags: the word after the flag, or the same one."""
-    found = []
-    for index, word in enumerate(command):
-        flag, separator, _ = word.partition("=")
-        if flag in flags:
-            found += [index] if separator else [index + 1]
+    parts = [(index, word.partition("=")) for index, word in enumerate(command)]
+    found = [index if equals else index + 1 for index, (flag, equals, _) in parts if flag in flags]
     return [index for index in found if index < len(command)]
 
 
@@ -160,6 +157,8 @@ def _split(script: str, variables: Mapping[str, str]) -> list[str]:
         return []
 
     def value(match: re.Match[str]) -> str:
+        if match[4]:
+            return match[0] if variables.get(match[4]) else ""
         name = match[1] or match[2] or ""
         found = variables.get(name) or match[3] or (str(PORT) if name == "PORT" else None)
         return match[0] if found is None or not _ONE_WORD.fullmatch(found) else found

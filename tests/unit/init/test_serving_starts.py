@@ -121,10 +121,12 @@ def test_an_app_with_methods_for_routes_is_not_run_alone(tmp_path: Path) -> None
     ("files", "command"),
     [
         ({"Dockerfile": 'FROM vllm/vllm-openai:v1\nCMD ["vllm", "serve", "o/m"]\n'},
-         ("vllm", "serve", "o/m", "--port", "8080")),
+         ("vllm", "serve", "o/m", "--port", "8000")),
         ({"Dockerfile": 'FROM vllm/vllm-openai:v1\nENTRYPOINT ["/start.sh"]\n',
           "start.sh": "exec python3 -m vllm.entrypoints.openai.api_server --model ${MODEL:-o/m} --port 8001"},
          ("python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "o/m", "--port", "8001")),
+        ({"Dockerfile": "FROM x\nENTRYPOINT vllm serve ${M:-o/m} ${R:+--revision $R} --port 8002\n"},
+         ("vllm", "serve", "o/m", "--port", "8002")),
     ],
 )  # fmt: skip
 def test_vllm_has_its_routes_and_its_model_is_to_be_shipped(
@@ -137,6 +139,7 @@ def test_vllm_has_its_routes_and_its_model_is_to_be_shipped(
     assert (server.routes.live, server.routes.ready, server.routes.predict) == ("/health", "/health", "/v1/completions")
     assert server.steps[0].startswith("Ship the model that `serve.command` names")
     assert not any("no server that `init` supports" in note for note in found.notes)
+    assert not any(kept.path == "Dockerfile" for kept in scaffold(found).kept)
 
 
 @pytest.mark.parametrize(
