@@ -1,7 +1,7 @@
 """How a source file uses CUDA: whether it requires a GPU or uses one if available. Parsed, never run."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlship.project.syntax import constant_text, last_name, parameters
@@ -36,10 +36,9 @@ class CudaUse:
     required: bool = False
 
 
-def find_cuda_use(nodes: Iterable[ast.AST]) -> CudaUse:
+def find_cuda_use(nodes: Sequence[ast.AST]) -> CudaUse:
     """Find the CUDA use in all AST nodes of one file."""
     found, checks, required = set[str](), False, False
-    nodes = tuple(nodes)
     choices = {id(one) for node in nodes for one in _choices(node)}
     for node in nodes:
         found.update(_named(node) if id(node) not in choices else ())

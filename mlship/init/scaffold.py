@@ -242,6 +242,5 @@ def _kept(found: Detection, plan: FilePlan) -> Iterator[Kept]:
     server = found.beside or (found.server.path if found.server else "")
     if server and not re.search("Dockerfile|Procfile", server):  # of a program that is not the repository's
         another = (ours := starts_generated(found)) or (ours is None and found.beside)
-        yield Kept(
-            server, f"your server, {'unchanged; mlship.yaml starts another' if another else 'shipped unchanged'}"
-        )
+        how = "unchanged; mlship.yaml starts another" if another else "shipped unchanged"
+        yield Kept(server, f"your server, {how}")
