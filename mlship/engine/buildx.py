@@ -66,7 +66,7 @@ def _run(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
 
     if request.own_builder:
         request = replace(request, builder=context_name())
-    env = {"BUILDX_GIT_INFO": "false"}  # git would look for changes in the whole repository; labels say the commit
+    env = {"BUILDX_GIT_INFO": "false"}  # the image's labels say the commit; buildx would start git seven times
     if request.epoch is not None:
         env["SOURCE_DATE_EPOCH"] = str(request.epoch)
     try:

@@ -17,7 +17,7 @@ from mlship.engine.base import Disk, ImageInfo
 from mlship.engine.failures import check_crash, docker_failure, engine_failure
 from mlship.engine.local import ask
 from mlship.errors import EngineError
-from mlship.known_texts import first_match, phrase
+from mlship.known_texts import phrase
 from mlship.size.configuration import RunConfig
 from mlship.versioned import adapter, parse_line
 
@@ -44,7 +44,7 @@ class _Inspected(BaseModel):
 
 def image(reference: str) -> ImageInfo | None:
     """A local image; None if there is none of that name."""
-    found = ask("GET", f"/images/{quote(reference)}/json")
+    found = ask("GET", f"{_path(reference)}/json")
     if found is None:
         done = _docker("image", "inspect", "--format", "{{json .}}", reference)
         if not done.ok and "no such image" in done.stderr.lower():
@@ -60,7 +60,7 @@ def image(reference: str) -> ImageInfo | None:
 
 def image_history(reference: str) -> tuple[tuple[str, int], ...]:
     """The instructions of a local image with the unpacked bytes of each one's layer; empty if unknown."""
-    found = ask("GET", f"/images/{quote(reference)}/history")
+    found = ask("GET", f"{_path(reference)}/history")
     if found is None:
         lines = _answer("image", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
         found = f"[{','.join(lines.splitlines())}]".encode()
@@ -69,6 +69,10 @@ def image_history(reference: str) -> tuple[tuple[str, int], ...]:
         return tuple((str(step["CreatedBy"]), int(step["Size"])) for step in steps)
     except (ValueError, KeyError, TypeError):
         return ()
+
+
+def _path(reference: str) -> str:
+    return f"/images/{quote(os.fsencode(reference))}"
 
 
 def image_environment(reference: str, platform: str) -> dict[str, str] | None:
@@ -84,7 +88,7 @@ def image_environment(reference: str, platform: str) -> dict[str, str] | None:
 
 def tag(reference: str, name: str) -> None:
     """Give a local image another name."""
-    if ask("POST", f"/images/{quote(reference)}/tag?repo={quote(name)}") is None:
+    if ask("POST", f"{_path(reference)}/tag?repo={quote(name)}") is None:
         done = _docker("image", "tag", reference, name)
         if not done.ok:
             raise engine_failure(done.stderr)
@@ -92,7 +96,7 @@ def tag(reference: str, name: str) -> None:
 
 def untag(*names: str) -> None:
     """Take names away from local images; does nothing where there is no such name."""
-    if all(ask("DELETE", f"/images/{quote(name)}?noprune=1") is not None for name in names):
+    if all(ask("DELETE", f"{_path(name)}?noprune=1") is not None for name in names):
         return
     done = _docker("image", "rm", "--no-prune", *names)
     if not done.ok and not all("no such image" in line for line in done.stderr.lower().splitlines()):
@@ -101,11 +105,11 @@ def untag(*names: str) -> None:
 
 def disk() -> Disk | None:
     """The engine's disk; None if it is on another machine or unknown."""
-    answer = ask("GET", "/info") or _answer("info", "--format", "{{json .}}")
-    about = parse_line(answer, dict[str, object]) or {}
+    about = parse_line(ask("GET", "/info") or b"", dict[str, object]) or {}
     folder = about.get("DockerRootDir")
     with suppress(OSError):
-        if isinstance(folder, str) and about.get("Name") == os.uname().nodename:  # Docker Desktop's machine has its own
+        # A socket may be forwarded from another machine; Docker Desktop's machine has a name and a disk of its own.
+        if isinstance(folder, str) and about.get("Name") == os.uname().nodename:
             return Disk(folder, shutil.disk_usage(folder).free)
     return None
 
@@ -129,12 +133,9 @@ def buildx_version() -> str:
     done = _docker("buildx", "version")
     found = re.search(r"buildx v?((\d+)\.(\d+)\S*)", done.stdout)  # Podman's docker prints "buildah 1.33"
     if not done.ok or not found:
-        known = first_match(done.stderr, "engine")
-        raise (
-            known.as_error()
-            if known
-            else EngineError("the docker program has no buildx", hint=phrase("install_buildx"))
-        )
+        unread = re.search(r"Error loading config file: (.+)", done.stderr)
+        why = f", and cannot read its settings: {unread[1]}" if unread else ""
+        raise EngineError(f"the docker program has no buildx{why}", hint=phrase("install_buildx"))
     if (int(found[2]), int(found[3])) < OLDEST_BUILDX:
         raise EngineError(f"buildx {found[1]} is too old", hint=phrase("install_buildx"))
     return found[1]

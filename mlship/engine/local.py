@@ -3,15 +3,27 @@
 HTTP/1.0, whose answers end with the connection: importing an HTTP client takes longer than the answer.
 """
 
+import hashlib
 import os
+import re
 import socket
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
+from pydantic import BaseModel, Field
+
 from mlship.versioned import adapter
 
 _SECONDS = 5.0
+
+
+class _Endpoint(BaseModel):
+    host: str = Field(alias="Host")
+
+
+class _Context(BaseModel):
+    endpoints: dict[str, _Endpoint] = Field(alias="Endpoints")
 
 
 def config_folder() -> Path:
@@ -38,15 +50,17 @@ def ask(method: str, path: str) -> bytes | None:
     """The engine's answer to a request of its API, without a version: the newest.
 
     Returns:
-        None if there is no answer of success, or the engine is elsewhere: docker finds it, and says what is wrong.
+        None if there is no whole answer of success, or the engine is elsewhere: docker finds it, and says why.
     """
-    with suppress(OSError, ValueError, IndexError), closing(socket.socket(socket.AF_UNIX)) as connection:
+    with suppress(OSError, ValueError, LookupError, RuntimeError), closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.settimeout(_SECONDS)
         connection.connect(_address())
         connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
         with connection.makefile("rb") as answer:
-            head, _, body = answer.read().partition(b"\r\n\r\n")
-        return body if head.split()[1].startswith(b"2") else None
+            head, end, body = answer.read().partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
+        whole = int(length[1]) == len(body) if length else b"chunked" not in head.lower()
+        return body if end and whole and re.match(rb"HTTP/1\.\d 2\d\d ", head) else None
     return None
 
 
@@ -54,11 +68,20 @@ def _address() -> str:
     """The socket that docker would use.
 
     Raises:
-        ValueError: it would use something else.
+        OSError, ValueError, LookupError, RuntimeError: it would use something else, or its settings cannot be read.
     """
-    host = os.environ.get("DOCKER_HOST")
-    context = host or os.environ.get("DOCKER_CONTEXT") or settings().get("currentContext")
-    scheme, _, path = (host or "unix:///var/run/docker.sock").partition("://")
-    if scheme != "unix" or uses_tls() or context not in {host, None, "", "default"}:
+    host = os.environ.get("DOCKER_HOST") or _context_host() or "unix:///var/run/docker.sock"
+    scheme, _, path = host.partition("://")
+    if scheme != "unix" or uses_tls():
         raise ValueError("not a socket of this machine")
     return path
+
+
+def _context_host() -> str | None:
+    """The address of the engine of docker's context; None for the default one."""
+    name = os.environ.get("DOCKER_CONTEXT") or settings().get("currentContext")
+    if name in {None, "", "default"}:
+        return None
+    folder = hashlib.sha256(str(name).encode()).hexdigest()
+    context = (config_folder() / "contexts/meta" / folder / "meta.json").read_bytes()
+    return adapter(_Context).validate_json(context).endpoints["docker"].host

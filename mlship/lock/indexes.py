@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -131,7 +132,7 @@ def _certificates(options: Mapping[str, str], environment: Mapping[str, str]) ->
     """The bundle that pip uses: the variables of `requests` override pip's own setting."""
     requests = [environment.get(name) for name in _CA_VARIABLES]
     named = [*requests, options.get("cert"), environment.get("SSL_CERT_FILE")]
-    return next((path for name in (*named, *_system_bundles()) if (path := _file(name))), None)
+    return next((path for name in chain(named, _system_bundles()) if (path := _file(name))), None)
 
 
 def _system_bundles() -> Iterator[str | None]:

@@ -7,7 +7,6 @@ import lzma
 import os
 import re
 import stat
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -85,6 +84,8 @@ def _zip_members(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
+    import tarfile  # imported here: few repositories have one
+
     with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None

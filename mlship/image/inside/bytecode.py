@@ -101,22 +101,35 @@ def python_jobs(traced: Folders | None, target: Path) -> Iterator[tuple[str, str
 
 
 def copy_code(repository: Path, folder: Path, arguments: list[str]) -> None:
-    """Copy files and folders, without model files in them: copying those takes as long as sending them."""
+    """Copy files and folders as COPY does, but no model files: copying those takes as long as sending them."""
     end = arguments.index("--without") if "--without" in arguments else len(arguments)
-    left = {os.path.normpath(repository.resolve() / path) for path in arguments[end + 1 :]}
-
-    def ignore(where: str, names: list[str]) -> list[str]:
-        return [name for name in names if os.path.join(where, name) in left]  # noqa: PTH118
-
+    left = {os.path.normpath(path) for path in arguments[end + 1 :]}
     for path in arguments[:end]:
-        source, target = (repository / path).resolve(strict=True), folder / path
-        if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, ignore=ignore, dirs_exist_ok=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    for path in arguments[end + 1 :]:  # copied under another name of their folder, or as links
-        (folder / path).unlink(missing_ok=True)
+        source = repository / path
+        if not source.exists():
+            hint = "correct `source` in mlship.yaml so that it names files of the repository"
+            sys.exit(f"mlship: `{path}` does not exist, or .dockerignore excludes it\nhint: {hint}")
+        if not source.is_dir():
+            copy_one(source.resolve(), folder / path)
+            continue
+        for where, folders, names in os.walk(source.resolve()):
+            here = os.path.normpath(os.path.join(path, os.path.relpath(where, source.resolve())))  # noqa: PTH118
+            os.makedirs(folder / here, exist_ok=True)  # noqa: PTH103
+            links = [name for name in folders if os.path.islink(os.path.join(where, name))]  # noqa: PTH114, PTH118
+            for name in (*links, *names):
+                if os.path.normpath(f"{here}/{name}") not in left:
+                    copy_one(Path(where, name), folder / here / name)
+
+
+def copy_one(source: Path, target: Path) -> None:
+    """Copy a file, or a link as a link, in place of what an earlier path brought."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink() or source.is_file():
+        shutil.copy(source, target, follow_symlinks=False)
+    elif source.is_fifo():
+        os.mkfifo(target)
 
 
 def code_jobs(target: Path) -> Iterator[tuple[str, str, str]]:

@@ -63,7 +63,7 @@ def add(installer: list[str], requirements: str) -> int:
     """Install pins; those installed here before come from the cache, without a question to the index. Its exit code."""
     pins = requirements.replace("\\\n", "").splitlines()
     marks = {pin: f"{CACHE}/installed-{sha256(f'{sys.version} {os.uname().machine} {pin}')}" for pin in pins}
-    known = [pin for pin in pins if os.path.exists(marks[pin])]  # noqa: PTH110
+    known = [] if "--no-cache" in installer else [pin for pin in pins if os.path.exists(marks[pin])]  # noqa: PTH110
     if known and not run(known, [*installer, "--offline"], subprocess.DEVNULL):
         pins = [pin for pin in pins if pin not in known]  # all again if the installer's cache or the index is another
     code = run(pins, installer)

@@ -1,5 +1,6 @@
 """Questions to an engine at a socket, which here is a thread that says what an engine, or something else, could say."""
 
+import hashlib
 import json
 import os
 import socket
@@ -75,6 +76,29 @@ def test_the_engine_is_asked_itself(serve: Serve) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 404 Not Found\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Le",
+        b"HTTP/1.0",
+        b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_whole_answer_of_success_is_none(serve: Serve, answer: bytes) -> None:
+    serve(answer)
+    assert ask("GET", "/info") is None
+
+
+@pytest.mark.usefixtures("no_docker")
+def test_a_name_that_is_no_utf_8(serve: Serve) -> None:
+    requests = serve(ok([]))
+    assert client.image_history(os.fsdecode(b"a\xff:1")) == ()
+    assert requests == ["GET /images/a%FF%3A1/history HTTP/1.0"]
+
+
 @pytest.mark.usefixtures("no_docker")
 @pytest.mark.parametrize(
     ("about", "known"),
@@ -91,8 +115,8 @@ def test_only_the_disk_of_this_machine_is_known(serve: Serve, about: dict[str, o
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(answer=st.binary(max_size=40) | st.sampled_from([b"HTTP/1.0 404 Not Found\r\n\r\n{}", b"HTTP/1.0", b"\r\n\r\n"]))
-def test_what_is_no_answer_of_success_is_none(serve: Serve, answer: bytes) -> None:
+@given(answer=st.binary(max_size=40))
+def test_what_is_no_http_is_none(serve: Serve, answer: bytes) -> None:
     serve(answer)
     assert ask("GET", "/info") is None
 
@@ -110,6 +134,10 @@ def test_an_engine_that_does_not_answer(serve: Serve, monkeypatch: pytest.Monkey
     ("env", "settings", "asked"),
     [
         ({}, "{}", True),
+        ({"DOCKER_HOST": "", "DOCKER_CONTEXT": "here"}, "{}", True),
+        ({"DOCKER_HOST": ""}, '{"currentContext": "here"}', True),
+        ({"DOCKER_HOST": "", "DOCKER_CONTEXT": "there"}, '{"currentContext": "here"}', False),
+        ({"DOCKER_HOST": "", "DOCKER_CONTEXT": "empty"}, "{}", False),
         ({"DOCKER_CONTEXT": "other"}, '{"currentContext": "other"}', True),  # DOCKER_HOST wins
         ({"DOCKER_TLS_VERIFY": "1"}, "{}", False),
         ({"DOCKER_HOST": "tcp://127.0.0.1:9"}, "{}", False),
@@ -123,6 +151,11 @@ def test_it_is_the_engine_that_docker_would_use(
 ) -> None:
     serve(ok({}))
     (tmp_path / "config.json").write_text(settings)
+    endpoints = {"here": {"docker": {"Host": os.environ["DOCKER_HOST"]}}, "there": {"docker": {"Host": "tcp://far"}}}
+    for name, endpoint in {**endpoints, "empty": {}}.items():
+        folder = tmp_path / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+        folder.mkdir(parents=True)
+        (folder / "meta.json").write_text(json.dumps({"Name": name, "Endpoints": endpoint}))
     for name, value in {"DOCKER_CONFIG": str(tmp_path), **env}.items():
         monkeypatch.setenv(name, value)
     assert (ask("GET", "/info") is not None) == asked

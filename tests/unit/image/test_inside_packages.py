@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlship.image.inside import base, bytecode, check
+from mlship.known_texts import first_match
 
 install = sys.modules["install"]  # as the programs find it in a build, beside them: another than mlship's
 
@@ -429,16 +430,29 @@ def test_code_is_compiled_for_its_place_and_made_read_only(site: Path, repositor
 
 
 def test_code_is_copied_without_the_model(site: Path, repository: Path, tmp_path: Path) -> None:
-    for name in ("m/weights.bin", "m/labels.txt", "m/deep/more.bin", "real/one.txt", "a b.txt", "left.txt"):
+    for name in ("m/weights.bin", "m/labels.txt", "m/deep/more.bin", "real/one.txt", "real/two.txt", "a b.txt"):
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_text(name)
     (repository / "link").symlink_to("real")
     (repository / "m/linked.bin").symlink_to("labels.txt")
-    without = ("m/weights.bin", "m/deep/more.bin", "m/linked.bin", "link/one.txt")
-    assert bytecode.main(["code", ".", str(tmp_path / "code"), "/", "m", "link", "a b.txt", "--without", *without]) == 0
-    assert below(tmp_path / "code") == {"m/labels.txt", "a b.txt"}
+    (repository / "m/linked").symlink_to("deep")
+    os.mkfifo(repository / "m/pipe")
+    without = ("m/weights.bin", "m/deep/more.bin", "m/linked.bin", "link/one.txt", "real/two.txt")
+    paths = ("m", "link", "a b.txt", "real", "m")
+    assert bytecode.main(["code", ".", str(tmp_path / "code"), "/", *paths, "--without", *without]) == 0
+    kept = {"m/labels.txt", "m/linked", "m/pipe", "a b.txt", "link/two.txt", "real/one.txt"}
+    assert below(tmp_path / "code") | {"m/linked"} == kept
     assert (tmp_path / "code/link").is_dir(), "as COPY does: what a named link leads to"
+    assert (tmp_path / "code/m/linked").readlink() == Path("deep")
     assert (repository / "m/weights.bin").exists()
+
+
+def test_what_is_not_in_the_context_is_named(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        bytecode.main(["code", ".", str(tmp_path / "code"), "/", "venv"])
+    match = first_match(str(caught.value), "build")
+    assert match is not None
+    assert match.as_error().message == "`venv` does not exist, or .dockerignore excludes it"
 
 
 @pytest.mark.slow
