@@ -33,6 +33,7 @@ from mlship.driver import codes
 _REJECTED = r"Loading of module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
 _PATH = "LD_LIBRARY_PATH"
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
+_BLOCKS_NVIDIA = re.compile(r"(modprobe\.blacklist|module_blacklist|rd\.driver\.blacklist)=(.*,)?nvidia(,.*)?")
 _LEGACY = re.compile(r"NVIDIA ([0-9]+)\.xx Legacy")
 _FAMILY = re.compile(r"(?:PCI ID|\[)[: ]*10de:([0-9a-fA-F]{4})")
 
@@ -125,15 +126,9 @@ def _never_installed(facts: Facts) -> Values:
 
 @computes("driver-module-not-loaded")
 def _lies_idle(facts: Facts) -> Values:
-    listed = next(filter(_blocks_nvidia, (known(facts.kernel.cmdline) or "").split()), None)
+    listed = next(filter(_BLOCKS_NVIDIA.fullmatch, (known(facts.kernel.cmdline) or "").split()), None)
     unbound = not all(is_known(gpu.driver) for gpu in gpus(facts))
     return {"listed": listed, "removal": commands.remove_option(facts, listed or ""), "unbound": unbound}
-
-
-def _blocks_nvidia(option: str) -> bool:
-    """The option of the kernel's command line keeps the module from loading."""
-    key, _, value = option.partition("=")
-    return key in {"modprobe.blacklist", "module_blacklist", "rd.driver.blacklist"} and "nvidia" in value.split(",")
 
 
 def _stray(facts: Facts) -> Library | None:

@@ -62,6 +62,7 @@ def advice(name: str) -> str:
         ("k8s-no-runtime-nvidia--toolkit-not-installed", "dnf install -y nvidia-container-toolkit", "apt-get"),
         ("cdi-spec-stale-after-driver-upgrade--without-nvidia-ctk", "rpm-ostree install --idempotent nvidia-co", "dnf"),
         ("rootless-docker-no-cgroups--in-a-system-container", "no-cgroups --in-place", "systemctl --user"),
+        ("driver-not-loaded-after-kernel-update--build-failed", "boot the previous kernel", "nvidia-open"),
         ("driver-does-not-drive-gpu--kepler-on-debian", "install -y nvidia-tesla-470-driver", "nvidia-driver-470"),
         ("driver-does-not-drive-gpu--open-module-too", "aur.archlinux.org/nvidia-580xx-utils", "pacman"),
         ("nouveau-owns-gpu--beside-a-gpu-of-a-newer-driver", "nvidia-driver-pinning-580", "install -y nvidia-driver "),
