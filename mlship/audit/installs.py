@@ -1,5 +1,6 @@
 """Judge the commands that install packages: locked or not, and what they leave behind. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -9,6 +10,8 @@ from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
 _CONDAS = {"conda", "mamba", "micromamba"}
+_DELETES_ALL = re.compile(r"(?:\S*/)?find(?: [^-(!\s]\S*)+(?: -depth| -xdev| -mindepth 1| -type f)* -delete")
+_LEAN = re.compile("(?i)no-install-recommends|apt::install-recommends=")
 _ROOT = {"", "0", "root", UNKNOWN}
 _LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
 
@@ -17,12 +20,11 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     """Whether an install takes every version from a lock; nothing for other commands."""
     program, arguments = program_and_arguments(command)
     shown = f"`{' '.join((program, *arguments)).replace(UNKNOWN, '…')[:100]}`"
-    action = verb(arguments)
     if UNKNOWN in program:
         yield AuditSeen("unknown", f"{shown}: the build decides which program")
-    if program == "uv" and action == "pip":
+    if program == "uv" and verb(arguments) == "pip":
         program, arguments = "pip", arguments[arguments.index("pip") + 1 :]
-        action = verb(arguments)
+    action = verb(arguments)
     if program in ("pip", "pipx") and action in ("install", "sync", "wheel", "download"):
         yield _pip(arguments, action, shown)
     elif program in _CONDAS:
@@ -92,17 +94,15 @@ def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str
         bool(set(row.options) & set(command.words))
         or any(name in env or name in command.env or name in exported for name in row.variables)
         or any(mount.endswith(folder) for mount in mounts for folder in row.mounted)
-        or any(_removes(one, row.removed) for one in later)
-        or any(
-            program in row.programs and verb(words) in row.cleaned
-            for program, words in map(program_and_arguments, later)
-        )
+        or any(_cleans(one, row) for one in later)
     )
 
 
-def _removes(command: Command, folders: Sequence[str]) -> bool:
-    is_removal = command.program == "rm" or (command.program == "find" and "-delete" in command.words)
-    return is_removal and any(word.rstrip("*").rstrip("/").endswith(tuple(folders)) for word in command.words[1:])
+def _cleans(command: Command, row: Filler) -> bool:
+    program, arguments = program_and_arguments(command)
+    if program == "rm" or _DELETES_ALL.fullmatch(" ".join(command.words)):
+        return any(word.rstrip("*").rstrip("/").endswith(row.removed) for word in arguments)
+    return program in row.programs and verb(arguments) in row.cleaned
 
 
 def unread(run: Run) -> Iterator[AuditSeen]:
@@ -129,23 +129,23 @@ def logins(run: Run) -> Iterator[AuditSeen]:
 
 def compilers(run: Run) -> Iterator[AuditSeen]:
     """Compilers that a step installs and does not remove."""
-    table, installed, unknown, hidden = audit_table().compilers, set[str](), False, False
-    virtual = {word for one in run.commands for before, word in pairwise(one.words) if before in ("-t", "--virtual")}
+    table, unknown, hidden = audit_table().compilers, False, False
+    installed = set[tuple[str, str]]()  # what removes a package, its own name or that of a virtual one, and its name
     swept = any({"autoremove", "--auto-remove", "--autoremove"} & {*command.words} for command in run.commands)
     for command in run.commands:
         program, arguments = program_and_arguments(command)
-        names = {word.partition("=")[0].partition(":")[0] for word in arguments}
+        words = [part for word in arguments for part in re.split("[=:~@]", word)]
         if verb(arguments) in ("install", "add") and program in table.installers:
-            installed |= {name for name in names if _is_compiler(name, table.packages)}
-            unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
-            text = " ".join(arguments).lower()
-            is_lean = "no-install-recommends" in text or "apt::install-recommends=" in text
-            hidden = hidden or (program in {"apt", "apt-get"} and not is_lean)
+            of = next((two for one, two in pairwise(words) if program == "apk" and one in ("-t", "--virtual")), "")
+            installed |= {(of or name, name) for name in words if _is_compiler(name, table.packages)}
+            unknown |= any(UNKNOWN in word and not word.startswith("-") for word in arguments)
+            hidden |= program in {"apt", "apt-get"} and not _LEAN.search(" ".join(arguments))
         elif verb(arguments) in ("purge", "remove", "del"):
-            hidden = hidden or bool(program in {"apt", "apt-get"} and installed & names and not swept)
-            installed -= installed if names & virtual else names
+            removed = {one for one in installed if one[0] in words}
+            hidden |= program in {"apt", "apt-get"} and bool(removed) and not swept
+            installed -= removed
     if installed:
-        yield AuditSeen("fail", f"installs {', '.join(sorted(installed))}", run.line)
+        yield AuditSeen("fail", f"installs {', '.join(sorted({name for _, name in installed}))}", run.line)
     elif unknown:
         yield AuditSeen("unknown", "installs packages that only the build knows", run.line)
     elif hidden:

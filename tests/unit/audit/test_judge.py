@@ -261,9 +261,32 @@ def test_a_good_image_passes() -> None:
         ("cache", "USER", "RUN apt-get update && apt-get dist-clean\nUSER", "pass"),
         ("cache", "USER", "RUN apt-get update && apt-get clean\nUSER", "fail"),
         ("cache", "USER", "RUN apt-get update && find /var/lib/apt/lists -type f -delete\nUSER", "pass"),
+        *(
+            ("cache", "USER", f"RUN apt-get update && find {rest} -delete\nUSER", verdict)
+            for rest, verdict in (
+                ("/var/lib/apt/lists", "pass"),
+                ("/var/lib/apt/lists/* /var/log -mindepth 1", "pass"),
+                ("/ -path /var/lib/apt/lists -prune -o -name x", "fail"),
+                ("/var/lib/apt/lists -name '*.lz4'", "fail"),
+                ("/var/lib/apt/lists ! -type f", "fail"),
+                ("/var/lib/apt/lists -type f -mindepth 2", "fail"),
+            )
+        ),
         ("cache", "USER", "RUN export PIP_NO_CACHE_DIR=1 && pip install -r a\nUSER", "pass"),
         ("compilers", "USER", "RUN apk add --virtual .b gcc make && apk del .b\nUSER", "pass"),
         ("compilers", "USER", "RUN apk add --virtual .b gcc make && apk del .c\nUSER", "fail"),
+        *(
+            ("compilers", "USER", f"RUN {step}\nUSER", verdict)
+            for step, verdict in (
+                ("apk add gcc && apk add --virtual .b make && apk del .b", "fail"),
+                ("apk add --virtual=.b gcc make && apk add -t .c curl && apk del .c", "fail"),
+                ("apk add --virtual=.b gcc make && apk add -t .c g++ && apk del .b .c", "pass"),
+                ("apk add -t .b gcc~12 && apk del gcc", "fail"),
+                ("apk add gcc~12 && apk del gcc", "pass"),
+                ("apk add -t $A gcc && apk del $B", "unknown"),
+                ("apt-get install --no-install-recommends -t a gcc && apt-get purge --auto-remove gcc", "pass"),
+            )
+        ),
         ("compilers", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM scratch", "unknown"),
         ("glibc", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM scratch", "unknown"),
         ("exec-form", 'CMD ["python"', 'SHELL ["/bin/bash", "-c"]\nCMD python a.py\n#', "unknown"),
