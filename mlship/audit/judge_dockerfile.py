@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from posixpath import join, normpath
+from posixpath import basename, dirname, join, normpath
 from shlex import quote
 
 from mlship.audit.installs import cached, compilers, locked, logins, unread
@@ -66,11 +66,10 @@ def judge_user(user: str, line: int = 0) -> AuditSeen:
     name = user.partition(":")[0]
     if UNKNOWN in name:
         return AuditSeen("unknown", "USER is known to the build only", line)
-    if name.isascii() and name.isdigit():
-        return decided(int(name) > 0, f"runs as user {name}", "runs as root", line)
-    if name in ("", "root"):
+    if name == "root" or not name.strip("0"):
         return AuditSeen("fail", "runs as root", line)
-    return AuditSeen("fail", f"the user `{name}` is a name, not a number", line)
+    is_number, bad = name.isascii() and name.isdigit(), f"the user `{name}` is a name, not a number"
+    return decided(is_number, f"runs as user {name}", bad, line)
 
 
 def _unless(has: bool | None, good: str, bad: str, line: int = 0) -> AuditSeen | None:
@@ -102,8 +101,7 @@ def _digest(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _tag(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for image in file.images:
-        yield judge_tag(image.image, image.line)
+    yield from (judge_tag(one.image, one.line) for one in file.images)
 
 
 def judge_tag(image: str, line: int = 0) -> AuditSeen:
@@ -121,7 +119,7 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
 
 
 def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for one in (*file.arguments, *(one for stage in file.stages for one in stage.settings)):
+    for one in file.settings:
         if one.kind != "LABEL" and is_credential(one.name, one.value):
             yield AuditSeen("fail", f"{one.kind} {one.name} is for a credential", one.line)
         yield from credentials_in(f"{one.name}={one.value or ''}", f"{one.kind} {one.name}", one.line)
@@ -152,9 +150,11 @@ def _is_copied(stage: BuildStage, start: Start) -> bool:
     """Whether a file of the build context is started, which may be a script."""
     program = "".join(started_command(start.exec_form or ())[:1])
     path = normpath(join(stage.workdir, program))
-    if "/" not in program or "venv/bin/" in path:  # a virtual environment comes from a step
-        return any(one.endswith(f"bin/{program}") for one in stage.copied)
-    return any(f"{path}/".startswith(f"{one.rstrip('/')}/") for one in stage.copied)
+    if "/" not in program:
+        return any(dirname(one).endswith("bin") and fnmatchcase(program, basename(one)) for one in stage.copied)
+    least = path.rpartition("venv/bin/")[0].count("/")  # in a copied folder, a virtual environment comes from a step
+    folders = (one.rstrip("/") for one in stage.copied)
+    return any(one.count("/") >= least and fnmatchcase(f"{path}/", f"{one}/*") for one in folders)
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:

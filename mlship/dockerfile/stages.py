@@ -1,8 +1,10 @@
 """The stages of a Dockerfile with what each of them does, as far as its text decides it. Pure."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from posixpath import basename, join, normpath
 
 from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
@@ -90,7 +92,6 @@ class BuildStage:
     ports: tuple[str, ...] = ()
     workdir: str = "/"
     copied: tuple[str, ...] = ()
-    settings: list[Setting] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     taken: list[TakenImage] = field(default_factory=list)
     triggers: list[Instruction] = field(default_factory=list)
@@ -121,11 +122,11 @@ class ParsedDockerfile:
     """A Dockerfile.
 
     Attributes:
-        arguments: ARGs before the first FROM.
+        stages: up to the one that is built; `settings` and `instructions` are those of the whole file.
     """
 
     stages: tuple[BuildStage, ...]
-    arguments: tuple[Setting, ...]
+    settings: tuple[Setting, ...]
     instructions: tuple[Instruction, ...]
 
     @property
@@ -192,7 +193,7 @@ class _Reader:
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
             raise DockerfileError(one.line, "FROM needs an image, and optionally `AS name`")
         base = expand(words[0], self.escape, self._global)
-        parent = self._number(base)
+        parent = self.names.get(base.lower())  # of two stages with one name, the later
         name = words[2].lower() if len(words) == 3 else ""
         if name:
             self.names[name] = len(self.stages)
@@ -206,13 +207,9 @@ class _Reader:
         for trigger in of.triggers:
             self._apply(stage, trigger)
 
-    def _number(self, name: str) -> int | None:
-        """The number of a stage by its name; of two with one name, the later."""
-        return self.names.get(name.lower()) if name else None
-
     def _stage(self, source: str) -> BuildStage | None:
         """The stage that COPY and RUN take files from, by its name or number."""
-        number = int(source) if source.isdecimal() else self._number(source)
+        number = int(source) if re.fullmatch("[0-9]{1,9}", source) else self.names.get(source.lower())
         return self.stages[number] if number is not None and number < len(self.stages) else None
 
     def _apply(self, stage: BuildStage, one: Instruction) -> None:
@@ -244,12 +241,13 @@ class _Reader:
             *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
             of = [self._stage(expand(name, self.escape, self._global)) for name in one.values("from")]
             has = ("/",) if not of else of[-1].copied if of[-1] else ()
-            names = [basename(word) for word in words if any(_is_in(word, path) for path in has)]
-            inside = (path[len(word) :].strip("/") for word in words for path in has if _is_in(path, word))
-            is_folder = not basename(target).strip(".")
-            if names and not (is_folder and all("." in name.strip(".") for name in names)):
+            rests = [(word, _rest(path, word)) for word in words for path in has]
+            names = [basename(word) for word, rest in rests if rest == ""]
+            if names and (basename(target).strip(".") or not all("." in name.strip(".") for name in names)):
                 names.append("")  # a folder, whose files are copied, or the name of the file
-            found = (normpath(join(stage.workdir, target, name)) for name in (*names, *filter(None, inside)))
+            found = (
+                normpath(join(stage.workdir, target, name)) for name in (*names, *(rest for _, rest in rests if rest))
+            )
             copied = (*stage.copied, *found)
             stage.copied = copied if len(copied) < _MOST_COPIED else ("/",)
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
@@ -263,7 +261,7 @@ class _Reader:
                 stage.env[name] = value or ""
             elif one.name == "ARG":
                 stage.args[name] = value
-            stage.settings.append(Setting(one.name, name, value, one.line))
+            self.settings.append(Setting(one.name, name, value, one.line))
 
     def _run(self, stage: BuildStage, one: Instruction) -> Run:
         mounts = tuple(self._mounts(stage, one))
@@ -288,9 +286,11 @@ class _Reader:
             yield {**found, "target": target, "user": stage.user[0].partition(":")[0] if stage.user else ""}
 
 
-def _is_in(path: str, folder: str) -> bool:
-    """Whether a path from the root is a folder, or in it."""
-    return f"{normpath(join('/', path))}/".startswith(f"{normpath(join('/', folder))}/".replace("//", "/"))
+def _rest(path: str, word: str) -> str | None:
+    """What a path has below the folder or pattern that COPY names; empty if it may have that in it, None if neither."""
+    parts, named = ([one for one in normpath(f"/{text}").split("/") if one] for text in (path, word))
+    is_made = bool(parts) and any(one.endswith("venv") for one in named[len(parts) :])  # by a step
+    return None if is_made or not all(map(fnmatchcase, parts, named)) else "/".join(parts[len(named) :])
 
 
 def _is_shell(words: Sequence[str]) -> bool:

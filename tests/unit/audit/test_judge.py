@@ -294,6 +294,18 @@ def test_a_good_image_passes() -> None:
         ("exec-form", 'CMD ["python"', 'SHELL ["pwsh", "-Command"]\nCMD python a.py\n#', "unknown"),
         ("exec-form", 'CMD ["python"', 'COPY . /app\nCMD ["/app/.venv/bin/python"', "pass"),
         ("exec-form", 'CMD ["python"', 'COPY . /app\nCMD ["/app/bin/start"', "unknown"),
+        *(
+            ("exec-form", 'CMD ["python"', f'COPY {copied}\nCMD ["/opt/venv/bin/start"', verdict)
+            for copied, verdict in (
+                ("venv/bin/start /opt/venv/bin/start", "unknown"),
+                ("venv/bin /opt/venv/bin", "unknown"),
+                ("venv /opt/venv", "unknown"),
+                ("venv /opt/", "unknown"),
+                (". /opt", "pass"),
+                (". /", "pass"),
+                ("start /opt/start", "pass"),
+            )
+        ),
         ("cache", "USER", "RUN $CONDA install x\nUSER", "unknown"),
         ("cache", "USER", "RUN conda-lock install a.yml && conda clean -afy\nUSER", "pass"),
         ("cache", "USER", "RUN pixi install\nUSER", "fail"),
@@ -347,6 +359,8 @@ def test_a_change_of_a_dockerfile_changes_its_verdict(rule: str, old: str, new: 
     [
         ("user", {"User": ""}, {}, "fail"),
         ("user", {"User": "app"}, {}, "fail"),
+        ("user", {"User": "1" * 5000}, {}, "pass"),
+        ("user", {"User": "00"}, {}, "fail"),
         ("user", {"User": "\u00b2"}, {}, "fail"),
         ("glibc", {}, {f"{GLIBC}/.wh.libc.so.6": b"", "lib/ld-musl-x86_64.so.1": b"x"}, "fail"),
         ("glibc", {}, {f"{GLIBC}/.wh.libc.so.6": b""}, "not applicable"),
@@ -442,6 +456,9 @@ def test_a_link_replaces_a_folder_with_its_files() -> None:
     assert verdicts(of_image(CONFIG, first, {"op": b"", "usr/bin/su": 0o755}))["setuid"] == "fail"
 
 
+APPS = ("app", "./app", "app/", "../app/.", "/app/*", "app/sta??", "a[p]p", "*/start")
+
+
 @pytest.mark.parametrize(
     ("copied", "taken", "command", "verdict"),
     [
@@ -449,12 +466,29 @@ def test_a_link_replaces_a_folder_with_its_files() -> None:
         ("COPY start /src/", "--from=one /src /app", "/app/start", "unknown"),
         ("COPY src /src", "--from=0 / /b", "/b/src/bin/start", "unknown"),
         ("COPY src /src", "--from=one /opt /opt", "/opt/start", "pass"),
+        *(("COPY src/start /app/start", f"--from=one {app} /srv", "/srv/start", "unknown") for app in ("/app", *APPS)),
+        ("COPY src/start /app/start", "--from=one /apps/* /srv", "/srv/start", "pass"),
+        ("COPY src/start /app/start", "--from=one /app/s*.py /srv", "/srv/start", "pass"),
+        ("COPY . /app", "--from=one /app/sta?? /usr/bin/", "start", "unknown"),
+        ("COPY . /app", "--from=one /app/s*.d /usr/bin/", "/usr/bin/start.d", "unknown"),
+        ("WORKDIR /app\nCOPY . .", "--from=one /app/.venv /app/.venv", "/app/.venv/bin/python", "pass"),
+        ("WORKDIR /app\nCOPY . .", "--from=one /app /app", "/app/.venv/bin/python", "pass"),
+        ("COPY venv/bin/start /opt/venv/bin/start", "--from=one /opt /opt", "/opt/venv/bin/start", "unknown"),
         ("COPY src /src", "--from=1 /src /opt", "/opt/start", "pass"),
     ],
 )
 def test_a_script_may_come_through_another_stage(copied: str, taken: str, command: str, verdict: str) -> None:
     text = f'FROM scratch AS one\n{copied}\nFROM scratch AS two\nFROM scratch\nCOPY {taken}\nCMD ["{command}"]\n'
     assert verdicts(audit_dockerfile(text, "Dockerfile"))["exec-form"] == verdict
+
+
+@pytest.mark.parametrize(
+    "step", [f"ENV A={TOKEN}", f"ARG A={TOKEN}", f"LABEL a={TOKEN}", f"RUN a {TOKEN}", "ENV PW_KEY=a"]
+)
+def test_a_credential_of_a_later_stage_is_one_of_the_file(step: str) -> None:
+    for target in ("a", "b", "c"):
+        report = audit_dockerfile(f"FROM scratch AS a\nFROM a AS b\n{step}\nFROM a AS c\n", "Dockerfile", target)
+        assert verdicts(report)["secrets"] == "fail"
 
 
 def test_what_is_copied_is_not_called_a_script() -> None:

@@ -235,3 +235,8 @@ def test_a_positional_variable_has_one_digit() -> None:
 def test_stages_that_double_what_they_copy_take_no_time() -> None:
     stages = (f"FROM a AS s{n}\nCOPY --from=s{n - 1} / /b\nCOPY --from=s{n - 1} / /c\n" for n in range(1, 40))
     assert len(parse_dockerfile("FROM a AS s0\nCOPY x /y\n" + "".join(stages)).stages[-1].copied) < 20_000
+
+
+def test_a_number_of_any_length_may_be_an_image() -> None:
+    number = "1" * 5000
+    assert [one.image for one in parse_dockerfile(f"FROM a\nCOPY --from={number} /a /a\n").images] == ["a", number]
