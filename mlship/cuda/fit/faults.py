@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from packaging.version import Version
 
-from mlship.cuda.fit.carriers import built_for_torch, local_version, variant_cuda
+from mlship.cuda.fit.carriers import built_for_torch, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import release_of, wheel_index
 from mlship.cuda.tables.rows import Release
@@ -65,11 +65,13 @@ def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
 
 def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     """PyTorch and its companions are compiled together: builds for two variants do not load each other."""
-    named = {pin.name: local for pin in pins if pin.name in wheel_index().packages and (local := local_version(pin))}
-    variants = {name: local for name, local in named.items() if local == "cpu" or variant_cuda(local)}
+    indexed = [pin for pin in pins if pin.name in wheel_index().packages or has_own_build(pin)]
+    named = ((pin.name, local) for pin in indexed if (local := local_version(pin)))
+    variants = {name: local for name, local in named if local == "cpu" or variant_cuda(local)}
     torch = next((pin for pin in pins if pin.name == "torch"), None)
-    if torch and variants and local_version(torch) is None and (default := _default_build(torch)):
-        variants["torch"] = default
+    row = release_of(torch.name, torch.version) if torch else None
+    if torch and variants and local_version(torch) is None and isinstance(row, Release) and row.default:
+        variants["torch"] = row.default  # as PyPI has it
     others = [pin for pin in pins if torch and (release := required_torch(pin)) and not is_release(torch, release)]
     if len(set(variants.values())) > 1:
         listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
@@ -80,27 +82,30 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
         yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
 
 
+def has_own_build(pin: Pin) -> bool:
+    """Whether its version says CUDA, although its build on PyPI needs none but that of the package that it follows."""
+    row, local = release_of(pin.name, pin.version), local_version(pin)
+    bare = isinstance(row, Release) and row.follows and not row.min_capability
+    return bool(bare and local and named_cuda(pin)) and pin.name not in wheel_index().packages
+
+
 def required_torch(pin: Pin) -> str | None:
-    """The release of torch, such as "2.8", that a package requires or was compiled for."""
+    """The release of torch, such as "2.8" or ">=2.11", that a package requires or was compiled for."""
     found = release_of(pin.name, pin.version)
     if (built := built_for_torch(pin)) or not isinstance(found, Release):
         return built
     if found.torch_offset is None:
-        return found.torch
+        return found.torch or found.torch_from
     minor = Version(pin.version).minor - found.torch_offset
     return f"2.{minor}" if minor >= 0 else None
 
 
-def _default_build(torch: Pin) -> str | None:
-    """The build of a torch from PyPI."""
-    release = release_of(torch.name, torch.version)
-    return release.default if isinstance(release, Release) else None
-
-
 def is_release(pin: Pin, release: str) -> bool:
-    """Whether it is of a release such as "2.8"; extensions for another one do not load."""
-    one, other = package_version(pin.version), package_version(release)
-    return one is None or other is None or one.release[:2] == other.release[:2]
+    """Whether it is of a release such as "2.8" or ">=2.11"; extensions for another one do not load."""
+    one, other = package_version(pin.version), package_version(release.removeprefix(">="))
+    if one is None or other is None:
+        return True
+    return one.release[:2] == other.release[:2] or (release.startswith(">=") and one > other)
 
 
 def _unused_plugins(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:

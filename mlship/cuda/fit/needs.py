@@ -7,7 +7,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mlship.cuda.fit.carriers import carries_cuda, kernels_of, linked_cuda, local_version, named_cuda, variant_cuda
-from mlship.cuda.fit.faults import LockProblem, differing, faults_of
+from mlship.cuda.fit.faults import LockProblem, differing, faults_of, has_own_build
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
@@ -163,7 +163,7 @@ def _packages(
             measured = pin.code and library_pin(pin.name, pin.version) is None  # CUDA's own are no limit
             if measured or pin.name in tables().packages.by_package or carries_cuda(pin):
                 yield _Package(pin, release, None)
-        elif release.min_capability or (pin.code and not release.variants):
+        elif release.min_capability or (not release.variants and (pin.code or has_own_build(pin))):
             yield _Package(pin, release, None)
         elif release.variants and not release.follows:
             variant = _variant(release, pin, cuda)
@@ -279,11 +279,9 @@ def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...], platform: str) -> bool:
     local = local_version(pin)
     if pin.name != "torch" or local is not None:
         return local == "cpu"
-    return (
-        _is_before(pin, _FIRST_ON_ARM)
-        if platform == _ARM
-        else not (libraries or _is_before(pin, _FIRST_WITH_REQUIREMENTS))
-    )
+    if platform == _ARM:
+        return _is_before(pin, _FIRST_ON_ARM)
+    return not (libraries or _is_before(pin, _FIRST_WITH_REQUIREMENTS))
 
 
 def _is_before(torch: Pin, version: Version) -> bool:

@@ -102,11 +102,7 @@ def _libraries(pin: Pin) -> Iterator[Pin]:
         return
     asked = next((one for one in release.variants if {*one.extras} & {*pin.extras}), release.variant())
     variant = release.variant(local) if local else asked
-    if (
-        variant is None
-        or variant.cuda is None
-        or not (variant.libraries == "wheels" or {*variant.extras} & {*pin.extras})
-    ):
+    if not (variant and variant.cuda and (variant.libraries == "wheels" or {*variant.extras} & {*pin.extras})):
         return
     cuda, suffix = variant.cuda, f"-cu{variant.cuda.major}" if variant.cuda.major < 13 else ""
     yield Pin(f"nvidia-cublas{suffix}", f"{cuda.major}.0", ())

@@ -307,7 +307,7 @@ class Release(Row):
         versions: a band such as ">=2.8,<2.9"; None for every version.
         default: the variant of a plain install from PyPI on Linux x86_64; None: without CUDA, or that of `follows`.
         follows: the package whose variant decides, such as torch for torchvision.
-        torch: the version of torch that it requires. torch_offset: its minor version minus that of its torch 2.
+        torch: the version of torch that it requires; torch_from: the oldest. torch_offset: its minor minus torch 2's.
         min_capability: the oldest compute capability that its project supports, for one without variants of its own.
         compiled: PyPI has no wheel of it: nvcc builds it, `compiled_for` these GPUs if that is fixed.
         needs_torch: that build imports torch.
@@ -320,6 +320,7 @@ class Release(Row):
     default: Text | None = None
     follows: Text | None = None
     torch: Text | None = None
+    torch_from: Annotated[str, Field(pattern=r"^>=\d+\.\d+$")] | None = None
     torch_offset: int | None = None
     min_capability: CapabilityText | None = None
     compiled: StrictBool = False

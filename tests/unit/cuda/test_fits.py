@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from mlship.cuda.fit.fits import Fits, fit_lock
 from mlship.cuda.fit.promise import promise_of_lock
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
+from mlship.cuda.tables.lookup import tables
+from mlship.cuda.tables.rows import Release
 from mlship.errors import MatchError
 from mlship.lock.foreign import read_foreign_lock, read_names
 
@@ -67,6 +70,12 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         ("torch==2.9.0\ntorchcodec==0.8.1\n", "550.54.15", "runs", "torch 2.9.0 (cu128)"),
         ("torch==2.11.0\ntorchcodec==0.8.1\n", "580.95.05", "refused", "torchcodec 0.8.1: not built for torch 2.11.0"),
         ("torch==2.11.0\ntorchcodec==0.14.0\n", "580.95.05", "unknown", "torchcodec 0.14.0 is newer than the known"),
+        ("torch==2.10.0\ntorchcodec==0.10.0+cu130\n", "550.54.15", "refused", "needs driver >= 580.65.06"),
+        ("torch==2.8.0+cu128\ntorchcodec==0.7.0+cu126\n", "580.95.05", "refused", "(torch +cu128, torchcodec +cu126)"),
+        ("torch==2.10.0+cu130\ntorchcodec==0.10.0+cu130\n", "580.95.05", "unknown", "do not list this build of torchc"),
+        ("torch==2.10.0+cu130\ntorchcodec==0.10.0+cpu\n", "580.95.05", "runs", "torch 2.10.0 (cu130)"),
+        ("torch==2.9.0\ntorchcodec==0.12.0\n", "580.95.05", "refused", "torchcodec 0.12.0: not built for torch 2.9.0"),
+        ("torch==2.12.0\ntorchcodec==0.12.0\n", "580.95.05", "runs", "torch 2.12.0 (cu130)"),
         ("cudf-cu12==26.2.0\n", "525.147.05", "runs", "is supported with driver >= 535"),
         ("torch==2.0.0+cpu\n", "580.95.05", "refused", "torch 2.0.0+cpu is a CPU build"),
         ('[[package]]\nname = "torch"\nversion = "2.0.0"\n', "580.95.05", "refused", "torch 2.0.0 is a CPU build"),
@@ -114,6 +123,13 @@ def test_a_build_for_aarch64_is_never_taken_for_granted(
     found = answer(tmp_path, lock, "580.95.05", capability, "linux/arm64")
     assert found.outcome == outcome
     assert words in str((found.problems, found.hosts))
+
+
+@pytest.mark.parametrize("row", [row for row in tables().packages.releases if row.follows], ids=lambda row: row.package)
+def test_a_build_for_another_cuda_is_never_judged_as_the_package_it_follows(tmp_path: Path, row: Release) -> None:
+    version = f"{row.band[0] if row.versions else Version('1.0')}+cu139"
+    found = answer(tmp_path, f"{TORCH}{row.package}=={version}\n", "560.35.05")
+    assert found.outcome != "runs", found
 
 
 @pytest.mark.parametrize(("form", "outcome"), [("{}=={}\n", "refused"), (PACKAGE, "unknown")])
