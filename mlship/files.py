@@ -45,7 +45,8 @@ def check_readable(path: Path, hint: str) -> None:
         UsageError: it is one, or missing. A pipe of a shell, such as `<(...)`, is a file.
     """
     if not (path.is_file() or (path.is_fifo() and not path.resolve().exists())):
-        raise UsageError(f"`{path}` is not a regular file" if path.exists() else f"no file `{path}`", hint=hint)
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise UsageError(f"`{path}` is {kind}" if path.exists() else f"no file `{path}`", hint=hint)
 
 
 def write_atomic(path: Path, text: str) -> None:

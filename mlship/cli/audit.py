@@ -37,14 +37,11 @@ def audit_command(
     Exit code 1: a rule failed; with `--strict` also if one is unknown.
     """
     from mlship.console import emit
-    from mlship.errors import UsageError
     from mlship.report.audit import sarif as as_sarif
     from mlship.report.audit import show_audit
 
     only_one({"--sarif": sarif, "--json": json})
     report = _report(target, stage)
-    if stage and report.kind == "image":
-        raise UsageError("`--target` is for a Dockerfile", hint="remove it")
     if sarif:
         emit(as_sarif(report))
     else:
@@ -55,32 +52,28 @@ def audit_command(
 
 def _report(target: str, stage: str) -> "AuditReport":
     from mlship.audit.judge_dockerfile import audit_dockerfile
-    from mlship.audit.judge_image import audit_archive
+    from mlship.audit.judge_image import audit_archive, audit_image
+    from mlship.build.preflight import check_reference
+    from mlship.console import say
     from mlship.errors import UsageError
     from mlship.files import check_readable
     from mlship.size.stream import is_compressed, is_tar
 
-    path = Path(target)
+    path, inside, data = Path(target), Path(target, "Dockerfile"), b""
+    if path.exists():
+        check_readable(path, f"run `mlship audit {inside}`" if inside.exists() else _NAME)
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    elif target.startswith((".", "/", "~")) or _FILE_NAME.search(target):
+        raise UsageError(f"no file `{target}`", hint="check the path, or name an image")
+    is_archive = is_tar(data) or is_compressed(data)
+    if stage and (is_archive or not path.exists()):
+        raise UsageError("`--target` is for a Dockerfile", hint="remove it")
     if not path.exists():
-        return _of_image(target)
-    inside = path / "Dockerfile"
-    check_readable(path, f"run `mlship audit {inside}`" if inside.exists() else _NAME)
-    with path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-        if is_tar(data) or is_compressed(data):
-            file.seek(0)
+        return audit_image(check_reference(target), say)
+    if is_archive:
+        with path.open("rb") as file:
             return audit_archive(iter(lambda: file.read(_CHUNK), b""), target)
     if len(data) > _LARGEST or b"\0" in data:
         raise UsageError(f"`{target}` is neither a Dockerfile nor an image", hint=_NAME)
     return audit_dockerfile(data.decode("utf-8", "replace"), target, stage)
-
-
-def _of_image(image: str) -> "AuditReport":
-    from mlship.audit.judge_image import audit_image
-    from mlship.build.preflight import check_reference
-    from mlship.console import say
-    from mlship.errors import UsageError
-
-    if image.startswith((".", "/", "~")) or _FILE_NAME.search(image):
-        raise UsageError(f"no file `{image}`", hint="check the path, or name an image")
-    return audit_image(check_reference(image), say)

@@ -144,11 +144,15 @@ def test_a_stage_is_judged_by_its_name(tmp_path: Path) -> None:
     assert (missing.exit_code, "it has no stage `train`, only serve, test" in missing.stderr) == (2, True)
 
 
-def test_an_image_has_no_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = FakeEngine(images={"app:1": INFO}, saved={"app:1": saved_image([{}], {})})
-    monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
-    result = run("app:1", "--target", "serve")
-    assert (result.exit_code, "`--target` is for a Dockerfile" in result.stderr) == (2, True)
+def test_an_image_has_no_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of which it hears before it reads the image."""
+    monkeypatch.setattr(mlship.build.installed, "connect", no_engine)
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(saved_image([{}], {})[:1000])
+    for image in ("app:1", str(archive)):
+        result = run(image, "--target", "serve")
+        assert (result.exit_code, "`--target` is for a Dockerfile" in result.stderr) == (2, True), result.output
+    assert "no file `./gone`" in run("./gone", "--target", "serve").stderr
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,8 @@ def test_an_image_has_no_stages(monkeypatch: pytest.MonkeyPatch) -> None:
         ("docker/Containerfile", "no file `docker/Containerfile`"),
         ("image.tar", "no file `image.tar`"),
         ("image.tar.gz", "no file `image.tar.gz`"),
-        ("tests", "`tests` is not a regular file"),
+        ("tests", "`tests` is a folder"),
+        (".", "`.` is a folder"),
         ("/dev/zero", "`/dev/zero` is not a regular file"),
     ],
 )

@@ -98,7 +98,8 @@ def test_what_may_never_end_is_refused(device: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     result = run("report", device)
-    assert (result.exit_code, f"`{device}` is not a regular file" in result.stderr) == (2, True)
+    kind = "a folder" if device == "." else "not a regular file"
+    assert (result.exit_code, f"`{device}` is {kind}" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
