@@ -19,6 +19,7 @@ _NO_TEXT = 1_000  # opcodes with all their operands, which no text happens to ha
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _CALLS = frozenset({"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"})
 _CODE = _CALLS | {"GLOBAL", "STACK_GLOBAL"}
+_LETTERS = bytes(range(128)) + b"x" * 128  # an unpickler reads names as UTF-8, and pickletools only ASCII
 _NAMED = frozenset({"GLOBAL", "INST"})
 
 
@@ -151,7 +152,7 @@ class _Stream:
     def readline(self) -> bytes:
         data = self._file.readline(_LONGEST)
         if len(data) < _LONGEST and (data.endswith(b"\n") or not self._more):
-            return data
+            return data.translate(_LETTERS)
         if b"\x00" in data[:_HEAD]:
             raise ValueError("numbers, not a line")
         raise _Endless
