@@ -25,22 +25,23 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     if program == "uv" and verb(arguments) == "pip":
         program, arguments = "pip", arguments[arguments.index("pip") + 1 :]
     action = verb(arguments)
+    named = _operands(arguments[arguments.index(action) + 1 :] if action else ())
+    actions = {action, " ".join((action, *named[:1]))}
     if program in ("pip", "pipx") and action in ("install", "sync", "wheel", "download"):
-        yield _pip(arguments, action, shown)
+        yield _pip(arguments, action, named, shown)
     elif program in _CONDAS:
-        yield from _conda(arguments, action, shown)
+        yield from _conda(arguments, action, named, shown)
     for row in audit_table().locker:
-        if program == row.program and action in row.verbs:
+        if program == row.program and actions & row.verbs and not row.without & set(arguments):
             verdict = "pass" if row.options & set(arguments) else row.verdict
             yield AuditSeen(verdict, f"{shown} {_LOCKS[verdict]}")
 
 
-def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
+def _pip(arguments: tuple[str, ...], action: str, named: list[str], shown: str) -> AuditSeen:
     if "--require-hashes" in arguments:
         return AuditSeen("pass", f"{shown} requires hashes")
     if "--no-verify-hashes" in arguments:
         return AuditSeen("fail", f"{shown} does not check hashes")
-    named = _operands(arguments[arguments.index(action) + 1 :])
     if (named or any(word.startswith(("-e", "--editable")) for word in arguments)) and action != "sync":
         alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
@@ -49,18 +50,22 @@ def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
 
 def _operands(arguments: Sequence[str]) -> list[str]:
     """The arguments that are neither options nor the values of options."""
-    return [
-        two for one, two in pairwise(("", *arguments)) if not two.startswith("-") and one not in pip_value_options()
-    ]
+    return [two for one, two in pairwise(("", *arguments)) if not two.startswith("-") and not _takes_value(one)]
 
 
-def _conda(arguments: tuple[str, ...], action: str, shown: str) -> Iterator[AuditSeen]:
+def _takes_value(option: str) -> bool:
+    """Whether an option takes the next argument, also as the last of joined ones: `-qyn env`."""
+    *before, last = (f"-{letter}" in pip_value_options() for letter in option.removeprefix("-") or " ")
+    return option in pip_value_options() or (option[:1] == "-" != option[1:2] and last and not any(before))
+
+
+def _conda(arguments: tuple[str, ...], action: str, named: list[str], shown: str) -> Iterator[AuditSeen]:
     if action == "env":
         yield AuditSeen("unknown", f"{shown}: whether the file pins every build is not in the Dockerfile")
     elif action in ("install", "create", "update"):
         if any(word.startswith(("-f", "--file")) for word in arguments):
             yield AuditSeen("unknown", f"{shown}: whether the file is an explicit lock is not in the Dockerfile")
-        elif action != "create" or _operands(arguments[arguments.index(action) + 1 :]):
+        elif action != "create" or named:
             yield AuditSeen("fail", f"{shown} has no lock")
 
 

@@ -55,8 +55,9 @@ class Filler:
 @dataclass(frozen=True)
 class _Locker:
     program: str
-    verbs: tuple[str, ...]
+    verbs: frozenset[str]
     options: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
     verdict: Literal["pass", "fail", "unknown"] = "unknown"
 
 
