@@ -125,7 +125,8 @@ def install_driver(facts: Facts, last: int | None) -> tuple[str, ...]:
 def replace_driver(facts: Facts, last: int, *, own: bool) -> tuple[str, ...]:
     """Install the proprietary driver of this branch; with `own`, the distribution's own if that is none of a later."""
     row = _driver_packages(facts)
-    return _filled(facts, row.r470 if last == 470 and row.r470 else (own and row.old) or row.legacy, last)
+    named = row.r470 if last == 470 and row.r470 else (own and row.old) or row.legacy
+    return _filled(facts, named if last >= 470 else (), last)  # few distributions still have an older one
 
 
 def _filled(facts: Facts, templates: tuple[str, ...], branch: int = 0) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ _DRIVER_PACKAGE = re.compile(
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
 # Codes of nvmlInit that come before it reaches the GPUs: permissions, no driver, no library, version mismatch.
 _BEFORE_GPUS = frozenset({4, 9, 12, 18})
-PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta"})
+PRE_TURING = frozenset({"Fermi or older", "Fermi", "Kepler", "Maxwell", "Pascal", "Volta"})
 
 
 def places(facts: Facts) -> Places:
@@ -73,7 +73,7 @@ def only_displays(facts: Facts, gpu: PciDevice) -> bool:
     """A card that no driver of today supports, or none that drives the GPUs beside it."""
     name, used = architecture(gpu) or "", [architecture(one) for one in gpus(facts) if known(one.driver) == "nvidia"]
     return bool(used) and (
-        name.startswith("Kepler") or (name in PRE_TURING and not needs_open_module().isdisjoint(used))
+        name.startswith(("Fermi", "Kepler")) or (name in PRE_TURING and not needs_open_module().isdisjoint(used))
     )
 
 

@@ -90,13 +90,13 @@ def _held(facts: Facts) -> Values | None:
     held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau" and not only_displays(facts, gpu)]
     if not held:
         return None
-    old, ours = _last_branch(facts), int(branch(_version(facts) or "") or 0)
+    old = _last_branch(facts)
     return {
         "gpu": describe(held[0]),
         "addresses": tuple(str(known(gpu.address)) for gpu in held),
         "beside": len(held) < len(gpus(facts)),
-        "install_driver": commands.install_driver(facts, old),
-        "last": old if old and ours > old else None,
+        **_driver_for(facts, old),
+        "last": old if old and int(branch(_version(facts) or "") or 0) > old else None,
         "legacy": commands.replace_driver(facts, old or 580, own=False),
     }
 
@@ -116,12 +116,7 @@ def _before_turing(facts: Facts) -> Values | None:
 
 @computes("driver-not-installed")
 def _never_installed(facts: Facts) -> Values:
-    old = _last_branch(facts)
-    return {
-        "found": tuple(map(describe, gpus(facts)[:4])),
-        "old": old,
-        "install_driver": commands.install_driver(facts, old),
-    }
+    return {"found": tuple(map(describe, gpus(facts)[:4])), **_driver_for(facts, _last_branch(facts))}
 
 
 @computes("driver-module-not-loaded")
@@ -189,11 +184,7 @@ def _linux_driver(facts: Facts) -> Values:
     found = [(fact, library.path) for fact, one in libraries if (library := known(one))]
     cached = (known(facts.host.loader.cache) or {}).get("libcuda.so.1") or ()
     found += [("host.loader.cache", path) for path in cached[:1]]
-    foreign = tuple(
-        Evidence(fact, path)
-        for fact, path in found
-        if "/wsl/" not in path and "/stubs/" not in path and not is_compat(path)
-    )
+    foreign = tuple(Evidence(*one) for one in found if not re.search("/(wsl|stubs|compat)/", one[1]))
     return {"foreign": foreign, "taken": foreign[0].value if foreign else "its libraries"}
 
 
@@ -211,9 +202,17 @@ def _branches(name: str | None) -> tuple[int | None, int | None]:
 
 
 def _last_branch(facts: Facts) -> int | None:
-    """The newest driver branch that supports all GPUs here, or as many as one can; None for the current branch."""
-    ranges = [_branches(architecture(gpu)) for gpu in gpus(facts)]
-    return max((last for _, last in ranges if last and all((first or 0) <= last for first, _ in ranges)), default=None)
+    """That of the newest GPU here; None for the current branch. R580 also supports newer ones, by another module."""
+    names = {(architecture(gpu) or "").removesuffix(" or newer") for gpu in gpus(facts)}
+    lasts = {_branches(name)[1] for name in names}
+    is_one = None not in lasts or (580 in lasts and needs_open_module().isdisjoint(names))
+    return max(filter(None, lasts), default=None) if is_one else None
+
+
+def _driver_for(facts: Facts, old: int | None) -> Values:
+    """How to install the driver of this branch, and the GPUs that are too old for it."""
+    left = [gpu for gpu in gpus(facts) if (_branches(architecture(gpu))[1] or 9999) < (old or 9999)]
+    return {"old": old, "left_out": tuple(map(describe, left)), "install_driver": commands.install_driver(facts, old)}
 
 
 def _unused(facts: Facts) -> tuple[PciDevice, ...]:

@@ -11,6 +11,7 @@ from mlship.doctor.conditions import NAMED, fill
 from mlship.doctor.diagnose import diagnose, findings
 from mlship.doctor.facts.fact import UNKNOWN
 from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Step
 from mlship.doctor.rule_texts import RuleText, StepText, rule_texts, with_address
 from mlship.doctor.rules import RULES
@@ -144,6 +145,33 @@ def test_advice_in_a_system_container_fits_what_runs_it(name: str, kind: str, sa
     text = "\n".join(f"{step.say} {' '.join(step.commands)}" for step in fix)
     assert said in text
     assert never not in text
+
+
+CARDS = {"Fermi": "06c0", "Kepler": "128b", "Pascal": "1b80", "Turing": "1eb8", "Ampere": "2204", "Blackwell": "2901"}
+
+
+@pytest.mark.parametrize(
+    ("cards", "said", "left"),
+    [
+        (["Kepler", "Ampere"], "sudo ubuntu-drivers install", ["Kepler"]),
+        (["Blackwell", "Pascal"], "sudo ubuntu-drivers install", ["Pascal"]),
+        (["Pascal", "Turing"], "install -y nvidia-driver-580", []),
+        (["Kepler", "Pascal"], "install -y nvidia-driver-580", ["Kepler"]),
+        (["Fermi", "Kepler"], "install -y nvidia-driver-470", ["Fermi"]),
+        (["Fermi"], "R390 or an older driver was the last", []),
+    ],
+)
+@pytest.mark.parametrize("driver", [None, "nouveau"])
+def test_the_driver_is_for_the_newest_gpu(cards: list[str], said: str, left: list[str], driver: str | None) -> None:
+    """A card of a dropped generation beside it gets no driver, and the fix says so."""
+    pci = tuple(PciDevice("0000:01:00.0", "10de", CARDS[one], "030000", driver, name=one) for one in cards)
+    facts = put(hosts()["driver-not-installed"], "kernel.pci", pci)
+    (cause,) = diagnose(facts).causes
+    text = "\n".join(f"{step.say} {' '.join(step.commands)}" for step in cause.finding.fix)
+    assert cause.finding.id == ("nouveau-owns-gpu" if driver else "driver-not-installed")
+    assert said in text
+    assert ("sudo reboot" in text) is (cards != ["Fermi"])
+    assert [one for one in cards if f"does not support {one} at" in text] == left
 
 
 def test_a_system_says_once_how_it_installs() -> None:
