@@ -11,11 +11,13 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from packaging.utils import parse_wheel_filename
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from mlship import process
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
-from mlship.errors import BuildError, UsageError
+from mlship.errors import BuildError, MlshipError, UsageError
 from mlship.files import read_regular
 from mlship.lock.failures import explain
 from mlship.lock.indexes import PipSettings, local_path
@@ -28,6 +30,7 @@ from mlship.lock.wheelhouse import INSTALLER, stage, write_stubs
 from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render
+from mlship.requirement_line import parse_requirement
 from mlship.resources import read_template
 
 _FLAGS = (
@@ -46,6 +49,7 @@ _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
 _IN_IMAGE = Path("/wheelhouse")
+_CONSTRAINT = re.compile(r"(The user requested \(constraint\)) (\S+)")
 _WHEEL = re.compile(r"^\S+ @ file://\S*/([^/\s]+\.whl)", re.MULTILINE)
 
 
@@ -96,12 +100,10 @@ def choose_place(config: Config) -> ResolverPlace:
     if this_platform() != config.platform:
         return ResolverPlace(local=False, reason=f"this machine is {platform.machine()}, the image {config.platform}")
     if tuple(int(part) for part in libc_version.split(".")[:2]) > GLIBC[config.base.distro]:
-        return ResolverPlace(
-            local=False, reason=f"glibc {libc_version} of this machine is newer than that of {config.base.distro}"
-        )
-    return ResolverPlace(
-        local=True, reason=f"this machine has Python {config.python} on {config.platform}, like the image"
-    )
+        reason = f"glibc {libc_version} of this machine is newer than that of {config.base.distro}"
+        return ResolverPlace(local=False, reason=reason)
+    reason = f"this machine has Python {config.python} on {config.platform}, like the image"
+    return ResolverPlace(local=True, reason=reason)
 
 
 def compile_here(question: CompileRequest, work: Path) -> str:
@@ -127,7 +129,7 @@ def compile_here(question: CompileRequest, work: Path) -> str:
         env["PIP_RETRIES"] = question.settings.retries
     done = process.run(argv, process.Options(cwd=inputs, env=env))
     if not done.ok:
-        raise explain(done.stdout + done.stderr, question.config, None, question.settings, question.files)
+        raise _failure(done.stdout + done.stderr, question)
     question.said.append(done.stdout + done.stderr)
     return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
 
@@ -152,10 +154,27 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
     try:
         engine.build(request, watch)
     except BuildError as error:
-        raise explain("\n".join(output), question.config, error, question.settings, question.files) from error
+        raise _failure("\n".join(output), question, error) from error
     question.said.append("\n".join(output))
     text = (work / "out" / _LOCK).read_text(encoding="utf-8")
     return _without_places(text, question.settings, Path("/repo"))
+
+
+def _failure(said: str, question: CompileRequest, otherwise: BuildError | None = None) -> MlshipError:
+    """The error in pip-compile's output, with the origin of mlship's own constraints: pip calls them the user's."""
+    texts = {"--upgrade-package requests": question.upgrade.packages, "mlship requires": question.limits}
+    own = [(words, one) for words, lines in texts.items() for line in lines if (one := parse_requirement(line))]
+
+    def named(found: re.Match[str]) -> str:
+        asked = parse_requirement(found[2]) or Requirement("unknown")
+        same = [(words, one) for words, one in own if canonicalize_name(one.name) == canonicalize_name(asked.name)]
+        mine = [(words, one) for words, one in same if one.specifier and {*one.specifier} <= {*asked.specifier}]
+        theirs = {*asked.specifier}.difference(*(one.specifier for _, one in mine))
+        rest = [f"{found[1]} {asked.name}{SpecifierSet(','.join(map(str, theirs)))}"] if theirs else []
+        return "\n".join([*(f"{words} {one}" for words, one in mine), *rest]) if mine else found[0]
+
+    said = _CONSTRAINT.sub(named, said)
+    return explain(said, question.config, otherwise, question.settings, question.files)
 
 
 def resolver_version(place: ResolverPlace) -> str:
@@ -170,6 +189,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
         (context / "lock" / _LOCK).write_text(question.previous, encoding="utf-8")
     _write_inputs(question, context / "repo", {name: _IN_IMAGE / name for name in local_files(question.settings)})
     constraints = [path.name for path in _write_constraints(question, context / "repo")]
+    command = _command(question, f"/lock/{_LOCK}", constraints)
     return BuildRequest(
         dockerfile=render(
             "lock.Dockerfile.j2",
@@ -177,9 +197,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
             resolver=resolver,
             nonce=uuid.uuid4().hex,
             environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
-            command=shlex.join(
-                ["/resolver/bin/python", "-Im", "piptools", *_command(question, f"/lock/{_LOCK}", constraints)]
-            ),
+            command=shlex.join(["/resolver/bin/python", "-Im", "piptools", *command]),
         ),
         ignore="",
         context=context,
@@ -221,8 +239,7 @@ def _write_constraints(question: CompileRequest, folder: Path) -> Iterator[Path]
 
     Files, because addresses in the setting may hold a password and argv is public.
     """
-    named = question.settings.constraints
-    parts = [f"-c {c}" if (path := local_path(c)) is None else _text(path) for c in named]
+    parts = [f"-c {c}" if (path := local_path(c)) is None else _text(path) for c in question.settings.constraints]
     for name, lines in ((_CONSTRAINTS, parts), (_LIMITS, question.limits)):
         if lines:
             (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")

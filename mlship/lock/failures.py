@@ -29,12 +29,12 @@ _NAME = re.compile(r"(?:requested|depends on|satisfies the requirement|Collectin
 _SHOWN = 6
 _ABOUT_WHEELS = {
     *("lock-source-build-failed", "lock-build-imports-torch", "lock-build-dependency"),
-    *("lock-package-missing", "lock-version-missing", "lock-conflict-constraint"),
+    *("lock-package-missing", "lock-version-missing", "lock-conflict-constraint", "lock-conflict-limit"),
 }
 # pip does not report an index that gave no answer, only what it did not find there.
 _ABOUT_INDEXES = {
     *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
-    "lock-conflict-constraint",
+    *("lock-conflict-constraint", "lock-conflict-limit", "lock-conflict-upgrade"),
     *("lock-host-unknown", "lock-unreachable", "lock-index-failing", "lock-certificate", "lock-download-failed"),
 }
 
@@ -84,10 +84,8 @@ def explain(
         return _about_old(error, old, config, _NAME.findall(text)[-1:]) if old else error
     if otherwise:
         return otherwise
-    return UsageError(
-        f"pip-compile failed: {_last(lines)[:300]}",
-        hint=f"check `{config.requirements.input}`, then run `mlship lock` again",
-    )
+    hint = f"check `{config.requirements.input}`, then run `mlship lock` again"
+    return UsageError(f"pip-compile failed: {_last(lines)[:300]}", hint=hint)
 
 
 def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[str]) -> MlshipError:
@@ -104,11 +102,8 @@ def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[st
     ]
     linux = f"add the marker `sys_platform != 'linux'` to {', '.join(elsewhere)}: no file is for Linux"
     steps = "; also ".join([", or ".join(ways)] * bool(ways) + [linux] * bool(elsewhere))
-    return UsageError(
-        f"{error.message}\n{pins} no wheel for Python {config.python} on Linux: {named}",
-        hint=f"{itself}{steps}; then run `mlship lock` again",
-        cause=error.cause,
-    )
+    message = f"{error.message}\n{pins} no wheel for Python {config.python} on Linux: {named}"
+    return UsageError(message, hint=f"{itself}{steps}; then run `mlship lock` again", cause=error.cause)
 
 
 def _last(lines: list[str]) -> str:
@@ -140,6 +135,5 @@ def _collected(text: str) -> str:
 
 def _raised(lines: list[str]) -> str:
     """The last errors of a source build, a line each."""
-    raised = [line for line in lines if _RAISED.match(line)]
-    raised = raised or [line for line in lines if re.search(r"(?i)\berror\b", line)]
+    raised = [one for one in lines if _RAISED.match(one)] or [one for one in lines if re.search(r"(?i)\berror\b", one)]
     return "".join(f"\n- {line[:200]}" for line in raised[-3:])

@@ -118,11 +118,9 @@ def _nothing(path: Path, platform: str, conda: CondaDocument | None) -> UsageErr
         return UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
     known = [name for name, own in CONDA_SUBDIRS.items() if own in conda.subdirs]
     judge = f", or judge it for `--platform {known[0]}`" if known else ""
-    return UsageError(
-        f"`{path}` has no package for {platform} ({subdir}): it is locked for {', '.join(conda.subdirs)}",
-        hint=f"lock it for {subdir}: `conda-lock lock --platform {subdir}` or `pixi workspace platform add {subdir}`"
-        f"{judge}",
-    )
+    hint = f"lock it for {subdir}: `conda-lock lock --platform {subdir}` or `pixi workspace platform add {subdir}`"
+    why = f"`{path}` has no package for {platform} ({subdir}): it is locked for {', '.join(conda.subdirs)}"
+    return UsageError(why, hint=hint + judge)
 
 
 def _text(path: Path) -> str:

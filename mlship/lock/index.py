@@ -219,10 +219,8 @@ def _problem(reader: PageReader, index: str, name: str) -> MlshipError | None:
         return _without_answer(error, redact(index))
     shown = f"the package index {redact(index)} answered HTTP {status} for `{name}`"
     if status == 407:
-        return UsageError(
-            f"the proxy rejected the credentials (HTTP 407) for {redact(index)}",
-            hint=f"correct the user name and password of the proxy (`pip config list`, HTTPS_PROXY), {_AGAIN}",
-        )
+        hint = f"correct the user name and password of the proxy (`pip config list`, HTTPS_PROXY), {_AGAIN}"
+        return UsageError(f"the proxy rejected the credentials (HTTP 407) for {redact(index)}", hint=hint)
     if status in _REFUSED:
         return UsageError(f"{shown}: {_REFUSED[status]}", hint=_LOGIN)
     if status in _BUSY or status >= 500:
@@ -272,13 +270,10 @@ def _session(settings: PipSettings) -> Iterator["Session"]:
 
     with requests.Session() as session:
         session.headers["User-Agent"] = "mlship"
-        if settings.cert:
-            session.verify = str(settings.cert)
-        if settings.client_cert:
-            session.cert = str(settings.client_cert)
-        session.proxies.update(
-            {name.removesuffix("_proxy"): value for name, value in settings.proxies if name != "no_proxy"}
-        )
+        session.verify = str(settings.cert) if settings.cert else True
+        session.cert = str(settings.client_cert) if settings.client_cert else None
+        proxies = ((name, value) for name, value in settings.proxies if name != "no_proxy")
+        session.proxies.update((name.removesuffix("_proxy"), value) for name, value in proxies)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a host that the user trusts without a certificate
             yield session

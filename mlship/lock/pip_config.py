@@ -69,18 +69,14 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         return {}  # like pip: a file that cannot be opened configures nothing
     except (configparser.Error, UnicodeDecodeError) as error:
         # The parser's own message quotes the line, which may hold a password.
-        raise UsageError(
-            f"`{path}` is not a valid pip configuration file", hint="run `pip config debug` to see the mistake"
-        ) from error
+        hint = "run `pip config debug` to see the mistake"
+        raise UsageError(f"`{path}` is not a valid pip configuration file", hint=hint) from error
     return {section: {_name(key): value for key, value in parser.items(section)} for section in parser.sections()}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        _name(key.removeprefix("PIP_")): value
-        for key, value in environment.items()
-        if key.startswith("PIP_") and key not in _NO_OPTIONS and value
-    }
+    found = ((key, value) for key, value in environment.items() if key.startswith("PIP_") and value)
+    return {_name(key.removeprefix("PIP_")): value for key, value in found if key not in _NO_OPTIONS}
 
 
 def _name(key: str) -> str:
