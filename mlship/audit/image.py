@@ -108,9 +108,8 @@ def read_audited(path: str, member: TarEntry, opened: Callable[[], Readable]) ->
 def _searched(stream: Readable, length: int) -> bytes:
     """What is searched of a file: the start of a text, all of a small binary file, and nothing of a larger one."""
     head = stream.read(_PROBED)
-    if length > _LARGEST_SCRIPT and is_binary(head):
-        return b""
-    return head + stream.read(_LARGEST_TEXT - len(head))
+    is_skipped = length > _LARGEST_SCRIPT and is_binary(head)
+    return b"" if is_skipped else head + stream.read(_LARGEST_TEXT - len(head))
 
 
 def _interpreter(data: bytes) -> str:

@@ -75,9 +75,7 @@ def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
         program, arguments = program_and_arguments(command)
         if UNKNOWN in program:
             yield AuditSeen("unknown", "the build decides which program the step runs", run.line)
-        for row in audit_table().filler:
-            if program not in row.programs or verb(arguments) not in row.verbs:
-                continue
+        for row in (one for one in audit_table().filler if program in one.programs and verb(arguments) in one.verbs):
             shown = f"`{program} {verb(arguments)}`"
             if _kept_out(row, command, run, at, env):
                 yield AuditSeen("pass", f"{shown} leaves no cache", run.line)
@@ -111,12 +109,14 @@ def _cleans(command: Command, row: Filler) -> bool:
 
 
 def unread(run: Run) -> Iterator[AuditSeen]:
-    """Scripts that a step runs: what they install and leave behind is not in the Dockerfile."""
+    """Programs and scripts that a step runs: what they install and leave behind is not in the Dockerfile."""
     for one in run.commands:
-        folder, slash, _ = one.words[0].rpartition("/")
-        if one.program in SHELLS or one.program.endswith(".sh") or (slash and not folder.endswith("bin")):
+        is_sourced = one.program in (".", "source")
+        file = "".join(one.words[is_sourced : is_sourced + 1])
+        is_known = f"bin/{file}".rstrip("0123456789.").endswith(audit_table().known)
+        if one.program in SHELLS or one.program.endswith(".sh") or ((is_sourced or "/" in file) and not is_known):
             shown = " ".join(one.words[:2]).replace(UNKNOWN, "…")[:100]
-            yield AuditSeen("unknown", f"`{shown}` runs a script that is not in the Dockerfile", run.line)
+            yield AuditSeen("unknown", f"`{shown}` runs a program that the Dockerfile does not show", run.line)
     if not run.known:
         yield AuditSeen("unknown", "a step is not a shell script", run.line)
 
@@ -139,6 +139,7 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
     swept = any({"autoremove", "--auto-remove", "--autoremove"} & {*command.words} for command in run.commands)
     for command in run.commands:
         program, arguments = program_and_arguments(command)
+        unknown |= UNKNOWN in program
         words = [part for word in arguments for part in re.split("[=:~@]", word)]
         if verb(arguments) in ("install", "add") and program in table.installers:
             of = next((two for one, two in pairwise(words) if program == "apk" and one in ("-t", "--virtual")), "")
@@ -152,7 +153,7 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
     if installed:
         yield AuditSeen("fail", f"installs {', '.join(sorted({name for _, name in installed}))}", run.line)
     elif unknown:
-        yield AuditSeen("unknown", "installs packages that only the build knows", run.line)
+        yield AuditSeen("unknown", "may install packages that only the build knows", run.line)
     elif hidden:
         why = "may leave compilers that packages recommend or require: `--no-install-recommends`, `purge --auto-remove`"
         yield AuditSeen("unknown", why, run.line)

@@ -88,6 +88,7 @@ class AuditTable:
     credentials: _CredentialNames
     releases: frozenset[str]
     logins: frozenset[str]
+    known: tuple[str, ...]
 
 
 @dataclass(frozen=True)

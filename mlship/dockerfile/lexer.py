@@ -102,9 +102,8 @@ def _joined(lines: _Lines, escape: str, first: str) -> str:
 def _continued(line: str, escape: str) -> tuple[str, bool]:
     """The line without its escape character at the end, and whether it had one; two of them continue nothing."""
     text = line.rstrip(" \t")
-    if text.endswith(escape) and not text.endswith(escape * 2):
-        return text[:-1], True
-    return line, False
+    is_continued = text.endswith(escape) and not text.endswith(escape * 2)
+    return (text[:-1] if is_continued else line), is_continued
 
 
 def _instruction(text: str, line: int, lines: _Lines, escape: str, *, nested: bool = False) -> Instruction:

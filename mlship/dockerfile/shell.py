@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import dropwhile, pairwise
+from itertools import dropwhile, pairwise, takewhile
 
 from mlship.dockerfile.words import UNKNOWN, VariableLookup
 from mlship.versioned import TableRow, table_reader
@@ -152,10 +152,9 @@ def _simple(reader: _Reader) -> Iterator[tuple[list[str], str]]:
 
 
 def _skip_redirection(reader: _Reader) -> None:
-    while reader.peek() and reader.peek() in "<>&|-":
-        reader.take()
-    while reader.peek() and reader.peek() in " \t":
-        reader.take()
+    for letters in ("<>&|-", " \t"):
+        while reader.peek() and reader.peek() in letters:
+            reader.take()
     if reader.peek() and reader.peek() not in f"{_OPERATORS}<>":
         _word(reader)
 
@@ -193,13 +192,10 @@ def _dollar(reader: _Reader) -> str:
     while reader.peek() == "_" or reader.peek().isalnum():
         reader.take()
     name = reader.text[start : reader.at]
-    if not braces:
-        value = reader.lookup(name) if name else None
-        if not name and reader.peek() in tuple("@*#?$!-"):
-            reader.take()
-        return UNKNOWN if value is None else value
-    plain = reader.peek() == "}"
-    while reader.peek() and reader.take() != "}":
+    plain = name and (not braces or reader.peek() == "}")
+    if not braces and not name and reader.peek() in tuple("@*#?$!-"):
+        reader.take()
+    while braces and reader.peek() and reader.take() != "}":
         pass
     value = reader.lookup(name) if plain else None
     return UNKNOWN if value is None else value
@@ -240,8 +236,13 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
     found = Command(tuple(words), env)
     if found.program in SHELLS and depth < _DEEPEST and (script := script_of(words)) is not None:
         yield from commands(script, lookup, depth + 1)
-    else:
-        yield found
+        return
+    yield found
+    rest = iter(words if found.program == "find" and depth < _DEEPEST else ())
+    for word in rest:
+        if word in ("-exec", "-execdir", "-ok", "-okdir"):
+            run = tuple(takewhile(lambda one: one not in (";", "+"), rest))
+            yield from _command([one.replace("{}", UNKNOWN) for one in run], lookup, depth + 1)
 
 
 def script_of(words: Sequence[str]) -> str | None:
@@ -294,9 +295,8 @@ def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
     if program.rstrip(_VERSION) in _PYTHONS and "-m" in arguments[:3]:
         at = arguments.index("-m") + 1
         program, arguments = (arguments[at] if at < len(arguments) else ""), arguments[at + 1 :]
-    if program.startswith("pip") and not program.removeprefix("pip").strip(_VERSION):
-        program = "pip"
-    return program, arguments
+    is_pip = program.startswith("pip") and not program.removeprefix("pip").strip(_VERSION)
+    return ("pip" if is_pip else program), arguments
 
 
 def pip_value_options() -> frozenset[str]:

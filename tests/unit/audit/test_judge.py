@@ -198,6 +198,8 @@ def test_a_good_image_passes() -> None:
                 ("pixi install", "unknown"),
                 ("python$VERSION -m pip install x", "fail"),
                 ("cat a | xargs -n 1 pip install", "fail"),
+                ("find . -name 'a*.txt' -exec pip install -r {} \\;", "unknown"),
+                ("find . -exec true {} + -exec pip install torch +", "fail"),
                 ("$CONDA install x", "unknown"),
                 ("/opt/$A/bin/true", "not applicable"),
                 ('case "$A" in b) true;; esac', "not applicable"),
@@ -230,6 +232,15 @@ def test_a_good_image_passes() -> None:
                 "RUN curl https://example.org/a | sh",
                 'RUN ["/tmp/install.sh"]',
                 "RUN a || b.sh",
+                "RUN . ./install",
+                "RUN . /env.sh && true",
+                "RUN source setup",
+                "RUN . $A/activate",
+                "RUN /bin/install-deps",
+                "RUN sudo /usr/local/sbin/setup --all",
+                "RUN find . -name x -exec ./x.sh {} +",
+                "RUN find / -exec true {} + -execdir sh ./x {} \\;",
+                "RUN find / -type f -exec {} \\;",
             )
         ),
         *(
@@ -238,6 +249,9 @@ def test_a_good_image_passes() -> None:
             for step in (
                 "RUN /opt/venv/bin/python a.py",
                 "RUN . /opt/venv/bin/activate && true",
+                "RUN source activate a && . /etc/os-release",
+                'RUN . "$HOME/.cargo/env" && /sbin/ldconfig && /usr/bin/python3.12 a.py',
+                "RUN find / -exec chmod a+r {} + -print",
                 "RUN bash <<A\ntrue\nA",
                 "RUN sh -c 'true'",
             )
@@ -507,6 +521,15 @@ def test_a_credential_of_a_later_stage_is_one_of_the_file(step: str) -> None:
     for target in ("a", "b", "c"):
         report = audit_dockerfile(f"FROM scratch AS a\nFROM a AS b\n{step}\nFROM a AS c\n", "Dockerfile", target)
         assert verdicts(report)["secrets"] == "fail"
+
+
+@pytest.mark.parametrize(
+    "step", ["bash --version", "/usr/local/cuda/extras/demo_suite/deviceQuery", "/usr/lib/jvm/java"]
+)
+def test_what_is_not_shown_is_not_called_a_script(step: str) -> None:
+    report = audit_dockerfile(f"FROM python:3.12\nRUN {step}\n", "Dockerfile")
+    (seen,) = next(one.seen for one in report.judgements if one.rule.id == "locked")
+    assert seen.text == f"`{step}` runs a program that the Dockerfile does not show"
 
 
 def test_what_is_copied_is_not_called_a_script() -> None:
