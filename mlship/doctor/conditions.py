@@ -15,9 +15,10 @@ A template has "{name}" for a value, "{name!q}" for a value quoted for the shell
 of a version, "[name?text]" for text that appears only if the value is true, and "[!name?text]" for the opposite.
 
 The value of "lines ~ PATTERN" is a line that the engine ("recorded ~") or a user ("reported ~") reported, of "log ~
-PATTERN" one of the kernel log, of "errors ~" also one that a framework raised, each as evidence; of "nvml ~ CODE" and
-"cuda ~ CODE" every answer with such a code. "PATH ~ PATTERN" is the first item of a list that matches, or the keys of
-a table whose values match; "PATH without PATTERN" a list of folders such as LD_LIBRARY_PATH, without the matching.
+PATTERN" one of the kernel log, of "dmesg ~" the first match in its whole text, of "errors ~" also one that a framework
+raised, each as evidence; of "nvml ~ CODE" and "cuda ~ CODE" every answer with such a code. "PATH ~ PATTERN" is the
+first item of a list that matches, or the keys of a table whose values match; "PATH without PATTERN" a list of folders
+such as LD_LIBRARY_PATH, without the matching.
 
 A path that goes on after a list stands for the known values of its items: "host.nvml.devices.name". Such an atom holds
 if one of them fits.
@@ -95,6 +96,7 @@ _LINES = {
     "recorded": queries.recorded_line,
     "reported": queries.reported_line,
     "log": queries.logged,
+    "dmesg": queries.log_match,
     "errors": error_line,
     "nvml": queries.nvml_returns,
     "cuda": queries.cuda_returns,

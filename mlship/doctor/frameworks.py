@@ -15,7 +15,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, NvmlDevice, Place
 from mlship.doctor.facts.python import Jax, PythonEnvironment, Torch, Triton
 from mlship.doctor.finding import Evidence, Where
-from mlship.doctor.queries import is_compat, kernel_driver, line_of, places
+from mlship.doctor.queries import kernel_driver, line_of, places
 from mlship.doctor.versions import version_numbers
 
 Environments: TypeAlias = tuple[tuple[Where, Place, PythonEnvironment], ...]
@@ -160,7 +160,7 @@ def _platform(facts: Facts, place: Place) -> str:
 def _by_compat(place: Place) -> bool:
     """CUDA starts here through NVIDIA's forward-compatibility libraries."""
     library = known(place.cuda.library)
-    return library is not None and is_compat(library.path) and known(place.cuda.init) == 0
+    return library is not None and "/compat/" in library.path and known(place.cuda.init) == 0
 
 
 def stacks(environment: PythonEnvironment, platform: str) -> Iterator[tuple[str, str, Stack]]:

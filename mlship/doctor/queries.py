@@ -166,13 +166,13 @@ def log_line(facts: Facts, pattern: str) -> str | None:
 
 def logged(facts: Facts, pattern: str) -> Evidence | None:
     """The last line of the kernel log that matches, as evidence."""
-    line = log_line(facts, pattern)
-    return Evidence("kernel.log", line) if line else None
+    return _last((("kernel.log", line) for line in each(facts.kernel.log)), pattern)
 
 
-def is_compat(path: str) -> bool:
-    """The library is in a cuda-compat folder."""
-    return re.search(r"/compat/", path) is not None
+def log_match(facts: Facts, pattern: str) -> Evidence | None:
+    """The first match in the whole kernel log, as evidence: a pattern with "(?m)" may look at later lines."""
+    found = re.search(pattern, "\n".join(each(facts.kernel.log)))
+    return Evidence("kernel.log", found[0].strip()) if found else None
 
 
 def brands(facts: Facts) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from mlship.doctor.queries import (
     driver_is_contained,
     gpu_is_known_absent,
     gpus,
-    is_compat,
     is_tegra,
     is_wsl,
     kernel_driver,
@@ -181,7 +180,7 @@ def _other_version(facts: Facts, name: str, asked: Nvml | CudaApi) -> Iterator[S
     """The host's library has another version than the loaded module."""
     library, module = known(asked.library), kernel_driver(facts)
     version = known(library.version) if library else None
-    if library and version and module and not same(version, module) and not is_compat(library.path):
+    if library and version and module and not same(version, module) and "/compat/" not in library.path:
         seen = f"{library.path} has version {version}, the module {module}"
         yield Symptom(f"{name}.init=version", "host", seen)
 

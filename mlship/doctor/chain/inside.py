@@ -20,7 +20,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Where
 from mlship.doctor.frameworks import environments, errors, judged
-from mlship.doctor.queries import is_compat, is_tegra, is_wsl, places
+from mlship.doctor.queries import is_tegra, is_wsl, places
 from mlship.doctor.versions import same
 from mlship.units import count_of
 
@@ -43,7 +43,7 @@ def libraries_inside(facts: Facts) -> LinkLook:
         yield Symptom("loader.stub", "container", f"the loader takes the stub {library.path}")
     for one in (library, known(facts.container.nvml.library)):
         version = known(one.version) if one else None
-        if one and version and driver and not same(version, driver) and not is_compat(one.path):
+        if one and version and driver and not same(version, driver) and "/compat/" not in one.path:
             seen = f"{one.path} has version {version}, the host's driver {driver}"
             yield Symptom("loader.version", "container", seen)
     yield from not_examined(facts)

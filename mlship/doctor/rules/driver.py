@@ -16,7 +16,6 @@ from mlship.doctor.queries import (
     architecture,
     describe,
     gpus,
-    is_compat,
     kernel_driver,
     log_line,
     logged,
@@ -133,7 +132,7 @@ def _stray(facts: Facts) -> Library | None:
     loaded = ((known(host.nvml.library), known(host.nvml.init) == 18), (known(host.cuda.library), differs))
     for library, fails in loaded:
         version = known(library.version) if library else None
-        if not (fails and module and library and version) or same(version, module) or is_compat(library.path):
+        if not (fails and module and library and version) or same(version, module) or "/compat/" in library.path:
             continue
         name = library.path.rpartition("/")[2].partition(".so")[0]
         fitting = [one.path for one in each(host.loader.libraries) if same(known(one.version) or "x", module)]

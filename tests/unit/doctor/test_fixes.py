@@ -9,7 +9,7 @@ import pytest
 
 from mlship.doctor.conditions import NAMED, fill
 from mlship.doctor.diagnose import diagnose, findings
-from mlship.doctor.facts.fact import UNKNOWN
+from mlship.doctor.facts.fact import UNKNOWN, each
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Step
@@ -172,6 +172,33 @@ def test_the_driver_is_for_the_newest_gpu(cards: list[str], said: str, left: lis
     assert said in text
     assert ("sudo reboot" in text) is (cards != ["Fermi"])
     assert [one for one in cards if f"does not support {one} at" in text] == left
+
+
+XID = "NVRM: Xid (PCI:0000:{}:00): 154, GPU recovery action changed from 0x7 (Quux) to {}"
+REBOOT, GSP = "gpu-requires-reset--the-driver-asks-for-a-reboot", "gsp-firmware-timeout--gpu-lost-to-nvml"
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "action", "cuda", "causes"),
+    [
+        (REBOOT, "ff", "0x0 (None)", 999, ["gpu-requires-reset"]),
+        (REBOOT, "61", "0x0 (None)", 999, []),
+        (REBOOT, "61", "0x1 (GPU Reset Required)", 999, ["gpu-requires-reset"]),
+        (REBOOT, "61", "0x1 (GPU Reset Required)", 803, []),
+        (REBOOT, "61", "0x3 (Drain P2P)", 999, []),
+        (REBOOT, "61", "0x4 (Drain and Reset)", 999, []),
+        (GSP, "ff", "0x0 (None)", 0, ["gsp-firmware-timeout"]),
+        (GSP, "61", "0x0 (None)", 0, ["gpu-fallen-off-the-bus"]),
+    ],
+)
+def test_xid_154_speaks_for_its_gpu_and_until_the_next(
+    name: str, address: str, action: str, cuda: int, causes: list[str]
+) -> None:
+    """Neither another GPU's line counts, nor an error that no GPU causes."""
+    facts, about_gpu = hosts()[name], {"gpu-requires-reset", "gsp-firmware-timeout", "gpu-fallen-off-the-bus"}
+    facts = put(facts, "kernel.log", (*each(facts.kernel.log), XID.format(address, action)))
+    found = diagnose(put(facts, "host.cuda.init", cuda)).causes
+    assert [cause.finding.id for cause in found if cause.finding.id in about_gpu] == causes
 
 
 def test_a_system_says_once_how_it_installs() -> None:
