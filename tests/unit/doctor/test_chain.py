@@ -20,7 +20,7 @@ from mlship.doctor.queries import has_fact
 from mlship.report.doctor.page import PageHead, diagnosis_page
 from mlship.report.doctor.text import diagnosis_text
 from tests.helpers.doctor_chaos import BREAKS, Break, sick
-from tests.helpers.doctor_hosts import hosts, mixed
+from tests.helpers.doctor_hosts import hosts, mixed, put
 
 CASES = sick()
 GPU = {"address": "0000:1b:00.0", "vendor": "10de", "device": "27b8", "class_code": "030200", "driver": "nvidia"}
@@ -1380,6 +1380,21 @@ def test_the_last_link_that_applies_decides() -> None:
     diagnosis = diagnose(facts_of(kernel=KERNEL, host={"nvml": WORKS["nvml"]}))
     assert (diagnosis.verdict, named(diagnosis)) == ("unknown", set())
     assert "cuda-starts" in diagnosis.open
+
+
+CONTAINED = [
+    *("gke-t4-pod", "gpu-operator-cdi-containerd-2", "gpu-operator-with-its-driver-container"),
+    *("gpu-operator-without-toolkit-on-the-host", "judge-operator-driver-container"),
+    "kubernetes-operator-driver-in-container",
+]
+
+
+@pytest.mark.parametrize("name", CONTAINED)
+def test_a_driver_in_a_container_is_not_to_be_installed_on_its_host(name: str) -> None:
+    nodes = {"/dev/nvidiactl": None, "/dev/nvidia0": None}
+    facts = put(put(hosts("healthy")[name], "host.device_nodes", nodes), "host.nvml.library", None)
+    (broken_link,) = diagnose(facts).unexplained
+    assert not any("only its module" in cause for cause in broken_link.causes)
 
 
 def test_the_report_says_if_no_lower_link_applies() -> None:
