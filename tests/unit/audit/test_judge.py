@@ -237,6 +237,7 @@ def test_a_good_image_passes() -> None:
                 "RUN source setup",
                 "RUN . $A/activate",
                 "RUN /bin/install-deps",
+                "RUN ./bin/install",
                 "RUN sudo /usr/local/sbin/setup --all",
                 "RUN find . -name x -exec ./x.sh {} +",
                 "RUN find / -exec true {} + -execdir sh ./x {} \\;",
@@ -250,8 +251,9 @@ def test_a_good_image_passes() -> None:
                 "RUN /opt/venv/bin/python a.py",
                 "RUN . /opt/venv/bin/activate && true",
                 "RUN source activate a && . /etc/os-release",
+                "RUN . /opt/ros/humble/setup.sh && source /opt/intel/oneapi/setvars.sh --force",
                 'RUN . "$HOME/.cargo/env" && /sbin/ldconfig && /usr/bin/python3.12 a.py',
-                "RUN find / -exec chmod a+r {} + -print",
+                "RUN find / -exec /bin/bzip2 {} + -print",
                 "RUN bash <<A\ntrue\nA",
                 "RUN sh -c 'true'",
             )
