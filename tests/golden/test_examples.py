@@ -26,7 +26,7 @@ LOCKS = {
     "torch<2.15 cu126 from the wheel index": "t2141-cu126",
     "torch<2.15.1 cu132": "t2150",
     "torch<2.15 cu130": "t2141",
-    "torch<2.14 cu129 from the wheel index": "t280-cu129",
+    "torch<2.12 cu128 from the wheel index": "t270-cu128",
     "onnxruntime-gpu<1.27 cu12": "ort1260-cuda",
     "onnxruntime-gpu<1.32 cu13": "ort1311-cuda",
 }

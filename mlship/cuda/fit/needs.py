@@ -61,9 +61,8 @@ class Needs:
 
     def with_libraries(self, cuda: Cuda) -> "Needs":
         """The same needs with CUDA's libraries from an image."""
-        return replace(
-            self, cuda=cuda, stacks=tuple(replace(each, cuda=cuda, least_cuda=False) for each in self.stacks)
-        )
+        stacks = tuple(replace(each, cuda=cuda, least_cuda=False) for each in self.stacks)
+        return replace(self, cuda=cuda, stacks=stacks)
 
 
 @dataclass(frozen=True)
@@ -214,14 +213,14 @@ def _library_stacks(libraries: tuple[LibraryPin, ...], judged: tuple[Stack, ...]
         newest = max((pin for pin in libraries if pin.major == major), key=lambda pin: pin.cuda or Cuda(major, 0))
         cuda, library = newest.cuda or Cuda(major, 0), newest.library
         named = f"{library.name} {cuda}" if newest.cuda else f"{library.name} for CUDA {major}"
-        known = newest.cuda is not None
-        yield Stack(named, cuda, cuda, platform, library.source, exact=known, least_cuda=not known)
+        yield Stack(named, cuda, cuda, platform, library.source, exact=bool(newest.cuda), least_cuda=not newest.cuda)
 
 
 def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
     """The stack of one build of a package, with CUDA libraries of version `cuda`."""
     arm = platform == _ARM
     open_ = arm and variant.aarch64 is None and not variant.at_run_time
+    unread = f"the tables do not say for which GPUs {name} has code" if variant.unread else ""
     return Stack(
         name=name,
         cuda=cuda,
@@ -233,7 +232,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         specific=() if arm else variant.specific_x86_64,
         ptx=variant.ptx_aarch64 if arm else variant.ptx_x86_64,
         least=variant.min_capability,
-        unknown=f"whether {name} has a build for aarch64, and for which GPUs, is unknown" if open_ else "",
+        unknown=f"whether {name} has a build for aarch64, and for which GPUs, is unknown" if open_ else unread,
         floor=variant.min_driver,
         supported=variant.supported_driver,
         at_run_time=variant.at_run_time,

@@ -108,7 +108,7 @@ def test_every_change_that_is_said_to_help_does(lines: list[str], hosts: list[tu
                 "update the driver",
             ],
         ),
-        (["torch==2.7.1"], ("470.82.01", "12.0"), ["update the driver: h0 to >= 570.00, and lock `torch<2.14`: its"]),
+        (["torch==2.7.1"], ("470.82.01", "12.0"), ["update the driver: h0 to >= 570.00, and lock `torch<2.12`: its"]),
     ],
 )
 def test_what_helps(lines: list[str], host: tuple[str, str], changes: list[str]) -> None:

@@ -25,7 +25,7 @@ def host(driver: str, gpu: tuple[str, str] = A100) -> HostProfile:
     ("package", "version", "on", "command"),
     [
         ("torch", "2.11.0+cu130", host("580.95.05", PASCAL), r"torch==2\.11\.0 --index-url \S+/cu126$"),
-        ("torch", "2.6.0+cu124", host("570.133.07", BLACKWELL), r"'torch<2\.14' --index-url \S+/cu129$"),
+        ("torch", "2.6.0+cu124", host("570.133.07", BLACKWELL), r"'torch<2\.12' --index-url \S+/cu128$"),
         ("torch", "2.9.0+cpu", host("580.95.05"), r"torch==2\.9\.0 --index-url \S+/cu130$"),
         ("onnxruntime-gpu", "1.30.0", host("550.54.15"), r"'onnxruntime-gpu\[cuda,cudnn\]<1\.27'$"),
         ("jax-cuda13-plugin", "0.8.0", host("550.54.15"), r"'jax\[cuda12\]==0\.8\.0'$"),
