@@ -1397,6 +1397,15 @@ def test_a_driver_in_a_container_is_not_to_be_installed_on_its_host(name: str) -
     assert not any("only its module" in cause for cause in broken_link.causes)
 
 
+@pytest.mark.parametrize(("kind", "said"), [("lxc", True), ("kvm", False)])
+def test_a_virtual_machine_is_no_system_container(kind: str, said: bool) -> None:
+    """LXD and Incus put their socket in both."""
+    nodes: dict[str, object] = {"/dev/nvidia-uvm": {"open": "EPERM"}}
+    host = {**WORKS, "virtualization": kind, "paths": {"/dev/incus/sock": "socket"}, "device_nodes": nodes}
+    (broken_link,) = diagnose(facts_of(host=host)).unexplained
+    assert any("this system container" in cause for cause in broken_link.causes) is said
+
+
 def test_the_report_says_if_no_lower_link_applies() -> None:
     pci = [{"vendor": "8086", "class_code": "030000"}]
     none = facts_of(kernel={"pci": pci, "nvidia": None}, messages=["quux: cannot pull the image: manifest unknown"])
