@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from packaging.utils import canonicalize_name
 
 from mlship.errors import MlshipError, UsageError
-from mlship.known_texts import bounded, first_match
+from mlship.known_texts import bounded, first_match, phrase
 from mlship.lock.doubts import instead_of
 from mlship.lock.index import index_fault
 from mlship.lock.indexes import PipSettings
@@ -63,8 +63,9 @@ def explain(
         lines_of = ((file.path, *line) for file in files if named for line in file.lines() if named in line[1])
         path, number, _ = next(lines_of, (config.requirements.input, 0, ""))
         if number and not bad:
-            hint = "correct the hash, or remove it: the lock gets the index's; then run `mlship lock` again"
-            return UsageError(f"{path}, line {number}: the file of {package} has another hash", hint=hint)
+            expected = " or ".join(re.findall(r"^ +Expected +\w+ +([0-9a-f]{32,})", text, re.MULTILINE))
+            why = phrase("other_hash").format(expected=expected, received=match.groups["received"])
+            return UsageError(f"{path}, line {number}: the file of {package} {why}", hint=phrase("check_hash"))
         error = match.as_error(
             input=f"{path}, line {number}" if number else path,
             python=config.python,

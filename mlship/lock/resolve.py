@@ -220,7 +220,6 @@ def _checked(text: str, config: Config) -> tuple[Pin, ...]:
     try:
         return parse_lock(text, config.requirements.lock)
     except LockError as error:
-        raise UsageError(
-            f"the resolved packages cannot be installed with hash checking:\n{error.message}",
-            hint=f"require packages from an index in `{config.requirements.input}`, then run `mlship lock` again",
-        ) from error
+        why = f"the resolved packages cannot be installed with hash checking:\n{error.message}"
+        hint = f"require packages from an index in `{config.requirements.input}`, then run `mlship lock` again"
+        raise UsageError(why, hint=hint) from error

@@ -114,5 +114,9 @@ HashMismatch: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.
     files = (InputFile("more.in", f"beta\nalpha==1.0 --hash=sha512:{'1' * 128} --hash=sha512:{'2' * 128}\n"),)
     named = explain(output, config(), files=files)
     assert isinstance(named, UsageError)
-    assert named.message == "more.in, line 2: the file of `alpha` has another hash"
+    assert named.message.startswith("more.in, line 2: the file of `alpha` has another hash: expected ")
+    assert f"expected {'1' * 128} or {'2' * 128}, received {'3' * 128}\n" in named.message
+    assert "is wrong, or the file was changed" in named.message
+    assert str(named.hint).startswith("compare both hashes with what the project publishes")
+    assert "remove" not in str(named.hint)  # the hash may be right: it is what protects from a changed file
     assert isinstance(explain(output, config()), TransientError)
