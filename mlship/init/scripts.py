@@ -1,13 +1,16 @@
 """What `python app.py` starts: the block under `if __name__ == "__main__"`. Parsed, never run."""
 
 import ast
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlship.project.serving_table import serving_table
 from mlship.project.syntax import FunctionNode, assigned, dotted, keyword_value, last_name
 
-_QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "basicConfig"}
+_LOGGING = {"basicConfig", "dictConfig", "fileConfig", "setLevel", "addHandler"}
+_QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "getLogger", "StreamHandler", "Formatter", *_LOGGING}
+_NEVER = {"ArgumentParser", "parse_args", "parse_known_args", "argv", *_LOGGING}  # nothing for a server to do
+_ACTS = {"Global", "from_pretrained", "pipeline", "InferenceSession", "create_all"}
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,8 @@ class ScriptStart:
 
     Attributes:
         runner: the name before `.run`: a server object, or uvicorn.
-        calls: other calls of the module's own functions, as (name, line).
-        simple: the block holds nothing else, and these calls have no arguments.
+        calls: calls of the module's own functions, without arguments, whose effect the server needs, as (name, line).
+        simple: the block holds nothing else that matters.
         on_import: the line, if it is outside of the block.
     """
 
@@ -37,13 +40,16 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     if found is None:
         return _from_functions(body, block, owners)
     rest = [one for one in block if not any(call is found for call in ast.walk(one))]
-    own = {statement.name for statement in body if isinstance(statement, ast.FunctionDef)}
-    every = (node for one in rest for node in ast.walk(one) if isinstance(node, ast.Call))
-    calls = [(dotted(call.func), call.lineno) for call in every if dotted(call.func) in own]
-    others = [one for one in rest if not (_is_own_call(one, own) or _is_quiet(one))]
+    own = {one.name: one for one in body if isinstance(one, ast.FunctionDef)}
+    uses = {name: {last_name(node) or type(node).__name__ for node in ast.walk(one)} for name, one in own.items()}
+    never = _NEVER.union(last_name(target) for one in block for target, _ in assigned(one)).difference(apps)
+    needed = {one: name for one in rest if (name := _needed(one, uses, {*_ACTS, *apps}, never))}
+    quiet = _QUIET.union(name for name, one in own.items() if _calls(one) <= _QUIET)
+    others = [one for one in rest if not (one in needed or _is_quiet(one, quiet))]
     runner = dotted(found.func).removesuffix(".run")
     on_import = found.lineno if any(one.value is found for one in always) else None
-    return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others, on_import)
+    calls = tuple((name, one.lineno) for one, name in needed.items())
+    return ScriptStart(runner, _port(found, runner, [*body, *block]), calls, not others, on_import)
 
 
 def _from_functions(body: Sequence[ast.stmt], block: Sequence[ast.stmt], owners: set[str]) -> ScriptStart | None:
@@ -68,17 +74,23 @@ def _runs(statement: ast.stmt, owners: Collection[str]) -> Iterator[ast.Call]:
     yield from (one for one in ast.walk(statement) if isinstance(one, ast.Call) and dotted(one.func) in owners)
 
 
-def _is_own_call(statement: ast.stmt, own: set[str]) -> bool:
-    """Whether it calls a function of the module without arguments."""
+def _needed(statement: ast.stmt, uses: Mapping[str, set[str]], acts: set[str], never: set[str]) -> str:
+    """The function that it calls without arguments, if that sets what a server uses; empty for others."""
     call = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(call, ast.Call) and dotted(call.func) in own and not (call.args or call.keywords)
+    name = dotted(call.func) if isinstance(call, ast.Call) and not (call.args or call.keywords) else ""
+    used = {name}.union(*(uses.get(one, ()) for one in (name, *uses.get(name, ()))))
+    needed = not used.isdisjoint(acts) or any(one.lstrip("_").startswith("load") for one in used)
+    return name if name in uses and needed and used.isdisjoint(never) else ""
 
 
-def _is_quiet(statement: ast.stmt) -> bool:
+def _calls(node: ast.AST) -> set[str]:
+    return {last_name(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)}
+
+
+def _is_quiet(statement: ast.stmt, quiet: set[str]) -> bool:
     """Whether a server that imports the file can do without the statement."""
-    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
     simple = isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass)
-    return simple and all(last_name(call) in _QUIET for call in calls)
+    return simple and _calls(statement) <= quiet
 
 
 def _port(call: ast.Call, runner: str, body: Sequence[ast.stmt]) -> int | None:

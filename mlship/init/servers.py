@@ -197,7 +197,7 @@ def _moves(module: Module, app: App) -> Iterator[str]:
             "another server when the file is imported."
         )
     if start and start.calls and start.runner in (app.name, "uvicorn"):
-        named, line = few([f"`{call}()`" for call, _ in start.calls]), start.calls[0][1]
+        named, line = few(dict.fromkeys(f"`{call}()`" for call, _ in start.calls)), start.calls[0][1]
         yield (
             f"Move {named} out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "
             "server imports the file."

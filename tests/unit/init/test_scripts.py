@@ -38,11 +38,42 @@ def test_port(call: str, port: int | None) -> None:
     assert start.port == port
 
 
-def test_functions_that_only_the_script_calls_are_known_with_their_arguments() -> None:
-    head = "def init(app): ...\ndef route(app): return app\napp = Flask(__name__)\n"
-    start = start_of("init(app)\n    app = route(app)\n    app.run()", head)
+ARGS = "def get_args():\n    return argparse.ArgumentParser().parse_args()\n"
+LOGS = "def setup_logging():\n    logging.basicConfig(level=10)\n    logger = logging.getLogger()\n    logger.info(1)\n"
+SETS = "def start():\n    global model\n    model = make()\n"
+
+
+@pytest.mark.parametrize(
+    ("functions", "block", "named", "simple"),
+    [
+        (ARGS + LOGS, "args = get_args()\n    setup_logging()", (), False),
+        (LOGS, "setup_logging()", (), True),
+        (ARGS, "get_args()", (), False),
+        (ARGS + LOGS + SETS, "get_args(); setup_logging(); start()", ("start",), False),
+        (SETS, "start()", ("start",), True),
+        (SETS, "start('big')", (), False),
+        (SETS, "args = parse()\n    start(args.model)", (), False),
+        (ARGS + "def start():\n    global model\n    model = make(get_args())\n", "start()", (), False),
+        ("def start():\n    global model\n    model = make(args.size)\n", "args = parse()\n    start()", (), False),
+        ("def tables():\n    db.create_all()\n", "tables()", ("tables",), True),
+        ("def routes():\n    app.add_url_rule('/x', view_func=x)\n", "routes()", ("routes",), True),
+        ("def init(app):\n    app.model = load()\n", "init(app)", (), False),
+        ("def check():\n    verify('x')\n", "check()", (), False),
+    ],
+)
+def test_only_calls_that_the_server_needs_are_named(
+    functions: str, block: str, named: tuple[str, ...], simple: bool
+) -> None:
+    start = start_of(f"{block}\n    app.run()", HEAD + functions)
     assert start
-    assert (start.calls, start.simple) == ((("init", 5), ("route", 6)), False)
+    assert (tuple(name for name, _ in start.calls), start.simple) == (named, simple)
+
+
+def test_a_function_that_is_called_twice_is_named_once(tmp_path: Path) -> None:
+    write(
+        tmp_path, {"app.py": f"{HEAD}if __name__ == '__main__':\n    load_model()\n    load_model()\n    app.run()\n"}
+    )
+    assert any(step.startswith("Move `load_model()` out of") for step in scaffold(detect(tmp_path)).todo)
 
 
 @pytest.mark.parametrize("block", ["main()", "pass", "print('x')", "x = app.run", "subprocess.run('x')"])
