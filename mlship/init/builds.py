@@ -12,7 +12,7 @@ from mlship.dockerfile.shell import program_and_arguments
 from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
 from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.sources import parse_module
-from mlship.init.start_scripts import read_start_script, script_path
+from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import SIDE_FOLDERS, Tree
 from mlship.project.commands import is_server, parse_command, program_name, takes_no_sample
 from mlship.units import few
@@ -64,7 +64,7 @@ def find_build(tree: Tree) -> Build:
         except DockerfileError as error:
             return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
         root = Build(stage := parsed.stages[-1], runs=_runs(parsed))
-        if not _starts_another(tree, parse_command(stage.command, stage.env) or ()):
+        if not takes_no_sample(parse_command(stage.command, stage.env) or ()):
             return root
         root = replace(root, stage=replace(stage, ports=()))
     built = [(one, one.stage) for one in _builds(tree) if one.stage and _serves(tree, one.stage, one.folder)]
@@ -76,12 +76,6 @@ def find_build(tree: Tree) -> Build:
     alike = [f"`{path}`" for path in dict.fromkeys(one.dockerfile for one, _ in built)]
     same = f"{few(alike)} start the same server; what {alike[0]} installs is used" if alike[1:] else ""
     return replace(next(iter(found.values()), root), notes=(same,) * bool(same))
-
-
-def _starts_another(tree: Tree, command: Sequence[str]) -> bool:
-    """Whether a program is neither a known server nor Python nor in the repository: `mlflow ui`, or a page."""
-    own = not command or is_server(command) or program_name(command).startswith("python")
-    return takes_no_sample(command) or not (own or command[0].removeprefix("./") in tree or script_path(tree, command))
 
 
 def _serves(tree: Tree, stage: BuildStage, folder: str) -> bool:

@@ -75,7 +75,8 @@ def is_server(command: Sequence[str]) -> bool:
 
 def takes_no_sample(command: Sequence[str]) -> bool:
     """Whether a command starts something else than a server that takes a sample, such as a Streamlit page."""
-    return not serving_table().others.isdisjoint((program_name(command), python_module(command)))
+    name, first = program_name(command), _started(command)[1:2]
+    return not serving_table().others.isdisjoint((name, " ".join((name, *first)), python_module(command)))
 
 
 def python_module(command: Sequence[str]) -> str:

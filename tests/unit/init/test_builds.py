@@ -80,13 +80,34 @@ def test_of_dockerfiles_that_start_the_same_the_first_is_taken_and_said(tmp_path
     assert build.notes == (same,)
 
 
+@pytest.mark.parametrize("program", ["mlflow ui", "mlflow server --port 5000", "python -m mkdocs serve", "node a.js"])
 @pytest.mark.parametrize("other", [True, False])
-def test_a_tool_at_the_root_hides_no_server_and_lends_it_no_port(tmp_path: Path, other: bool) -> None:
-    tool = 'FROM python:3.12\nEXPOSE 5000\nCMD ["mlflow", "ui"]\n'
+def test_a_tool_at_the_root_hides_no_server_and_lends_it_no_port(tmp_path: Path, program: str, other: bool) -> None:
+    tool = f"FROM python:3.12\nEXPOSE 5000\nCMD {program}\n"
     files: dict[str, str | bytes] = {"Dockerfile": tool, "api/main.py": FASTAPI}
     found = detect(write(tmp_path, {**files, "api/Dockerfile": SERVES} if other else files)).server
     assert found is not None
     assert found.port == (9000 if other else 8080)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "conda run --no-capture-output -n env uvicorn app.main:app",
+        "supervisord -c supervisord.conf",
+        "make serve",
+        "mlflow models serve -m model",
+        "gosu app own-server",
+    ],
+)
+def test_a_wrapper_or_an_unknown_program_at_the_root_is_no_other_server(tmp_path: Path, command: str) -> None:
+    files: dict[str, str | bytes] = {
+        "Dockerfile": f"FROM python:3.12\nEXPOSE 8000\nCMD {command}\n",
+        "main.py": FASTAPI,
+    }
+    build = find_build(read_tree(write(tmp_path, {**files, "mock/Dockerfile": SERVES, "mock/main.py": FASTAPI})))
+    assert build.stage is not None
+    assert (build.dockerfile, build.stage.ports) == ("Dockerfile", ("8000",))
 
 
 def test_a_page_at_the_root_hides_no_server_below_it(tmp_path: Path) -> None:
