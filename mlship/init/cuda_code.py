@@ -49,13 +49,9 @@ def find_cuda_use(nodes: Sequence[ast.AST]) -> CudaUse:
 
 def _unconditional(node: ast.AST) -> list[ast.stmt]:
     """Statements that run when a module is imported or its `load...()` is called; others may never run."""
-    match node:
-        case ast.Module(body=body):
-            return body
-        case ast.FunctionDef(name=name, body=body) if name.startswith("load"):
-            return body
-        case _:
-            return []
+    if isinstance(node, ast.Module) or (isinstance(node, ast.FunctionDef) and node.name.startswith("load")):
+        return node.body
+    return []
 
 
 def _choices(node: ast.AST) -> list[ast.stmt]:
@@ -115,9 +111,7 @@ def _names_any(body: list[ast.stmt]) -> bool:
 def _requires(node: ast.stmt) -> bool:
     """`assert torch.cuda.is_available()`, or `raise` if it is false."""
     match node:
-        case ast.Assert(test=test):
-            return any(_checks(part) for part in ast.walk(test))
-        case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=test), body=[ast.Raise(), *_]):
+        case ast.Assert(test=test) | ast.If(test=ast.UnaryOp(op=ast.Not(), operand=test), body=[ast.Raise(), *_]):
             return any(_checks(part) for part in ast.walk(test))
         case _:
             return False

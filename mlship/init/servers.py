@@ -169,17 +169,12 @@ def _with_script(tree: Tree, command: Sequence[str]) -> tuple[str, ...]:
     return (f"{WORKDIR}/{path}", *command[1:]) if path else ()
 
 
-def _script(command: Sequence[str]) -> str | None:
-    """The file in `python app.py`."""
-    plain = program_name(command).startswith("python") and len(command) == 2
-    return command[1] if plain and command[1].endswith(".py") else None
-
-
 def _without_script(chosen: _Command, entry: Module | None) -> _Command:
     """Gunicorn instead of Flask's development server, with what the script does before as a step."""
-    file, start = _script(chosen.command), entry.start if entry else None
+    plain = program_name(chosen.command).startswith("python") and len(chosen.command) == 2
+    file, start = chosen.command[-1] if plain else "", entry.start if entry else None
     app = next((one for one in entry.apps if start and one.name == start.runner), None) if entry else None
-    if not (file and entry and start and app and app.kind == "flask" and start.simple):
+    if not (file.endswith(".py") and entry and start and app and app.kind == "flask" and start.simple):
         return chosen
     name = file.removesuffix(".py").removeprefix("./").replace("/", ".")
     why = f"{chosen.why} starts Flask's development server; gunicorn serves `{app.name}` of {entry.path} instead"

@@ -117,9 +117,8 @@ def request_lines(routes: Routes) -> tuple[str, ...]:
         "query": dict.fromkeys(handler.query, "VALUE"),
     }
     body = ("body: FILE",) if handler.reads("json") and not (parts["form"] or parts["files"]) else ()
-    lines = [
-        f"{name}: {{{', '.join(f'{key}: {value}' for key, value in of.items())}}}" for name, of in parts.items() if of
-    ]
+    shown = {name: ", ".join(f"{key}: {value}" for key, value in of.items()) for name, of in parts.items() if of}
+    lines = [f"{name}: {{{text}}}" for name, text in shown.items()]
     return (f"method: {'POST' if routes.posts else 'GET'}", f"path: {routes.predict}", *lines, *body)
 
 
@@ -193,9 +192,8 @@ def _gpu_steps(found: Detection) -> Iterator[str]:
     """Manual steps for a GPU image."""
     if not found.gpus.wanted:
         return
-    loads = {one for need in found.imports.known for one in need.modules} | {
-        found.native.loader if found.native else ""
-    }
+    native = found.native.loader if found.native else ""
+    loads = {native, *(one for need in found.imports.known for one in need.modules)}
     if {"onnxruntime", "onnx"} & loads and any("onnxruntime" in one.names for one in found.declared if not one.lock):
         yield "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`."
     if not found.gpus.hosts:

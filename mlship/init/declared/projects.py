@@ -27,10 +27,9 @@ from mlship.init.tree import Tree
 def read_pyproject(tree: Tree, path: str, document: dict[str, object]) -> Declared | None:
     """Read pyproject.toml; None if it is not for a project."""
     project = table_in(document, "project")
-    poetry = _poetry(table_in(document, "tool", "poetry"), path)
-    dynamic = (
-        table_in(document, "tool", "setuptools", "dynamic") if "dependencies" in list_in(project, "dynamic") else {}
-    )
+    table = table_in(document, "tool", "poetry")
+    poetry, declares = _poetry(table, path), "dependencies" in list_in(project, "dynamic")
+    dynamic = table_in(document, "tool", "setuptools", "dynamic") if declares else {}
     groups = [
         *table_in(project, "optional-dependencies").items(),
         *table_in(document, "dependency-groups").items(),
@@ -39,16 +38,13 @@ def read_pyproject(tree: Tree, path: str, document: dict[str, object]) -> Declar
     ]
     entries = [*entries_of(project.get("dependencies")), *_dynamic(tree, path, dynamic), *poetry.entries]
     entries += (entry for group, values in groups for entry in entries_of(values, group))
-    sources: dict[str, object] = {
-        canonicalize_name(name): one for name, one in table_in(document, "tool", "uv", "sources").items()
-    }
+    of_uv = table_in(document, "tool", "uv", "sources").items()
+    sources: dict[str, object] = {canonicalize_name(name): one for name, one in of_uv}
     own = dict(_local(sources))
     packages = [*poetry.packages, *own.values()]
     folder = path.rpartition("/")[0] or "."
-    python = text_in(project, "requires-python") or python_specifier(
-        table_in(document, "tool", "poetry", "dependencies").get("python")
-    )
-    if not (entries or packages or python or project or table_in(document, "tool", "poetry")):
+    python = text_in(project, "requires-python") or python_specifier(table_in(table, "dependencies").get("python"))
+    if not (entries or packages or python or project or table):
         return None
     return Declared(
         path,
