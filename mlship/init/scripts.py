@@ -8,7 +8,7 @@ from mlship.project.serving_table import serving_table
 from mlship.project.syntax import FunctionNode, assigned, dotted, keyword_value, last_name
 
 _LOGGING = {"basicConfig", "dictConfig", "fileConfig", "setLevel", "addHandler"}
-_QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "getLogger", "StreamHandler", "Formatter", *_LOGGING}
+_QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "getLogger", *_LOGGING}
 _NEVER = {"ArgumentParser", "parse_args", "parse_known_args", "argv", *_LOGGING}  # nothing for a server to do
 _ACTS = {"Global", "from_pretrained", "pipeline", "InferenceSession", "create_all"}
 
@@ -40,12 +40,11 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     if found is None:
         return _from_functions(body, block, owners)
     rest = [one for one in block if not any(call is found for call in ast.walk(one))]
-    own = {one.name: one for one in body if isinstance(one, ast.FunctionDef)}
-    uses = {name: {last_name(node) or type(node).__name__ for node in ast.walk(one)} for name, one in own.items()}
+    own = [one for one in body if isinstance(one, ast.FunctionDef)]
+    uses = {one.name: {last_name(node) or type(node).__name__ for node in ast.walk(one)} for one in own}
     never = _NEVER.union(last_name(target) for one in block for target, _ in assigned(one)).difference(apps)
     needed = {one: name for one in rest if (name := _needed(one, uses, {*_ACTS, *apps}, never))}
-    quiet = _QUIET.union(name for name, one in own.items() if _calls(one) <= _QUIET)
-    others = [one for one in rest if not (one in needed or _is_quiet(one, quiet))]
+    others = [one for one in rest if not (one in needed or _is_quiet(one))]
     runner = dotted(found.func).removesuffix(".run")
     on_import = found.lineno if any(one.value is found for one in always) else None
     calls = tuple((name, one.lineno) for one, name in needed.items())
@@ -83,14 +82,11 @@ def _needed(statement: ast.stmt, uses: Mapping[str, set[str]], acts: set[str], n
     return name if name in uses and needed and used.isdisjoint(never) else ""
 
 
-def _calls(node: ast.AST) -> set[str]:
-    return {last_name(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)}
-
-
-def _is_quiet(statement: ast.stmt, quiet: set[str]) -> bool:
+def _is_quiet(statement: ast.stmt) -> bool:
     """Whether a server that imports the file can do without the statement."""
+    called = [last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)]
     simple = isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass)
-    return simple and _calls(statement) <= quiet
+    return simple and all(name in _QUIET or "logg" in name for name in called)
 
 
 def _port(call: ast.Call, runner: str, body: Sequence[ast.stmt]) -> int | None:
