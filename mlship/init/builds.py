@@ -20,7 +20,7 @@ from mlship.units import few
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
 _DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"
 _SIDE = {*SIDE_FOLDERS, "example", "train", "ci"}
-_INSTALLERS = {"pip", "uv", "poetry", "pdm", "pipenv", "conda", "mamba", "micromamba"}
+_INSTALLS = r"(?s)(pip|uv|poetry|pdm|pipenv|conda|mamba|micromamba) (.* )?(install|sync|add|create|env update)( .*)?"
 _MOST = 50  # files read of a kind
 
 
@@ -106,7 +106,8 @@ def _builds(tree: Tree) -> Iterator[Build]:
 def _runs(parsed: ParsedDockerfile) -> tuple[Run, ...]:
     """What the shipped stages run, or all of them if these install no packages: a stage may be copied from another."""
     shipped = tuple(run for stage in parsed.shipped for run in stage.runs)
-    if any(program_and_arguments(command)[0] in _INSTALLERS for run in shipped for command in run.commands):
+    ran = (program_and_arguments(command) for run in shipped for command in run.commands)
+    if any(fullmatch(_INSTALLS, " ".join((program, *arguments))) for program, arguments in ran):
         return shipped
     return tuple(run for stage in parsed.stages for run in stage.runs)
 

@@ -91,15 +91,34 @@ def test_tools_of_a_stage_that_is_not_shipped_are_left_out(tmp_path: Path) -> No
     assert ([one.origin for one in found.files], found.packages.lines) == (["requirements.txt"], ())
 
 
-def test_a_stage_that_installs_no_packages_has_those_that_it_copies(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "run",
+    [
+        "apt-get install -y libgomp1",
+        "pip uninstall -y setuptools && pip check",
+        "pip cache purge && conda clean -afy",
+        "conda update -n base conda",
+        "uv pip list",
+    ],
+)
+def test_a_stage_that_installs_no_packages_has_those_that_it_copies(tmp_path: Path, run: str) -> None:
     dockerfile = (
         "FROM python:3.12 AS build\nRUN pip install -r serve.txt\n"
-        "FROM python:3.12\nRUN apt-get install -y libgomp1\nCOPY --from=build /usr /usr\nCMD uvicorn main:app\n"
+        f"FROM python:3.12\nRUN {run}\nCOPY --from=build /usr /usr\nCMD uvicorn main:app\n"
     )
     files = {**FILES, "serve.txt": "scipy\n", "requirements.txt": "tensorrt\n", "Dockerfile": dockerfile}
     found = detect(write(tmp_path, files))
     assert [one.origin for one in found.installs.files] == ["serve.txt"]
     assert not found.gpus.wanted  # what is not installed needs none
+
+
+@pytest.mark.parametrize(
+    "run", ["pip --no-cache-dir install torch", "uv pip install torch", "uv sync", "conda env update -f env.yml"]
+)
+def test_a_stage_that_installs_packages_has_only_those(tmp_path: Path, run: str) -> None:
+    dockerfile = f"FROM python:3.12 AS build\nRUN pip install -r serve.txt\nFROM python:3.12\nRUN {run}\n"
+    found = detect(write(tmp_path, {**FILES, "serve.txt": "scipy\n", "Dockerfile": dockerfile}))
+    assert found.installs.files == ()
 
 
 def test_an_installed_project_is_required_by_its_own_file(tmp_path: Path) -> None:
