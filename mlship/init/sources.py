@@ -211,7 +211,7 @@ def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
 def _registrars(function: ast.stmt) -> set[str]:
     """The objects that register a function, such as `app` in `@app.route("/model")`: only their server calls it."""
     marks = function.decorator_list if isinstance(function, FunctionNode) else []
-    calls = (one.func for one in marks if isinstance(one, ast.Call))
+    calls = (one.func for one in marks if isinstance(one, ast.Call) and "staticmethod" not in map(last_name, marks))
     return {dotted(one.value) for one in calls if isinstance(one, ast.Attribute) and one.attr in _REGISTERS}
 
 
