@@ -82,7 +82,7 @@ class Dependencies:
 def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     """Use an existing requirements file unchanged, or derive a new one; `needs` are the server's requirements."""
     source = _source(found)
-    files = [file for file in reversed(found.declared) if not file.lock]
+    files = [file for file in reversed(found.declared) if found.server and not file.lock]  # not for one of ours
     stated = {one.name: one.text for file in files for one in file.main if one.always}
     needs = tuple(stated.get(distribution(need), need) for need in needs)
     if source is None:

@@ -47,6 +47,14 @@ def test_no_password_is_copied_from_an_address(tmp_path: Path) -> None:
         assert note in found.notes
 
 
+def test_the_generated_server_has_no_pins_of_other_files(tmp_path: Path) -> None:
+    old = PROJECT.replace("numpy>=1", "uvicorn==0.1")
+    files: dict[str, str | bytes] = {"m.py": LOADER, "requirements.txt": "redis\n", "pyproject.toml": old}
+    lines = [line for text in texts(planned(tmp_path, files)).values() for line in text.splitlines()]
+    assert any(line.startswith("uvicorn") for line in lines)
+    assert not any(line.startswith("uvicorn==0.1") for line in lines)
+
+
 def test_a_new_file_says_what_it_leaves_out(tmp_path: Path) -> None:
     text = texts(planned(tmp_path, {"m.py": LOADER, "pyproject.toml": PROJECT + EXTRAS}))["requirements.in"]
     assert text.splitlines()[1:] == [

@@ -97,7 +97,8 @@ def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path, left_
 
 @pytest.mark.parametrize("marks", ["@staticmethod\n    @app.get('/a')", "@app.get('/a')\n    @staticmethod"])
 def test_an_app_with_routes_on_static_methods_is_run(tmp_path: Path, marks: str) -> None:
-    routes = f"class Routes:\n    {marks}\n    def a(): ...\n    @staticmethod\n    @app.post('/predict')\n    def p(x: int): ...\n"
+    routes = f"class Routes:\n    {marks}\n    def a(): ...\n"
+    routes += "    @staticmethod\n    @app.post('/predict')\n    def p(x: int): ...\n"
     found = detect(write(tmp_path, {"main.py": f"from fastapi import FastAPI\napp = FastAPI()\n{routes}"})).server
     assert found is not None
     assert (found.command[:2], found.routes.predict) == (("uvicorn", "main:app"), "/predict")
