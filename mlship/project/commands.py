@@ -4,14 +4,14 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from mlship.dockerfile.shell import SHELLS, script_of
+from mlship.dockerfile.shell import SHELLS, run_by, script_of
 from mlship.project.serving_table import serving_table
 
 PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
 _OPERATORS = set("();<>|&")
 _EXPANDED = re.compile(r"[`$*?~]")
-_VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})|\$\{(\w+):?\+[^}]*\}")
+_VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^{}\\]*))?\})|\$\{(\w+)(:?)\+[^{}\\]*\}")
 _ONE_WORD = re.compile(r"[\w./:=,@%+ -]*")  # means the same in a script as in a variable
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
@@ -42,8 +42,8 @@ def parse_command(command: Sequence[str], variables: Mapping[str, str]) -> tuple
             words[0] = words[0].rpartition("/")[2]
         if is_shell(words) and (script := script_of(words)) is not None and words[-1] == script:
             words = _split(script, variables)
-        runner = next((one for one in serving_table().runners if tuple(words[: len(one)]) == one), ())
-        words = words[len(runner) :]
+        run = run_by(words, becomes=True) if words and program_name(words) not in ("env", "timeout") else None
+        words = words if run is None else list(run)
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
 
@@ -159,7 +159,7 @@ def _split(script: str, variables: Mapping[str, str]) -> list[str]:
 
     def value(match: re.Match[str]) -> str:
         if match[4]:
-            return match[0] if variables.get(match[4]) else ""
+            return "" if variables.get(match[4]) in (None, "" if match[5] else None) else match[0]
         name = match[1] or match[2] or ""
         found = variables.get(name) or match[3] or (str(PORT) if name == "PORT" else None)
         return match[0] if found is None or not _ONE_WORD.fullmatch(found) else found

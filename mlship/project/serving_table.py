@@ -45,7 +45,6 @@ class ServingLibrary(TableRow):
 class ServingTable(TableRow):
     """The whole file."""
 
-    runners: tuple[tuple[str, ...], ...]
     others: frozenset[str]
     pages: dict[str, str]
     languages: dict[str, str]
