@@ -150,10 +150,8 @@ def _with_command(stage: BuildStage, one: _Service) -> BuildStage:
     """The stage with the command of its service; an entrypoint there also removes the Dockerfile's command."""
     given = {"command": one.command, "entrypoint": one.entrypoint}
     starts = {name: Start(0, shlex.join(words), words) for name, words in given.items() if words}
-    entrypoint = starts.get("entrypoint", stage.entrypoint)
-    return replace(
-        stage, entrypoint=entrypoint, cmd=starts.get("command", None if "entrypoint" in starts else stage.cmd)
-    )
+    cmd = starts.get("command", None if "entrypoint" in starts else stage.cmd)
+    return replace(stage, entrypoint=starts.get("entrypoint", stage.entrypoint), cmd=cmd)
 
 
 def _folder(path: str) -> str:

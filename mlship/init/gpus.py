@@ -74,9 +74,8 @@ def _gpu_name(line: str) -> str | None:
     if requirement is None:
         return None
     name = canonicalize_name(requirement.name)
-    extras = sorted(
-        extra for extra in requirement.extras if fnmatch(extra, framework_table().gpu_only.extras.get(name, ""))
-    )
+    pattern = framework_table().gpu_only.extras.get(name, "")
+    extras = sorted(extra for extra in requirement.extras if fnmatch(extra, pattern))
     if extras:
         return f"{name}[{','.join(extras)}]"
     built = next((found[0] for spec in requirement.specifier if (found := re.search(r"\+cu\d+$", spec.version))), None)

@@ -58,8 +58,7 @@ def read_start_script(tree: Tree, command: Sequence[str], variables: Mapping[str
     """
     path = script_path(tree, command)
     lines = list(_lines((tree.text(path) if path else None) or "", _given(command)))
-    known, folder = dict(variables), ""
-    before = list[str]()
+    known, folder, before = dict(variables), "", list[str]()
     for at, line in enumerate(lines, 1):
         words = _words(line, known)
         if not path or not words or words[0] in _CONTROL:
@@ -112,8 +111,7 @@ def _lines(text: str, given: str) -> Iterator[str]:
 def _words(line: str, known: Mapping[str, str]) -> tuple[str, ...] | None:
     """The words of a simple command, an assignment as one of `export`; None if it needs a shell."""
     assigns = _ASSIGNS.match(line)
-    plain = bool(assigns and not assigns[1])
-    words = parse_command(("sh", "-c", f"export {line}" if plain else line), known)
+    words = parse_command(("sh", "-c", f"export {line}" if assigns and not assigns[1] else line), known)
     return None if assigns and words and len(words) > 2 else words  # a shell does not split the value of a variable
 
 

@@ -146,9 +146,8 @@ def _model_steps(found: Detection) -> Iterator[str]:
 
 def _about(files: Sequence[AbsentFile], text: str, quote: str = "`") -> Iterator[str]:
     """A step for the files of a kind, if there are any."""
-    names = (
-        "a model that the call does not name" if one.path == UNNAMED else f"{quote}{one.path}{quote}" for one in files
-    )
+    unnamed = "a model that the call does not name"
+    names = (unnamed if one.path == UNNAMED else f"{quote}{one.path}{quote}" for one in files)
     if files:
         yield text.format(few([f"{name} ({one.where})" for name, one in zip(names, files, strict=True)]))
 
