@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
+from posixpath import join, normpath
 
 from mlship.dockerfile.stages import BuildStage
 from mlship.imports import is_foreign
@@ -73,7 +74,7 @@ def find_server(
     found = _command(tree, build, modules, apps, started)
     if found is None:
         return None, unusable
-    found = _with_step(_as_here(tree, found, apps))
+    found = _with_step(tree, build.folder, _as_here(tree, found, apps))
     named, folder = named_modules(found.command, modules, build.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
     entries = named or [module.name or "" for module in first]
@@ -136,9 +137,11 @@ def _row(command: Sequence[str]) -> ServerProgram | None:
     return serving_table().programs.get(python_module(command) or program_name(command))
 
 
-def _with_step(found: _Command) -> _Command:
-    row = _row(found.command)
-    return replace(found, steps=(*found.steps, row.step)) if row and row.step else found
+def _with_step(tree: Tree, folder: str, found: _Command) -> _Command:
+    """With what a person has to do for the program, unless the command names a model of the repository."""
+    row, parts = _row(found.command), (part for word in found.command[2:] for part in word.split("="))
+    shipped = any(normpath(join(folder, part.removeprefix(f"{WORKDIR}/"), "config.json")) in tree for part in parts)
+    return replace(found, steps=(*found.steps, row.step)) if row and row.step and not shipped else found
 
 
 def _port(
@@ -178,9 +181,8 @@ def _without_script(chosen: _Command, entry: Module | None) -> _Command:
         return chosen
     name = file.removesuffix(".py").removeprefix("./").replace("/", ".")
     why = f"{chosen.why} starts Flask's development server; gunicorn serves `{app.name}` of {entry.path} instead"
-    return _Command(
-        app_command("flask", f"{name}:{app.name}", factory=False), why, chosen.written, tuple(_moves(entry, app))
-    )
+    command = app_command("flask", f"{name}:{app.name}", factory=False)
+    return _Command(command, why, chosen.written, tuple(_moves(entry, app)))
 
 
 def _moves(module: Module, app: App) -> Iterator[str]:

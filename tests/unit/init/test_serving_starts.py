@@ -1,5 +1,6 @@
 """Servers without FastAPI, Flask or Django: started if the command is certain, and never reported as absent."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,24 @@ def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path, left_
     assert any(
         "`main.py` (line 4) uses Ray Serve to serve, whose command `init` does not know" in n for n in found.notes
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "shipped"),
+    [
+        (["vllm", "serve", "models/m"], True),
+        (["vllm", "serve", "--model=./models/m/"], True),
+        (["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "/app/models/m"], True),
+        (["vllm", "serve", "/models/m"], False),
+        (["vllm", "serve", "org/m"], False),
+        (["vllm", "serve", "org/m", "--download-dir", "models"], False),
+    ],
+)
+def test_a_model_of_the_repository_is_not_to_be_downloaded(tmp_path: Path, words: list[str], shipped: bool) -> None:
+    docker = f"FROM vllm/vllm-openai:v1\nENTRYPOINT {json.dumps(words)}\n"
+    found = detect(write(tmp_path, {"Dockerfile": docker, "models/m/config.json": "{}"})).server
+    assert found is not None
+    assert any("hf download" in step for step in found.steps) is not shipped
 
 
 @pytest.mark.parametrize("marks", ["@staticmethod\n    @app.get('/a')", "@app.get('/a')\n    @staticmethod"])
