@@ -39,7 +39,9 @@ class CudaUse:
 def find_cuda_use(nodes: Sequence[ast.AST]) -> CudaUse:
     """Find the CUDA use in all AST nodes of one file."""
     found, checks, required = set[str](), False, False
-    choices = {id(one) for node in nodes for one in _choices(node)}
+    names = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load))
+    used = set(map(last_name, names))
+    choices = {id(one) for node in nodes for one in _choices(node) if last_name(one.targets[0]) not in used}
     for node in nodes:
         found.update(_named(node) if id(node) not in choices else ())
         checks = checks or _checks(node)
@@ -54,11 +56,11 @@ def _unconditional(node: ast.AST) -> list[ast.stmt]:
     return []
 
 
-def _choices(node: ast.AST) -> list[ast.stmt]:
-    """Constants or members of an enumeration, one of which is "cpu": a program chooses one of them elsewhere."""
+def _choices(node: ast.AST) -> list[ast.Assign]:
+    """Constants or members of an enumeration, one of which is "cpu": a program may choose one of them elsewhere."""
     body = node.body if isinstance(node, ast.Module | ast.ClassDef) else []
-    texts = [_text(one.value) for one in body if isinstance(one, ast.Assign)]
-    return body if "cpu" in texts else []
+    constants = [one for one in body if isinstance(one, ast.Assign)]
+    return constants if "cpu" in [_text(one.value) for one in constants] else []
 
 
 def _named(node: ast.AST) -> Iterator[str]:
