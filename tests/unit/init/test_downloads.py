@@ -43,6 +43,7 @@ def test_a_download_is_named(code: str, title: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
+        "import bentoml\nbentoml.server_config.get('x')",
         "import torch\ntorch.hub.load('./yolov5', 'custom', source='local')",
         "import torch\ntorch.hub.load(folder, 'custom', source='local')",
         "from torchvision import models\nmodels.resnet18()",
