@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from posixpath import normpath
 
+from packaging.utils import canonicalize_name
+
 from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
+from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.declared.requirement_files import read_requirements, read_requirements_text
 from mlship.init.declared.result import Declared, ImageInstalls, group_role, is_development_package
 from mlship.init.tree import Tree
@@ -23,6 +26,7 @@ _SETTINGS = "--config-file"  # stands for an index in pip's settings, which are 
 # Its builds have local versions such as 2.8.0+cpu, which pip prefers to the same version of PyPI.
 _PUBLIC_INDEX = "https://download.pytorch.org/whl"
 _HIDING = ("--no-index", _SETTINGS)
+_EXTRAS, _ALL_EXTRAS = "optional-dependencies", "--all-extras"
 _CURRENT = re.compile(r"\./?(\[[^]]*\])?")
 
 
@@ -82,9 +86,12 @@ def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
     others = (path for path in named if path not in described and group_role(PurePosixPath(path).stem) != "dev")
     own = [match for one in every for word in one.words if (match := _CURRENT.fullmatch(word))]
     projects = described or [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS if own]
-    groups = " ".join((*(group for one in every for group in one.groups), *(one[1] or "" for one in own)))
+    given = [group for one in every for group in one.groups]
+    tables = [table_in(document_if_any(tree, path), "project", _EXTRAS) for path in projects if _ALL_EXTRAS in given]
+    given += [name for table in tables for name in table if group_role(name) != "dev"]
+    words = re.findall(r"[\w.-]+", " ".join((*given, *(one[1] or "" for one in own))))
     files, packages = tuple(read_requirements(tree, path) for path in others), _packages(tree, build, every)
-    return ImageInstalls(files, packages, tuple(projects), frozenset(re.findall(r"[\w.-]+", groups)))
+    return ImageInstalls(files, packages, tuple(projects), frozenset(map(canonicalize_name, words)))
 
 
 def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
@@ -130,7 +137,8 @@ def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None
     whole = " ".join((program, *arguments[:1])) in _table().whole
     if not whole and (program != "pip" or "install" not in arguments):
         return None
-    found = _Install(run.line, words=["."] * whole, options=_set_indexes({**env, **command.env}))
+    every, options = [_ALL_EXTRAS] * (_ALL_EXTRAS in arguments), _set_indexes({**env, **command.env})
+    found = _Install(run.line, words=["."] * whole, options=options, groups=every)
     secrets = (" ".join(mount.values()).lower() for mount in run.mounts if mount.get("type") == "secret")
     found.options += [(_SETTINGS, "") for secret in secrets if "pip" in secret or "index" in secret]
     rest = [word for word in arguments if word != "install"]

@@ -30,9 +30,10 @@ def read_pyproject(tree: Tree, path: str, document: dict[str, object]) -> Declar
     table = table_in(document, "tool", "poetry")
     poetry, declares = _poetry(table, path), "dependencies" in list_in(project, "dynamic")
     dynamic = table_in(document, "tool", "setuptools", "dynamic") if declares else {}
+    groups_of = {str(canonicalize_name(name)): one for name, one in table_in(document, "dependency-groups").items()}
     groups = [
         *table_in(project, "optional-dependencies").items(),
-        *table_in(document, "dependency-groups").items(),
+        *((name, [*_group(groups_of, name)]) for name in groups_of),
         *table_in(document, "tool", "pdm", "dev-dependencies").items(),
         ("dev", table_in(document, "tool", "uv").get("dev-dependencies")),
     ]
@@ -63,6 +64,13 @@ def _poetry(table: Mapping[str, object], path: str) -> NamedConstraints:
         role: RequirementRole = "main" if group == "main" else group_role(group)
         found.add(table_in(content, "dependencies"), role, "" if role == "main" else group)
     return found
+
+
+def _group(groups: Mapping[str, object], name: str, above: tuple[str, ...] = ()) -> Iterator[object]:
+    """The requirements of a dependency group, and of those that it includes: https://peps.python.org/pep-0735/."""
+    for one in list_in(groups, name) if name not in above else ():
+        included = text_in(one, "include-group")
+        yield from _group(groups, canonicalize_name(included), (*above, name)) if included else (one,)
 
 
 def _dynamic(tree: Tree, path: str, dynamic: Mapping[str, object]) -> Iterator[Entry]:

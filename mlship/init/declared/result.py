@@ -124,7 +124,7 @@ class Declared:
 
     def including(self, groups: frozenset[str]) -> "Declared":
         """With the requirements of these extras and groups among those that the program always needs."""
-        entries = (replace(one, role="main") if one.group in groups else one for one in self.entries)
+        entries = (replace(one, role="main") if canonicalize_name(one.group) in groups else one for one in self.entries)
         return replace(self, entries=tuple(entries))
 
     @property
@@ -145,7 +145,7 @@ class ImageInstalls:
         files: requirements files of the repository, without those for development, in the order of the commands.
         packages: what it names itself.
         projects: files that describe the project that it installs (`pip install .`), the first that exists counts.
-        groups: extras and dependency groups of it.
+        groups: extras and dependency groups of it, as normalised.
     """
 
     files: tuple[Declared, ...] = ()

@@ -139,20 +139,23 @@ def test_an_installed_project_is_required_by_its_own_file(tmp_path: Path) -> Non
         ("pip install '.[gpu]'", "gpu"),
         ("pip install -e .[gpu,serve]", "gpu serve"),
         ("poetry install --no-root -E gpu", "gpu"),
+        ("pip install '.[My_Tools]'", "my-tools"),
+        ("uv sync --extra my-tools --group all", "my-tools serve"),
+        ("uv sync --all-extras --no-dev", "gpu my-tools"),
         ("poetry install --extras 'gpu serve'", "gpu serve"),
     ],
 )
 def test_the_extras_that_an_image_has_are_required(tmp_path: Path, command: str, extras: str) -> None:
-    project = "[project]\ndependencies=['numpy']\n[project.optional-dependencies]\ngpu=['cupy']\n"
+    project = "[project]\ndependencies=['numpy']\n[project.optional-dependencies]\ngpu=['cupy']\nmy_tools=['tqdm']\n"
     files: dict[str, str | bytes] = {
         **FILES,
-        "pyproject.toml": f"{project}[dependency-groups]\nserve=['gunicorn']\n",
+        "pyproject.toml": f"{project}[dependency-groups]\nserve=['gunicorn']\nAll=[{{include-group='Serve'}}]\n",
         "Dockerfile": f'FROM python:3.12\nRUN {command}\nCMD ["uvicorn", "main:app"]\n',
     }
     planned = scaffold(detect(write(tmp_path, files)))
     text = next(file.text for file in planned.files if file.path == "requirements.in")
     asked = {line.partition(" ")[0] for line in text.splitlines() if line[0] != "#"}
-    of = {"gpu": "cupy", "serve": "gunicorn"}
+    of = {"gpu": "cupy", "serve": "gunicorn", "my-tools": "tqdm"}
     assert asked - {"fastapi", "uvicorn"} == {"numpy", *(of[one] for one in extras.split())}
 
 
