@@ -43,7 +43,8 @@ def parse_command(command: Sequence[str], variables: Mapping[str, str]) -> tuple
         if is_shell(words) and (script := script_of(words)) is not None and words[-1] == script:
             words = _split(script, variables)
         run = run_by(words, becomes=True) if words and program_name(words) not in ("env", "timeout") else None
-        words = words if run is None else list(run)
+        python = ["python"] * (program_name(words) == "uv" and "".join((run or ())[:1]).endswith(".py"))  # as uv does
+        words = words if run is None else [*python, *run]
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
 
@@ -103,8 +104,7 @@ def app_command(kind: str, app: str, *, factory: bool) -> tuple[str, ...]:
 def port_of(command: Sequence[str]) -> int | None:
     """The port in a command; None without one."""
     for index in _values(command, _PORT_FLAGS):
-        digits = re.search(r"(\d{1,5})$", command[index])
-        if digits:
+        if digits := re.search(r"(\d{1,5})$", command[index]):
             return int(digits[1])
     return None
 

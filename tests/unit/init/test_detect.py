@@ -494,6 +494,8 @@ def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
         ('CMD ["uv", "run", "--no-dev", "--frozen", "uvicorn", "a:b"]', ("uvicorn", "a:b")),
         ("CMD uv run --no-sync --locked --extra cpu --package svc --with x uvicorn a:b", ("uvicorn", "a:b")),
         ("CMD uv --directory svc run -- uvicorn a:b", ("uvicorn", "a:b")),
+        ("CMD uv run --no-dev a.py --port 1", ("python", "a.py", "--port", "1")),
+        ("CMD uv run", None),
         ("CMD poetry run python -m a", ("python", "-m", "a")),
         ('ENTRYPOINT ["tini", "-g", "--", "gosu", "app"]\nCMD ["uvicorn", "a:b"]', ("uvicorn", "a:b")),
         ("CMD exec", None),
