@@ -30,7 +30,8 @@ _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]
 _PLACE = re.compile(r"^\.{1,2}(?:\[|$)|^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9][\w.-]*)")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
-_TABLES = re.compile(r"^(?:\[\[packages?\]\]|packages? *= *\[)", re.MULTILINE)
+# Before the first table: Poetry and setuptools have a key of that name in theirs.
+_TABLES = re.compile(r"^\[\[packages?\]\]|\A(?:(?!\[).*\n)*?packages? *= *\[", re.MULTILINE)
 # `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
 _CONDA_HEADS = ("# packages in environment", "# This file may be used to create an environment")
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
@@ -116,11 +117,10 @@ def read_names(text: str) -> ForeignLock:
 def _nothing(path: Path, platform: str, conda: CondaDocument | None) -> UsageError:
     if not conda or not conda.subdirs or (subdir := CONDA_SUBDIRS[platform]) in conda.subdirs:
         return UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
-    known = [name for name, own in CONDA_SUBDIRS.items() if own in conda.subdirs]
-    judge = f", or judge it for `--platform {known[0]}`" if known else ""
+    known = next((name for name, own in CONDA_SUBDIRS.items() if own in conda.subdirs), "")
     hint = f"lock it for {subdir}: `conda-lock lock --platform {subdir}` or `pixi workspace platform add {subdir}`"
     why = f"`{path}` has no package for {platform} ({subdir}): it is locked for {', '.join(conda.subdirs)}"
-    return UsageError(why, hint=hint + judge)
+    return UsageError(why, hint=hint + (f", or judge it for `--platform {known}`" if known else ""))
 
 
 def _text(path: Path) -> str:
@@ -157,13 +157,12 @@ def _refuse_alternatives(document: Mapping[str, object]) -> None:
     """Refuse extras that conflict: uv locks them side by side and never installs them together."""
     sets = document.get("conflicts")
     items = [item for found in sets if isinstance(found, list) for item in found] if isinstance(sets, list) else []
-    options = dict.fromkeys(_option(item) for item in items if isinstance(item, dict))
+    options = [*dict.fromkeys(_option(item) for item in items if isinstance(item, dict))]
     if options:
-        first = next(iter(options))
         raise UsageError(
             f"the lock contains alternatives that are never installed together: {', '.join(options)}",
-            hint=f"export the one that you install: `uv export --frozen --no-dev {first} --output-file chosen.txt`, "
-            "then run `mlship fits chosen.txt`",
+            hint=f"export the one that you install: `uv export --frozen --no-dev {options[0]} --output-file chosen.txt`"
+            ", then run `mlship fits chosen.txt`",
         )
 
 
@@ -183,9 +182,10 @@ def _pipfile(document: object) -> Iterator[_Entry]:
 def _packaged(row: Mapping[str, object]) -> _Entry:
     """A package of uv.lock (`resolution-markers`: any of them), poetry.lock (`markers`) or others (`marker`)."""
     markers = _texts(row.get("resolution-markers", row.get("markers", row.get("marker"))))
-    version = next(iter(_texts(row.get("version"))), None)
+    name, version = (next(iter(_texts(row.get(key))), "") for key in ("name", "version"))
     conda = row.get("channel", "pypi") != "pypi"
-    return _Entry(str(row.get("name", "")), version, markers, conda, tuple(_SHA256.findall(str(row))))
+    hashes = tuple(_SHA256.findall(str(row)))
+    return _Entry(name or "(no name)", (name and version) or None, markers, conda, hashes)
 
 
 def _texts(found: object) -> tuple[str, ...]:

@@ -184,6 +184,20 @@ def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, line: str) -> No
         read(tmp_path, f"torch==2.8.0 \\\n    --hash=sha256:{'0' * 64}\n{line}\n")
 
 
+@pytest.mark.parametrize("key", ["package", "packages"])
+@pytest.mark.parametrize("table", ["tool.poetry", "tool.setuptools", "project"])
+def test_a_key_in_a_table_makes_no_lock(tmp_path: Path, key: str, table: str) -> None:
+    with pytest.raises(UsageError, match="line 1 is no requirement") as caught:
+        read(tmp_path, f'[{table}]\nname = "x"\n{key} = [{{include = "x"}}]\n')
+    assert "`uv lock`" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("row", [{"version": "1.0"}, {"name": None}, {"name": ""}, {}])
+def test_a_row_without_a_name_is_shown_as_one(tmp_path: Path, row: dict[str, str | None]) -> None:
+    lock = read(tmp_path, json.dumps([{"name": "torch", "version": "2.8.0"}, row]))
+    assert (versions(lock), lock.loose) == ({"torch": "2.8.0"}, ("(no name)",))
+
+
 @pytest.mark.parametrize(
     "line", ["git+https://x/y.git@main", "./wheels/a-1.zip", "../ours", "a.tar.gz", ".", ".[ci]", "..[a,b]"]
 )
