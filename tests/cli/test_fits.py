@@ -31,7 +31,7 @@ lock.txt: 2 packages, on 1 kind of host from the command line
       torch 2.8.0 (cu128) needs driver >= 525.60.13; the named host has 470.82.01
 
 What helps:
-  lock `torch<2.8`: its build cu118 from PyTorch's wheel index runs on all of these hosts
+  lock `torch<2.7`: its build cu118 from PyTorch's wheel index runs on all of these hosts
   update the driver: the named host to >= 525.60.13
 """
     )

@@ -104,7 +104,7 @@ def test_every_change_that_is_said_to_help_does(lines: list[str], hosts: list[tu
             ["torch==2.4.0+cu121", "torchvision==0.19.0+cu121", "torchaudio==2.4.0+cu121", "triton==3.0.0"],
             ("470.82.01", "8.0"),
             [
-                "lock `torch<2.8`: its build cu118 from PyTorch's wheel index (and torchaudio and torchvision for that",
+                "lock `torch<2.7`: its build cu118 from PyTorch's wheel index (and torchaudio and torchvision for that",
                 "update the driver",
             ],
         ),

@@ -30,7 +30,7 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
     [
         (TORCH, "580.95.05", "runs", "driver 580.95.05 supports CUDA 13.0"),
         (TORCH, "470.82.01", "refused", "update the driver: h to >= 525.60.13"),
-        (TORCH, "470.82.01", "refused", "lock `torch<2.8`: its build cu118 from PyTorch's wheel index runs"),
+        (TORCH, "470.82.01", "refused", "lock `torch<2.7`: its build cu118 from PyTorch's wheel index runs"),
         ("faiss-gpu-cu12==9.9\n", "580.95.05", "unknown", "faiss-gpu-cu12 9.9"),
         ("faiss-gpu-cu12==9.9\n", "470.82.01", "refused", "faiss-gpu-cu12 9.9 needs driver >= 525.60.13"),
         ("torch>=2\n", "580.95.05", "unknown", "without one version, so not judged: torch"),
@@ -68,6 +68,7 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         ("vllm==0.20.0\n", "580.95.05", "runs", "vllm 0.20.0"),
         ("vllm==0.26.0+cu129\n", "570.86.10", "unknown", "do not say for which GPUs torch 2.11.0 (cu129) has"),
         ("torch==2.13.0+cu129\n", "580.95.05", "unknown", "do not say for which GPUs torch 2.13.0 (cu129) has code"),
+        ("torch==2.7.1+cu118\n", "580.95.05", "unknown", "do not say for which GPUs torch 2.7.1 (cu118) has code"),
         ("torch==2.13.0+cu129\n", "470.82.01", "refused", "torch 2.13.0 (cu129) needs driver >= 525.60.13"),
         ("torch==2.9.0\ntorchcodec==0.8.1\n", "550.54.15", "runs", "torch 2.9.0 (cu128)"),
         ("torch==2.11.0\ntorchcodec==0.8.1\n", "580.95.05", "refused", "torchcodec 0.8.1: not built for torch 2.11.0"),
