@@ -104,7 +104,9 @@ def _shipped_layers(plan: BuildPlan) -> Iterator[ShippedLayer]:
         yield ShippedLayer("add CUDA libraries", "cuda-libraries", "/layers/cuda-libraries/")
     if plan.gpu and plan.gpu.compat:
         yield ShippedLayer("add CUDA forward-compatibility libraries", "compat", "/layers/compat/")
-    yield ShippedLayer("add virtual environment and bytecode of the standard library", "checked", "/layers/python/")
+    yield ShippedLayer(
+        "add virtual environment and bytecode of the standard library", "python-modules", "/layers/python/"
+    )
     stages = {group.name: group.stage for group in install_groups(plan)}
     yield from (_package_layer(layer, stages[layer.group]) for layer in plan.layers if layer.group != "light")
     if plan.weights:
@@ -130,13 +132,13 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "environment", _debian(plan.packages.build)
     for group in groups:
         others = [f"add {other.name} packages" for other in groups[:-1]] if group.name == "compiled" else []
+        check = ", and check all packages against the lock" if group is groups[-1] else ""
         if group.at_once:
-            yield group.stage, (f"{group.title}, and compile {bytecode}",)
+            yield group.stage, (f"{group.title}, compile {bytecode}{check}",)
             continue
-        yield f"install-{group.name}", (*others, group.title)
+        yield f"install-{group.name}", (*others, f"{group.title}{check}")
         yield group.stage, (f"compile {bytecode}",)
-    yield "python-modules", (f"compile {bytecode}, standard library",)
-    yield "checked", ("check the installed packages against the lock",)
+    yield "python-modules", (f"prepare the environment, and compile {bytecode}, standard library",)
     if plan.gpu and plan.gpu.runtime:
         yield "cuda-libraries", (f"copy CUDA {plan.gpu.cuda} from {plan.gpu.runtime.reference}",)
     if plan.gpu and plan.gpu.compat:

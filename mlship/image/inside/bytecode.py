@@ -3,7 +3,8 @@
     bytecode.py packages FOLDER TARGET     the packages that install.py has split into layers
     bytecode.py packages FOLDER TARGET REQUIREMENTS UV ...
                                            the same, after installing them like install.py: one start of Python
-    bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>
+    bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>, and an environment without
+                                           packages
     bytecode.py code REPOSITORY TARGET FOLDER PATH ... [--without PATH ...]
                                            paths of the repository, which it copies to FOLDER below TARGET, which is
                                            `/` in the image; model files have layers of their own
@@ -38,10 +39,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mlship.image.inside.install import CACHE, install, settle, site_packages
+    from mlship.image.inside.install import CACHE, create_environment, install, settle, site_packages
 else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    from install import CACHE, install, settle, site_packages
+    from install import CACHE, create_environment, install, settle, site_packages
 
 
 # Texts of one letter exist once in a process, and bytecode says whether they are interned: any module that has the
@@ -80,6 +81,7 @@ def main(arguments: list[str]) -> int:
     traced = json.loads(modules.read_text()) if modules.exists() else None
     target.mkdir(parents=True, exist_ok=True)
     if command == "python":
+        create_environment(str(target))
         jobs = list(python_jobs(traced, target))
     else:
         layers: dict[str, list[str]] = json.loads((folder / "layers.json").read_text())

@@ -1,9 +1,8 @@
-"""Creates the virtual environment, and checks that every pin is installed once, in its version, and nothing else is.
+"""Checks that every pin is installed once, in its version, and nothing else is.
 
-    check.py PINS TARGET METADATA ...
+    check.py PINS METADATA ...
 
-PINS is JSON: a list of {"name", "version", "marker"}. The environment is TARGET/opt/venv and /opt/venv, both without
-packages. METADATA are folders of `*.dist-info`, one per group.
+PINS is JSON: a list of {"name", "version", "marker"}. METADATA are folders of `*.dist-info`, one per group.
 Uses the base image's pip, which does not ship, to compare versions and evaluate markers.
 """
 
@@ -22,16 +21,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlship.image.inside.install import canonical, create_environment
+    from mlship.image.inside.install import canonical
 else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from install import canonical, create_environment
+    from install import canonical
 
 
 def main(arguments: list[str]) -> int:
-    pins, target, *metadata = arguments
-    for root in ("", target):
-        create_environment(root)
+    pins, *metadata = arguments
     wrong = list(package_problems(pins, metadata))
     sys.stderr.writelines(f"mlship: {line}\n" for line in wrong)
     return 1 if wrong else 0

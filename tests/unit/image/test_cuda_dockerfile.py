@@ -75,7 +75,7 @@ def test_the_loader_is_configured_and_checked_after_all_libraries_are_installed(
 def test_what_is_copied_comes_before_what_changes_more_often(gpu: GpuPlan) -> None:
     shipped = text(gpu).partition("AS runtime")[2]
     assert ("--from=cuda-libraries /layers/cuda-libraries/ /" in shipped) is (gpu.way == "image")
-    assert shipped.find("/layers/cuda-libraries/ /") < shipped.index("--from=checked")
+    assert shipped.find("/layers/cuda-libraries/ /") < shipped.index("--from=python-modules")
     assert not any(f"COPY --link --from={stage}" in shipped for stage in ("cuda ", "cuda-devel", "libraries "))
 
 
@@ -104,9 +104,12 @@ def test_what_is_compiled_is_installed_last_and_for_the_hosts() -> None:
     written = text(COMPILED)
     titles = step_titles(plan(COMPILED))
     assert titles["install-framework"] == ("install torch from requirements.txt",)
-    assert titles["install-compiled"] == ("add framework packages", "compile flash-attn with nvcc")
+    assert titles["install-compiled"] == (
+        "add framework packages",
+        "compile flash-attn with nvcc, and check all packages against the lock",
+    )
     assert "COPY --from=install-framework /layers/framework/*/ /" in written.partition("AS install-compiled")[2]
-    assert "--require-hashes --no-cache --no-build-isolation --no-binary flash-attn\n" in written
+    assert "--require-hashes --no-cache --no-build-isolation --no-binary flash-attn && \\\n" in written
     assert 'export TORCH_CUDA_ARCH_LIST="7.5 8.0" CUDAARCHS="75;80"' in written
     assert written.count("uv pip check") == 1
     assert written.count("--no-deps --require-hashes --") == 2

@@ -500,16 +500,25 @@ def test_another_base_image_than_the_locks_is_refused(
     assert (said in error and error.startswith("mlship: the base image has Python ")) if said else error == ""
 
 
-def test_the_environment_is_made_where_it_ships_and_where_it_is_checked(site: Path, tmp_path: Path) -> None:
-    (tmp_path / "pins.json").write_text('[{"name": "a", "version": "1.0", "marker": null}]')
-    metadata = tmp_path / "metadata/light/a-1.0.dist-info/METADATA"
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text("Name: a\nVersion: 1.0\n")
-    shutil.rmtree(install.VENV)
+def test_the_packages_of_all_groups_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pins = [{"name": name, "version": "1.0", "marker": None} for name in ("a", "b")]
+    (tmp_path / "pins.json").write_text(json.dumps(pins))
+    for group, name in (("light", "a"), ("heavy", "b")):
+        metadata = tmp_path / group / f"{name}-1.0.dist-info/METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Name: {name}\nVersion: 1.0\n")
+    arguments = [str(tmp_path / name) for name in ("pins.json", "light", "heavy")]
+    assert check.main(arguments) == 0
+    assert check.main(arguments[:2]) == 1
+    assert capsys.readouterr().err == "mlship: b 1.0 is locked but not installed\n"
+
+
+def test_an_environment_without_packages_ships(site: Path, tmp_path: Path) -> None:
     target = tmp_path / "layers/python"
-    assert check.main([str(tmp_path / "pins.json"), str(target), str(metadata.parents[1])]) == 0
-    assert below(install.VENV) == below(Path(f"{target}{install.VENV}")) >= {"pyvenv.cfg", "bin/python"}
-    assert site.is_dir()
+    (tmp_path / "modules.json").write_text("{}")
+    assert bytecode.main(["python", str(tmp_path), str(target)]) == 0
+    assert below(Path(f"{target}{install.VENV}")) >= {"pyvenv.cfg", "bin/python"}
+    assert {path.lstat().st_mtime for path in target.rglob("*")} == {install.EPOCH}
 
 
 @pytest.mark.parametrize(

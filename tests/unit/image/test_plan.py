@@ -15,7 +15,7 @@ from mlship.image.decide import forks, make_plan
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote
 from mlship.image.labels import labels
 from mlship.image.plan import BuildPlan, CudaImage, GpuPlan, PlanReason
-from mlship.image.steps import step_titles
+from mlship.image.steps import install_groups, step_titles
 from mlship.lock.check import Lock
 from mlship.lock.pins import parse_lock
 from mlship.lock.record import LockRecord, Trace
@@ -135,8 +135,20 @@ def test_the_order_is_heavy_weights_light_code() -> None:
     shipped = dockerfile(plan(weights=(weight("m.onnx"),), pins=MANY)).partition("AS runtime")[2]
     stages = re.findall(r"COPY --link --from=(\S+)", shipped)
     assert list(dict.fromkeys(stages)) == [
-        *("checked", "framework-packages", "heavy-packages", "weights", "install-light", "source"),
+        *("python-modules", "framework-packages", "heavy-packages", "weights", "install-light", "source"),
     ]
+
+
+@pytest.mark.parametrize("pins", [MANY, PINS])
+def test_the_last_group_checks_all_of_them(pins: str) -> None:
+    found = plan(pins=pins)
+    *others, last = (group.name for group in install_groups(found))
+    stages = re.split(r"(?m)^FROM ", dockerfile(found))
+    (checks,) = [stage for stage in stages if "/mlship/check.py" in stage]
+    assert checks.split()[2] == f"install-{last}"
+    assert re.findall(r"from=install-(\w+),source=/layers/metadata", checks) == others
+    assert ("/metadata/*" in checks) == bool(others)
+    assert "uv pip check" in checks
 
 
 def test_nothing_runs_on_top_of_linked_layers() -> None:
@@ -331,7 +343,7 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
     text = dockerfile(found)
     titles = step_titles(found)
     assert numbered_steps(text).keys() == titles.keys()
-    assert titles["install-heavy"] == ("install numpy from requirements.txt",)
+    assert titles["install-heavy"] == ("install numpy from requirements.txt, and check all packages against the lock",)
     for stage, steps in numbered_steps(text).items():
         for step, title in zip(steps, titles[stage], strict=True):
             expected = (
