@@ -81,7 +81,7 @@ def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
         assert words in done.stdout
     assert "pushed" not in done.stdout
     assert "testing the image as it will run in production" in done.stderr
-    assert "✓ python-modules: compile all bytecode" in done.stderr
+    assert "✓ python-modules: prepare the environment, and compile all b" in done.stderr
     assert "Installed 1 package" not in done.stderr
     assert sorted(engine.calls[:2]) == ["build", "info"]  # side by side
     assert "push" not in engine.calls
