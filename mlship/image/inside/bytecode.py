@@ -112,7 +112,8 @@ def copy_code(repository: Path, folder: Path, arguments: list[str]) -> None:
             hint = "correct `source` in mlship.yaml so that it names files of the repository"
             sys.exit(f"mlship: `{path}` does not exist, or .dockerignore excludes it\nhint: {hint}")
         if not source.is_dir():
-            copy_one(source.resolve(), folder / path)
+            if os.path.normpath(path) not in left:
+                copy_one(source.resolve(), folder / path)
             continue
         for where, folders, names in os.walk(source.resolve()):
             here = os.path.normpath(os.path.join(path, os.path.relpath(where, source.resolve())))  # noqa: PTH118

@@ -438,7 +438,7 @@ def test_code_is_copied_without_the_model(site: Path, repository: Path, tmp_path
     (repository / "m/linked").symlink_to("deep")
     os.mkfifo(repository / "m/pipe")
     without = ("m/weights.bin", "m/deep/more.bin", "m/linked.bin", "link/one.txt", "real/two.txt")
-    paths = ("m", "link", "a b.txt", "real", "m")
+    paths = ("m", "link", "a b.txt", "real", "real/two.txt", "m")
     assert bytecode.main(["code", ".", str(tmp_path / "code"), "/", *paths, "--without", *without]) == 0
     kept = {"m/labels.txt", "m/linked", "m/pipe", "a b.txt", "link/two.txt", "real/one.txt"}
     assert below(tmp_path / "code") | {"m/linked"} == kept
