@@ -55,7 +55,7 @@ def image(reference: str) -> ImageInfo | None:
     try:
         return _image_info(adapter(_Inspected).validate_json(found))
     except ValueError as error:
-        raise EngineError("`docker image inspect` printed no JSON", hint=phrase("check_docker")) from error
+        raise EngineError(f"the engine does not say what `{reference}` is", hint=phrase("check_docker")) from error
 
 
 def image_history(reference: str) -> tuple[tuple[str, int], ...]:
@@ -117,11 +117,6 @@ def disk() -> Disk | None:
 def context_name() -> str:
     """The selected context, which is also the name of its engine's own builder."""
     return _answer("context", "show") or "default"
-
-
-def context_host(name: str) -> str:
-    """The engine's address of a context; empty if there is no such context."""
-    return _answer("context", "inspect", "--format", "{{.Endpoints.docker.Host}}", name)
 
 
 def buildx_version() -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from mlship.versioned import adapter
 
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 _SECONDS = 5.0
 
 
@@ -42,8 +43,16 @@ def settings() -> Mapping[str, object]:
 
 
 def uses_tls() -> bool:
-    """Whether docker is told to use TLS, with certificates that only it finds."""
+    """Whether the environment asks for TLS; docker knows where the certificates are."""
     return bool(os.environ.get("DOCKER_TLS") or os.environ.get("DOCKER_TLS_VERIFY"))
+
+
+def context_host(name: str) -> str:
+    """The address of the engine of a docker context; empty if there is none of this name, or it cannot be read."""
+    path = config_folder() / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    with suppress(OSError, ValueError, LookupError):
+        return adapter(_Context).validate_json(path.read_bytes()).endpoints["docker"].host
+    return ""
 
 
 def ask(method: str, path: str) -> bytes | None:
@@ -52,7 +61,7 @@ def ask(method: str, path: str) -> bytes | None:
     Returns:
         None if there is no whole answer of success, or the engine is elsewhere: docker finds it, and says why.
     """
-    with suppress(OSError, ValueError, LookupError, RuntimeError), closing(socket.socket(socket.AF_UNIX)) as connection:
+    with suppress(OSError, ValueError, RuntimeError), closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.settimeout(_SECONDS)
         connection.connect(_address())
         connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
@@ -68,20 +77,13 @@ def _address() -> str:
     """The socket that docker would use.
 
     Raises:
-        OSError, ValueError, LookupError, RuntimeError: it would use something else, or its settings cannot be read.
+        OSError, ValueError, RuntimeError: it would use something else, or its settings cannot be read.
     """
-    host = os.environ.get("DOCKER_HOST") or _context_host() or "unix:///var/run/docker.sock"
+    host = os.environ.get("DOCKER_HOST")
+    if not host:
+        name = os.environ.get("DOCKER_CONTEXT") or settings().get("currentContext") or "default"
+        host = DEFAULT_HOST if name == "default" else context_host(str(name))
     scheme, _, path = host.partition("://")
     if scheme != "unix" or uses_tls():
         raise ValueError("not a socket of this machine")
     return path
-
-
-def _context_host() -> str | None:
-    """The address of the engine of docker's context; None for the default one."""
-    name = os.environ.get("DOCKER_CONTEXT") or settings().get("currentContext")
-    if name in {None, "", "default"}:
-        return None
-    folder = hashlib.sha256(str(name).encode()).hexdigest()
-    context = (config_folder() / "contexts/meta" / folder / "meta.json").read_bytes()
-    return adapter(_Context).validate_json(context).endpoints["docker"].host

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship.engine.base import LABEL, OWNER, ExitState, RunRequest
-from mlship.engine.client import context_host
 from mlship.engine.failures import engine_failure, no_gpu, registry_failure, unsupported_gpu_method
+from mlship.engine.local import DEFAULT_HOST, context_host
 from mlship.errors import EngineError, UsageError
 from mlship.leftovers import OWN_IMAGES, is_dead, is_dead_image, this_run
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _LINE_LIMIT = 64 << 20  # bytes; an answer of a model is one line
 _ERRORS_LIMIT = 4 << 20  # bytes
 _TMPFS = {"/tmp": "rw,nosuid,nodev,noexec,size=512m,mode=1777"}  # noqa: S108  a mount point in the container
-_DEFAULT_HOST = "unix:///var/run/docker.sock"
 _MOST_PROCESSES = 4096  # far above what a many-core host's thread pools make, far below what starves a host
 
 
@@ -222,7 +221,7 @@ def _client() -> "DockerClient":
         host = context_host(name)  # the SDK does not find those in a DOCKER_CONFIG without config.json
         if not host:
             raise EngineError(f"there is no docker context `{name}`", hint="run `docker context ls` to list them")
-    host = host or _DEFAULT_HOST
+    host = host or DEFAULT_HOST
     _check_host(host)
     return docker.DockerClient(base_url=host, tls=tls or False)
 

@@ -46,11 +46,11 @@ def test_what_is_no_address_of_an_engine(monkeypatch: pytest.MonkeyPatch, host: 
     [
         ("kill -KILL $$", "`docker image inspect` was ended by SIGKILL"),
         ("exec sleep 100", "`docker image inspect` did not answer in time"),
-        ("echo hello", "printed no JSON"),
-        ("echo '[{}]'", "printed no JSON"),
-        ("echo '[]'", "printed no JSON"),
-        ("true", "printed no JSON"),
-        ("exec head -c 20000000 /dev/zero", "printed no JSON"),
+        ("echo hello", "does not say what `app` is"),
+        ("echo '[{}]'", "does not say what `app` is"),
+        ("echo '[]'", "does not say what `app` is"),
+        ("true", "does not say what `app` is"),
+        ("exec head -c 20000000 /dev/zero", "does not say what `app` is"),
     ],
 )
 def test_a_docker_program_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str) -> None:
