@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from mlship import __version__
+from mlship.console import problem
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:
@@ -166,8 +167,6 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _exit(error: MlshipError) -> typer.Exit:
-    from mlship.console import problem
-
     problem(error)
     return typer.Exit(error.exit_code)
 

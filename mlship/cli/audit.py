@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import Json, only_one, show_result
+from mlship.console import emit, say
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.audit.rules import AuditReport
@@ -36,7 +38,6 @@ def audit_command(
 
     Exit code 1: a rule failed; with `--strict` also if one is unknown.
     """
-    from mlship.console import emit
     from mlship.report.audit import sarif as as_sarif
     from mlship.report.audit import show_audit
 
@@ -54,8 +55,6 @@ def _report(target: str, stage: str) -> "AuditReport":
     from mlship.audit.judge_dockerfile import audit_dockerfile
     from mlship.audit.judge_image import audit_archive, audit_image
     from mlship.build.preflight import check_reference
-    from mlship.console import say
-    from mlship.errors import UsageError
     from mlship.files import check_readable
     from mlship.size.stream import is_compressed, is_tar
 

@@ -24,6 +24,7 @@ from mlship.cli.options import (
     platforms_of,
     show_result,
 )
+from mlship.console import say, warn
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -158,8 +159,6 @@ def _engine_and_disk() -> "tuple[Engine, Future[Disk | None]]":
 
 
 def _warn(prepared: "Prepared", options: "BuildOptions") -> None:
-    from mlship.console import warn
-
     warnings = prepared.warnings
     if options.reproducible:
         from mlship.build.reproduce import check_reproducible
@@ -175,7 +174,6 @@ def _write_metadata(
     """Write the metadata, if requested, unless the image failed its smoke test."""
     if file is not None and (report.smoke is None or report.smoke.passed):
         from mlship.build.reproduce import build_metadata
-        from mlship.console import say
         from mlship.files import write_atomic
 
         write_atomic(file, build_metadata(prepared, report, options, engine.info()).to_json())

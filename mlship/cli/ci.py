@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlship.cli.options import HERE, Directory
+from mlship.console import emit
 
 
 def ci_command(
@@ -18,7 +19,6 @@ def ci_command(
     Save it as .github/workflows/image.yml or .gitlab-ci.yml. Set where it finds mlship: it is not on PyPI.
     """
     from mlship.build.ci import pipeline
-    from mlship.console import emit
     from mlship.project.load import load_unfinished
 
     config, _ = load_unfinished(directory)
@@ -29,7 +29,6 @@ def schema_command() -> None:
     """Print the JSON schema of mlship.yaml, for editors."""
     import json
 
-    from mlship.console import emit
     from mlship.project.config import config_schema
 
     emit(json.dumps(config_schema(), indent=2))
@@ -40,7 +39,6 @@ def training_record_command() -> None:
 
     Copy it beside the training script; it needs no mlship. `model.metadata` in mlship.yaml names what it writes.
     """
-    from mlship.console import emit
     from mlship.resources import read_template
 
     emit(read_template("training_record.py").rstrip("\n"))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import only_one
+from mlship.console import emit, say
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +60,6 @@ class ClusterOptions:
         Raises:
             UsageError: some do not.
         """
-        from mlship.errors import UsageError
-
         first = next((name for name, value in vars(self).items() if value), "kubernetes")
         if not self.kubernetes and first != "kubernetes":
             flag = f"--{first.replace('_', '-')}"
@@ -80,7 +80,6 @@ class ClusterOptions:
         Raises:
             UsageError: a selector is not KEY=VALUE, or the test needs variables that no Secret has.
         """
-        from mlship.errors import UsageError
         from mlship.smoke.cluster.job import Placement
 
         labels: dict[str, str] = {}
@@ -113,7 +112,6 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
     from uuid import uuid4
 
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.console import say
     from mlship.registry.images import image_in_registry
     from mlship.smoke.cluster.job import PodTest
     from mlship.smoke.cluster.kubectl import Cluster
@@ -143,14 +141,12 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
 
 def attach_result(image: str, digest: str, report: "SmokeReport", engine: str, platform: str = "") -> None:
     """Attach the proof to an image in its registry; see `attach_proof`."""
-    from mlship.console import say
     from mlship.proof.attach import attach_proof
 
     say(f"attached the proof {attach_proof(image, digest, report, (), engine, platform)}")
 
 
 def _print(test: "PodTest", where: "Placement", name: str, image: str, *, json: bool) -> None:
-    from mlship.console import emit, say
     from mlship.smoke.cluster.job import job_of
     from mlship.versioned import to_json
     from mlship.yaml_text import yaml_text

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from mlship.cli.options import Json, only_one, save_page, show_result
-from mlship.console import say
+from mlship.console import emit, say
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.doctor.facts.facts import Facts
@@ -97,9 +98,7 @@ def explain_diagnosis(
     """Explain one diagnosis, with its sources."""
     from difflib import get_close_matches
 
-    from mlship.console import emit
     from mlship.doctor.rules import RULES
-    from mlship.errors import UsageError
     from mlship.report.doctor.text import stories_text, story_text
 
     if diagnosis is None:
@@ -127,7 +126,6 @@ class _Sources:
 
 def _check(sources: _Sources, *new: Path | None) -> None:
     """Reject options that exclude each other, and files that exist, before any probe runs."""
-    from mlship.errors import UsageError
     from mlship.files import check_new
 
     if (sources.replay, sources.image, sources.container, sources.pod).count(None) < 3:
@@ -234,7 +232,6 @@ def _conclude(facts: "Facts", html: Path | None, host: str, *, verbose: bool, js
 def _schema() -> None:
     import json
 
-    from mlship.console import emit
     from mlship.doctor.facts.schema import facts_schema
 
     emit(json.dumps(facts_schema(), indent=2))

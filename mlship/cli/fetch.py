@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship.cli.options import HERE, Directory
+from mlship.console import say
 
 if TYPE_CHECKING:
     from mlship.project.config import Config
@@ -18,7 +19,6 @@ def fetch_command(directory: Directory = HERE) -> None:
     `model.sources` names where each comes from, and `mlship lock` records its hash: only a file with that hash is
     accepted. Downloads continue where they stopped, and are kept in mlship's cache.
     """
-    from mlship.console import say
     from mlship.project.load import load_config
 
     config = load_config(directory)
@@ -33,7 +33,6 @@ def fetch_missing(directory: Path, config: "Config") -> tuple[str, ...]:
     if not config.model.sources:
         check_fetched(directory, config)
         return ()
-    from mlship.console import say
     from mlship.weights.fetch import fetch_weights
 
     fetched = fetch_weights(directory, config, weight_cache(), downloading)
@@ -44,7 +43,6 @@ def fetch_missing(directory: Path, config: "Config") -> tuple[str, ...]:
 
 def lock_sources(directory: Path, config: "Config", *, again: bool, check: bool) -> None:
     """Record the hashes of `model.sources` and fetch the files, or only check that each has a hash."""
-    from mlship.console import say
     from mlship.weights.fetch import lock_weights
     from mlship.weights.locked import FILE_NAME, check_weights_lock
 
@@ -75,7 +73,6 @@ def uploading(path: str) -> AbstractContextManager["Progress"]:
 
 def _transfer(what: str, path: str) -> AbstractContextManager["Progress"]:
     from mlship.cli.reporter import transfer
-    from mlship.console import say
 
     once = cache(say)
     return transfer(path, lambda _done, _total: once(f"{what} {path}"))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from mlship.cli.options import HERE, Capabilities, Driver, Json, check_host, show_result
+from mlship.console import emit, say
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.lock.foreign import ForeignLock
@@ -65,10 +67,8 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
 def _print_promise(lock: str, platform: str | None, form: _Form, *, alone: bool) -> None:
     """Print the GPUs and drivers that run it, for a cluster to choose its nodes by."""
     from mlship.build.installed import required_cuda
-    from mlship.console import emit
     from mlship.cuda.fit.cluster import cluster_yaml
     from mlship.cuda.fit.promise import promise_of_lock
-    from mlship.errors import UsageError
 
     if not alone:
         raise UsageError(
@@ -82,8 +82,6 @@ def _print_promise(lock: str, platform: str | None, form: _Form, *, alone: bool)
 
 def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str, ...]]":
     """The packages, their platform and notes: of a file, or of an image where there is no such file."""
-    from mlship.console import say
-    from mlship.errors import UsageError
     from mlship.lock.foreign import read_foreign_lock
     from mlship.project.base import PLATFORMS
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from mlship.cli.options import HERE, Directory, Json, show_result
+from mlship.console import emit, say, warn
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,6 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
     """
     from mlship.cuda.hosts.fleet import fleet_cuda
     from mlship.cuda.hosts.nvml import fleet_of
-    from mlship.errors import UsageError
     from mlship.report.hosts import fleet_document, show_fleet
 
     if context.invoked_subcommand is not None:
@@ -56,7 +57,6 @@ def record_host(
 
     Commit the file: images are matched to all hosts in hosts/. An existing file is never overwritten.
     """
-    from mlship.console import emit, say, warn
     from mlship.cuda.hosts.files import check_file_name, save_host
     from mlship.cuda.hosts.nvml import this_host
     from mlship.report.hosts import host_line
@@ -91,7 +91,6 @@ def import_nodes(
     """
     from mlship.cuda.hosts.files import outdated, plan_import
     from mlship.cuda.hosts.kubernetes import read_nodes
-    from mlship.errors import UsageError
     from mlship.files import write_atomic
     from mlship.report.hosts import show_import, warn_of_nodes
 
@@ -114,7 +113,6 @@ def import_nodes(
 def _opened(file: Path) -> "Iterator[TextIO]":
     """The text of a file or of stdin, read in parts: a large cluster has hundreds of megabytes."""
     from mlship.cuda.hosts.node_list import HINT
-    from mlship.errors import UsageError
 
     shown = "stdin" if str(file) == "-" else str(file)
     with sys.stdin.buffer if shown == "stdin" else file.open("rb") as stream:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlship.cli.options import HERE, Directory, Json
+from mlship.console import emit
 
 
 def init_command(  # noqa: PLR0913, PLR0917 -- each is an option
@@ -26,7 +27,6 @@ def init_command(  # noqa: PLR0913, PLR0917 -- each is an option
     Also writes other missing files. Run it again after the listed steps: it completes the lines of mlship.yaml that it
     left open, and changes no other existing file.
     """
-    from mlship.console import emit
     from mlship.files import write_atomic
     from mlship.init.detect import detect
     from mlship.init.scaffold import keep_existing, scaffold, write_scaffold

@@ -7,6 +7,8 @@ import typer
 
 from mlship.cli.cluster import Claim, Namespace, PullSecret
 from mlship.cli.options import HERE, Directory, Json
+from mlship.console import emit, say
+from mlship.errors import MatchError, UsageError
 
 if TYPE_CHECKING:
     from mlship.deploy.objects import Deployment
@@ -69,7 +71,6 @@ def kubernetes_command(  # noqa: PLR0913, PLR0917  one argument an option is how
 def _show(app: "Deployment", notes: list[str], image: str, output: Path | None, *, json: bool) -> None:
     import yaml
 
-    from mlship.console import emit
     from mlship.deploy.objects import manifests
     from mlship.versioned import to_json
 
@@ -92,7 +93,6 @@ def _deployment(image: str, directory: Path, asked: "DeployOptions") -> "tuple[D
     from mlship.cli.smoke import spec_of_image
     from mlship.deploy.objects import deployment_request
     from mlship.deploy.probes import measured_start
-    from mlship.errors import MatchError
     from mlship.proof.attach import verify
     from mlship.registry.images import image_in_registry
 
@@ -113,7 +113,6 @@ def _deployment(image: str, directory: Path, asked: "DeployOptions") -> "tuple[D
 def _nodes(image: str, *, claim: bool) -> "dict[str, Yaml]":
     """The GPUs and drivers that run an image, as `mlship fits --as` prints them."""
     from mlship.build.installed import packages_of, required_cuda
-    from mlship.console import say
     from mlship.cuda.fit.cluster import cluster_document
     from mlship.cuda.fit.promise import promise_of_lock
 
@@ -133,8 +132,6 @@ def _write(files: dict[Path, str]) -> None:
     Raises:
         UsageError: a file has other content.
     """
-    from mlship.console import say
-    from mlship.errors import UsageError
     from mlship.files import read_regular, write_atomic
 
     for file in files:

@@ -19,6 +19,8 @@ from mlship.cli.options import (
     only_one,
     platforms_of,
 )
+from mlship.console import emit, say, warn
+from mlship.errors import BuildError, Interrupted, LockError, MatchError, TransientError, UsageError
 
 if TYPE_CHECKING:
     from mlship.build.prepare import FindFleet
@@ -56,7 +58,6 @@ def lock_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     Existing pins stay if they still fit. For a model on GPUs, mlship first chooses the newest CUDA that every host can
     run. It then starts the server once in a build to trace its imports: only these modules get precompiled bytecode.
     """
-    from mlship.errors import UsageError
     from mlship.lock.compile import Upgrade
     from mlship.project.base import for_platform
     from mlship.project.load import load_unfinished
@@ -108,7 +109,6 @@ def _lock(
 
 def _add_code(directory: Path, config: "Config") -> None:
     """Write into the lock what a build has measured since."""
-    from mlship.console import say
     from mlship.lock.measured import CodeCache, write_known_code
     from mlship.project.base import record_name
     from mlship.resources import cache_folder
@@ -124,15 +124,12 @@ def _reporting_what_is_left(directory: Path, config: "Config", cuda: str | None)
     try:
         yield
     except KeyboardInterrupt as error:
-        from mlship.errors import Interrupted
-
         state = "out of date" if _stale(directory, config, cuda) else "valid, but maybe without traced imports"
         raise Interrupted(f"run the same command again; until then, the lock is {state}") from error
 
 
 def _build_packages(directory: Path, config: "Config") -> None:
     """Build the wheels of packages that the requirements name by their folder."""
-    from mlship.console import say
     from mlship.lock.inputs import read_requirement_files
     from mlship.lock.packages import build_packages
     from mlship.lock.record import earlier_record
@@ -148,8 +145,6 @@ def _build_packages(directory: Path, config: "Config") -> None:
 
 
 def _report_missing(keys: tuple[str, ...]) -> None:
-    from mlship.console import warn
-
     warn(
         f"mlship.yaml has no {', '.join(keys)}: the packages can be locked, and nothing can be built yet\n"
         "fill in these keys, then run `mlship lock` again to trace the server's imports"
@@ -157,7 +152,6 @@ def _report_missing(keys: tuple[str, ...]) -> None:
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "LockTarget":
-    from mlship.console import say
     from mlship.cuda.fit.target import lock_target
     from mlship.lock.inputs import read_inputs
 
@@ -170,7 +164,6 @@ def _target(directory: Path, config: "Config", fleet: "Fleet") -> "LockTarget":
 
 
 def _stale(directory: Path, config: "Config", cuda: str | None) -> bool:
-    from mlship.errors import LockError
     from mlship.lock.check import check_lock
 
     try:
@@ -181,7 +174,6 @@ def _stale(directory: Path, config: "Config", cuda: str | None) -> bool:
 
 
 def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -> None:
-    from mlship.console import emit, say
     from mlship.lock.check import check_lock
     from mlship.versioned import to_json
 
@@ -197,7 +189,6 @@ def _resolve(
     """Resolve and write the lock; returns what is still valid of the earlier trace."""
     import time
 
-    from mlship.console import emit, say, warn
     from mlship.cuda.fit.target import cpu_target
     from mlship.engine import connect
     from mlship.lock.compile import choose_place
@@ -237,9 +228,7 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     from mlship.build import run
     from mlship.build.prepare import prepare
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.console import say, warn
     from mlship.engine import connect
-    from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
     from mlship.lock.trace import UntracedError, merge_traces, served_digest
     from mlship.project.base import record_name

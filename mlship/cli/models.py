@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import HERE, Directory, Json, show_result
+from mlship.console import emit, out, warn
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.models.registered import RegisteredModel
@@ -40,8 +42,6 @@ def register_command(
     the same model again is no error, another one is.
     """
     from mlship.cli.fetch import uploading
-    from mlship.console import emit, out, warn
-    from mlship.errors import UsageError
     from mlship.models.register import TrainedModel, model_of, register
     from mlship.models.stores import open_store
     from mlship.project.load import load_config
@@ -72,7 +72,6 @@ def list_models(
     json: Json = False,
 ) -> None:
     """List registered models, oldest first."""
-    from mlship.console import out
     from mlship.models.stores import open_store
 
     found = [str(version) for version in sorted(open_store(store).versions(name))]
@@ -82,7 +81,6 @@ def list_models(
 @models.command("show")
 def show_model(model: Version, store: Store, json: Json = False) -> None:
     """Show what a registered model was made with."""
-    from mlship.console import out
     from mlship.models.register import document_of
     from mlship.report.models import model_text
 
@@ -118,7 +116,6 @@ def pull_model_command(
     Downloads continue where they stopped. Files that exist are never replaced.
     """
     from mlship.cli.fetch import downloading, weight_cache
-    from mlship.console import out
     from mlship.models.register import pull_model
     from mlship.models.stores import open_store
 

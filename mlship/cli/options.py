@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
 import typer
 
+from mlship.console import emit, say
+from mlship.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -53,7 +56,6 @@ Progress = Annotated[
 
 def show_result(value: T, show: "Callable[[T], None]", *, json: bool) -> None:
     """Print the result of a command: as JSON for machines, or with `show` for people."""
-    from mlship.console import emit
     from mlship.versioned import to_json
 
     if json:
@@ -64,7 +66,6 @@ def show_result(value: T, show: "Callable[[T], None]", *, json: bool) -> None:
 
 def save_page(file: Path | None, page: "Callable[[], str]") -> None:
     """Write the HTML page of a result, if one is asked for; `check_new` has seen that the file is new."""
-    from mlship.console import say
     from mlship.files import save_new
 
     if file is not None:
@@ -83,8 +84,6 @@ def only_one(given: "Mapping[str, object]") -> None:
     Raises:
         UsageError: two are given.
     """
-    from mlship.errors import UsageError
-
     flags = [flag for flag, value in given.items() if value]
     if len(flags) > 1:
         raise UsageError(f"`{flags[0]}` cannot be used with `{flags[1]}`", hint="remove one of them")
@@ -96,8 +95,6 @@ def check_host(driver: str | None, capabilities: list[str] | None) -> None:
     Raises:
         UsageError: only one of them is given.
     """
-    from mlship.errors import UsageError
-
     if (driver is None) != (not capabilities):
         raise UsageError(
             "`--driver` and `--compute-capability` must be used together",
@@ -114,8 +111,6 @@ def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | 
     Raises:
         UsageError: only one of the two options is given.
     """
-    from mlship.errors import UsageError
-
     check_host(driver, capabilities)
 
     def find(config: "Config") -> "Fleet | None":

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform, fleet_finder
+from mlship.console import emit, say, warn
+from mlship.errors import UsageError
 
 
 def plan_command(
@@ -17,7 +19,6 @@ def plan_command(
 ) -> None:
     """Show what will be built, and why. Needs no container engine and no network."""
     from mlship.build.prepare import prepare
-    from mlship.console import emit, warn
     from mlship.report.plan import show_plan
 
     prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
@@ -37,7 +38,6 @@ def dockerfile_command(
 ) -> None:
     """Print the Dockerfile that `mlship build` builds."""
     from mlship.build.prepare import prepare
-    from mlship.console import emit
 
     emit(prepare(directory, platform, fleet_finder(directory, driver, compute_capability)).dockerfile)
 
@@ -64,14 +64,11 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     """
     if as_ != "build":
         if secrets or platform or driver or compute_capability:
-            from mlship.errors import UsageError
-
             raise UsageError(f"`--as {as_}` takes no other options than `-C`", hint="remove them")
         _export_as(as_, directory, folder)
         return
     from mlship.build.export import export as write
     from mlship.build.prepare import prepare
-    from mlship.console import say, warn
 
     prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
     for warning in prepared.warnings:
@@ -83,7 +80,6 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
 
 
 def _export_as(kind: str, directory: Path, folder: Path) -> None:
-    from mlship.console import say
     from mlship.deploy.compose import export_compose
     from mlship.deploy.triton import export_triton
     from mlship.project.load import load_config

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, only_one, show_result
+from mlship.console import warn
+from mlship.errors import CheckFailed
 
 Repository = Annotated[
     Path,
@@ -44,9 +46,7 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
     from mlship.build.record import read_metadata
     from mlship.cli.reporter import ConsoleReporter
     from mlship.cli.smoke import conclude
-    from mlship.console import warn
     from mlship.engine import connect
-    from mlship.errors import CheckFailed
     from mlship.report.rebuild import show_rebuild
 
     only_one({f"--smoke {smoke}": smoke, "--no-smoke": no_smoke})

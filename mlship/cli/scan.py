@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import Json, show_result
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.scan.report import ScanReport
@@ -34,7 +35,6 @@ def scan_command(
 def _scan_image(image: str) -> "ScanReport":
     from mlship.cli.size import reading_progress
     from mlship.engine import connect
-    from mlship.errors import UsageError
     from mlship.scan.files import is_model_name
     from mlship.scan.image import scan_image
     from mlship.smoke.run import find_image

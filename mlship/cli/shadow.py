@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import Json, show_result
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,6 @@ def promote_shadow(
 
 
 def _figures(records: Path | None, prometheus: str, hours: float, match: str) -> "Mapping[str, Figure]":
-    from mlship.errors import UsageError
 
     if (records is None) == (not prometheus):
         raise UsageError(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import Html, Json, save_page, show_result
+from mlship.console import say
+from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.engine.base import Engine
@@ -52,7 +54,6 @@ def size_command(
 
 def _other(engine: "Engine", against: str) -> "SizeReport":
     """Measure the image to compare with, or read its report if `against` is a file or ends in .json."""
-    from mlship.errors import UsageError
     from mlship.size.report import SizeReport
 
     path = Path(against)
@@ -86,7 +87,6 @@ def reading_progress(image: str, expected: int) -> Iterator[Callable[[int], None
         expected: approximate bytes; engines measure image size in different ways.
     """
     from mlship.cli.reporter import transfer
-    from mlship.console import say
 
     said = 0
 

@@ -8,6 +8,8 @@ import typer
 
 from mlship.cli import cluster
 from mlship.cli.options import HERE, Directory, Json, On, show_result
+from mlship.console import say, warn
+from mlship.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,7 +76,6 @@ def _bench(
 ) -> "tuple[Bench, ImageInfo]":
     """How a local image is tested."""
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.console import say
     from mlship.engine import connect
     from mlship.smoke.run import Bench, find_image
 
@@ -88,7 +89,6 @@ def _bench(
 
 def _smoke_here(bench: "Bench", info: "ImageInfo", record: Path | None, *, attest: bool) -> "SmokeReport | None":
     """Test a local image; None if its answer is recorded instead."""
-    from mlship.errors import UsageError
     from mlship.smoke.run import smoke
 
     if record is not None:
@@ -118,8 +118,6 @@ def conclude(report: "SmokeReport") -> None:
     Raises:
         CheckFailed: a check failed; the message names the first one.
     """
-    from mlship.console import warn
-    from mlship.errors import CheckFailed
     from mlship.report.github import VARIABLE, add_step_summary
 
     try:
@@ -132,8 +130,6 @@ def conclude(report: "SmokeReport") -> None:
 
 
 def _record(bench: "Bench", file: Path) -> None:
-    from mlship.console import say
-    from mlship.errors import UsageError
     from mlship.files import write_atomic
     from mlship.smoke.run import record_golden
 
@@ -148,7 +144,6 @@ def _record(bench: "Bench", file: Path) -> None:
 
 def spec_of_image(info: "ImageInfo", image: str, directory: Path) -> "SmokeSpec":
     """What to test, from the image's label or else from mlship.yaml."""
-    from mlship.errors import UsageError
     from mlship.project.load import FILE_NAME, load_config
     from mlship.smoke.spec import LABEL, SmokeSpec
 
@@ -176,7 +171,6 @@ def _values(spec: "SmokeSpec", directory: Path) -> "Mapping[str, str]":
 
 
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":
-    from mlship.errors import UsageError
     from mlship.units import bytes_of
 
     if memory is not None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlship.build.report import BuildReport
+from mlship.console import out
 from mlship.units import duration, size
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
 
 
 def show_build(report: BuildReport) -> None:
-    from mlship.console import out
     from mlship.report.smoke import show_smoke
 
     if report.smoke is not None:
@@ -28,8 +28,6 @@ def show_build(report: BuildReport) -> None:
 
 def show_index(report: "IndexReport") -> None:
     """Print the report of each image, then the index."""
-    from mlship.console import out
-
     for image in report.images:
         show_build(image)
         out()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from mlship.build.rebuild import ComparedLayer, RebuildReport
+from mlship.console import out
 from mlship.report.build import show_build
 from mlship.units import cut
 
@@ -10,8 +11,6 @@ _WIDTH = 40
 
 
 def show_rebuild(report: RebuildReport) -> None:
-    from mlship.console import out
-
     first, *rest = _lines(report)
     out(first, style="bold green" if report.same else "bold red")
     for line in rest:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 from mlship import plain
-from mlship.console import clean
+from mlship.console import clean, out
 from mlship.image.labels import OCI, OWN
 from mlship.proof.attach import Verified
 from mlship.proof.statement import Predicate
@@ -19,8 +19,6 @@ UNKNOWN = "unknown"
 
 
 def show_story(story: Story) -> None:
-    from mlship.console import out
-
     out(story.image, style="bold")
     for name, value in _facts(story):
         out(f"  {name:<14}{value}")
@@ -106,8 +104,6 @@ def _training(record: Mapping[str, JsonValue]) -> str:
 
 def show_proofs(verified: Verified) -> None:
     """Print the newest proof in full, and one line for each older one."""
-    from mlship.console import out
-
     newest = verified.proofs[-1]
     out(f"PROVEN on {where(newest.mlship)}: {verified.image}", style="bold green")
     for name, value in (("digest", verified.digest), *_proof_facts(newest)):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from itertools import chain
 
+from mlship.console import out
 from mlship.doctor.conditions import in_general
 from mlship.doctor.diagnose import Diagnosis, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
@@ -38,8 +39,6 @@ _STYLES = {"PROBLEM": "bold red", "HEALTHY": "bold green", "NO NVIDIA GPU": "bol
 
 def show_diagnosis(diagnosis: Diagnosis, *, verbose: bool) -> None:
     """Print it on stdout. Colours only repeat what the words say."""
-    from mlship.console import out
-
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for terminals without ✓
     coloured = sys.stdout.isatty() or "FORCE_COLOR" in os.environ

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from mlship.console import clean
+from mlship.console import clean, out
 from mlship.report.size import words
 from mlship.size.report import Comparison, Part, SizeReport
 from mlship.units import columns, count_of, cut, size
@@ -18,8 +18,6 @@ _SMALL = 0.01  # share of the image; smaller parts are combined into one line
 
 def show_size(report: SizeReport, *, verbose: bool = False) -> None:
     """Print the report on stdout, fitted to the terminal."""
-    from mlship.console import out
-
     for line in size_text(report, terminal_width(), verbose=verbose).splitlines():
         out(line, style="bold" if line and not line.startswith(" ") else None)
 
