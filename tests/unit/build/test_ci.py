@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import tomllib
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from mlship import __version__
 from mlship.build.ci import CiService, pipeline
 from mlship.cli.app import app
 from mlship.project.load import parse_config
@@ -42,6 +45,13 @@ def test_every_command_and_option_exists(service: CiService, *, gpu: bool) -> No
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in call if word.startswith("--")} <= known
     assert all(("--smoke" in call) == gpu for call in calls if call[0] == "build")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_wheel_has_the_name_that_pip_gives_it(service: CiService) -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    wheel = f"{re.sub(r'[-_.]+', '_', project['name'])}-{__version__}-py3-none-any.whl"
+    assert f"MLSHIP: tools/{wheel}\n" in pipeline(service, parse_config(YAML))
 
 
 @pytest.mark.parametrize("service", SERVICES)
