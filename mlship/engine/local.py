@@ -11,20 +11,11 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from pydantic import BaseModel, Field
-
+from mlship import plain
 from mlship.versioned import adapter
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _SECONDS = 5.0
-
-
-class _Endpoint(BaseModel):
-    host: str = Field(alias="Host")
-
-
-class _Context(BaseModel):
-    endpoints: dict[str, _Endpoint] = Field(alias="Endpoints")
 
 
 def config_folder() -> Path:
@@ -50,8 +41,8 @@ def uses_tls() -> bool:
 def context_host(name: str) -> str:
     """The address of the engine of a docker context; empty if there is none of this name, or it cannot be read."""
     path = config_folder() / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
-    with suppress(OSError, ValueError, LookupError):
-        return adapter(_Context).validate_json(path.read_bytes()).endpoints["docker"].host
+    with suppress(OSError):
+        return plain.text(plain.json_of(path.read_bytes()), "Endpoints", "docker", "Host") or ""
     return ""
 
 
