@@ -63,6 +63,11 @@ class Options:
     on_stderr: LineSink | None = None
 
 
+def signal_name(number: int) -> str:
+    """Such as SIGSEGV."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
 def run(argv: Sequence[str], options: Options = Options()) -> Completed:
     """Run a program to its end and return its output, whatever its exit code.
 

@@ -1,6 +1,5 @@
 """Runs a program as a process of its own, with a time limit that holds even if the process cannot be ended."""
 
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,12 +40,7 @@ class ChildResult:
     @property
     def signal(self) -> str | None:
         """Name of the signal that ended it."""
-        if self.code is None or self.code >= 0:
-            return None
-        try:
-            return signal.Signals(-self.code).name
-        except ValueError:
-            return f"signal {-self.code}"
+        return process.signal_name(-self.code) if self.code and self.code < 0 else None
 
     @property
     def driver(self) -> DriverAnswer:

@@ -7,11 +7,10 @@ import errno
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from signal import Signals
 
 from mlship.errors import BuildError, EngineError, MlshipError, TransientError, UsageError
 from mlship.known_texts import first_match, phrase
-from mlship.process import Completed, ProcessError
+from mlship.process import Completed, ProcessError, signal_name
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,8 @@ def check_crash(done: Completed) -> None:
         EngineError: it was.
     """
     if done.code < 0:
-        name = Signals(-done.code).name if -done.code in set(Signals) else f"signal {-done.code}"
         command = " ".join(done.argv[:3])
-        raise EngineError(f"`{command}` was ended by {name}", hint=phrase("check_docker"))
+        raise EngineError(f"`{command}` was ended by {signal_name(-done.code)}", hint=phrase("check_docker"))
 
 
 def disk_failure(error: OSError) -> MlshipError:

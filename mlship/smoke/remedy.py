@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from mlship.engine.base import ExitState
 from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
+from mlship.process import signal_name
 from mlship.project.paths import WORKDIR
 from mlship.smoke.gpu_causes import missing_library, of_text
 from mlship.smoke.result import fix
@@ -144,7 +145,7 @@ def how_ended(state: ExitState, spec: SmokeSpec) -> str:
     if state.code == 137:
         return f"killed (SIGKILL), probably for memory (limit {size(spec.memory)})"
     if 128 < state.code < 128 + signal.NSIG:
-        return f"died of {_signal(state.code - 128)}"
+        return f"died of {signal_name(state.code - 128)}"
     return f"ended with exit code {state.code}"
 
 
@@ -159,13 +160,6 @@ def remedy_for_end(state: ExitState, spec: SmokeSpec) -> str:
         shm=size(shm),
         more=f"{max(1, 2 * shm >> 30)}g",
     )
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def last_lines(lines: Iterable[str], *, gpu: bool) -> tuple[str, ...]:
