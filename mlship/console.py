@@ -1,6 +1,7 @@
 """Terminal output: data on stdout, messages on stderr. External values are stripped of control characters."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,12 @@ def out(text: str = "", *, style: str | None = None) -> None:
         print(clean(text))  # noqa: T201
         return
     _data().print(clean(text), style=style, markup=False)
+
+
+def out_lines(lines: Iterable[str], styles: Mapping[str, str] | None = None) -> None:
+    """Print lines; `styles` has the style of those that start with a text."""
+    for line in lines:
+        out(line, style=next((style for start, style in (styles or {}).items() if line.startswith(start)), None))
 
 
 def emit(text: str) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _PLAIN = re.compile(r"(?!\.\.\.|---)[\w./-][\w./@%+-]*([:=][\w./@%+-]+)*")
 
 
+def render_page(template_name: str, **values: object) -> str:
+    """Render a page without characters that cannot be seen, which facts and files of others may hold."""
+    page = render(template_name, **values)
+    return "".join(character for character in page if character == "\n" or character.isprintable())
+
+
 def render(template_name: str, **values: object) -> str:
     """Render a template, given by its path in the template folder; the same values give the same bytes.
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from mlship import __version__
 from mlship.audit.rules import AuditReport, AuditSeen, AuditVerdict, Judgement
-from mlship.console import out
+from mlship.console import out_lines
 
 _SIGNS: dict[AuditVerdict, str] = {"pass": "✓", "fail": "✗", "unknown": "?", "not applicable": "-"}
 _LEVELS: dict[AuditVerdict, str] = {"fail": "error", "unknown": "note"}
@@ -21,8 +21,7 @@ def show_audit(report: AuditReport) -> None:
     counts = [f"{report.count('pass')} passed", f"{report.count('fail')} failed", f"{report.count('unknown')} unknown"]
     skipped = report.count("not applicable")
     total = ", ".join((*counts, *([f"{skipped} not applicable"] if skipped else [])))
-    for line in (f"{report.target}: {report.kind}", "", *rules, "", total):
-        out(line)
+    out_lines((f"{report.target}: {report.kind}", "", *rules, "", total))
 
 
 def _rule(one: Judgement) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.console import out
+from mlship.console import out_lines
 from mlship.cuda.fit.fits import Fits, HostFit
 from mlship.cuda.fit.judge import Outcome
 from mlship.units import count_of
@@ -14,8 +14,7 @@ _SHOWN = 4  # limits of a host
 
 def show_fits(fits: Fits, shown: str, origin: str) -> None:
     """Print the answer for each host, what it does not cover, and the smallest change."""
-    for line in _lines(fits, shown, origin):
-        out(line)
+    out_lines(_lines(fits, shown, origin))
 
 
 def _lines(fits: Fits, shown: str, origin: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlship.console import clean, out, warn
+from mlship.console import clean, out, out_lines, warn
 from mlship.cuda.hosts.files import Planned
 from mlship.cuda.hosts.fleet import Bound, FleetCuda
 from mlship.cuda.hosts.kubernetes import Nodes
@@ -17,8 +17,7 @@ _NAMED = 5  # nodes or hosts in one line
 
 def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
     """Print the hosts as a table, and the CUDA versions that run on all of them."""
-    for line in _lines(fleet, cuda):
-        out(line)
+    out_lines(_lines(fleet, cuda))
 
 
 def fleet_document(fleet: Fleet, cuda: FleetCuda) -> dict[str, object]:
@@ -105,11 +104,8 @@ def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -
         (str(each.path), each.state, str(len(pool.nodes)), pool.host.driver, _gpu(pool.host.gpus[0]))
         for each, pool in zip(planned, nodes.pools, strict=True)
     )
-    for line in columns(rows):
-        out(line)
-    for pool in nodes.pools:
-        for note in pool.host.notes:
-            out(f"{pool.host.name}: {note}")
+    out_lines(columns(rows))
+    out_lines(f"{pool.host.name}: {note}" for pool in nodes.pools for note in pool.host.notes)
     if nodes.without_gpu:
         vendors = ", ".join(f"{count} with {vendor}'s, which mlship does not support" for vendor, count in nodes.others)
         out(f"{count_of(nodes.without_gpu, 'node')} without an NVIDIA GPU" + (f" ({vendors})" if vendors else ""))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mlship.build.rebuild import ComparedLayer, RebuildReport
-from mlship.console import out
+from mlship.console import out, out_lines
 from mlship.report.build import show_build
 from mlship.units import cut
 
@@ -13,9 +13,7 @@ _WIDTH = 40
 def show_rebuild(report: RebuildReport) -> None:
     first, *rest = _lines(report)
     out(first, style="bold green" if report.same else "bold red")
-    for line in rest:
-        out(line)
-    out()
+    out_lines((*rest, ""))
     show_build(report.build)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.console import clean, out
+from mlship.console import clean, out_lines
 from mlship.frameworks import framework_table
 from mlship.scan.report import ScannedFile, ScanReport
 from mlship.units import count_of, few
@@ -12,8 +12,7 @@ _MOST_NAMES = 8
 
 def show_scan(report: ScanReport) -> None:
     """Print the findings first, then the files that are data, then a summary."""
-    for line in _lines(report):
-        out(clean(line).replace("\n", " "))
+    out_lines(clean(line).replace("\n", " ") for line in _lines(report))
 
 
 def _lines(report: ScanReport) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from mlship.console import out
+from mlship.console import out, out_lines
 from mlship.shadow.condition import FigureCondition
 from mlship.shadow.figures import MEANINGS, Figure
 
@@ -33,8 +33,7 @@ def show_promotion(condition: FigureCondition, found: Mapping[str, Figure]) -> N
     """Print the verdict, then every comparison with its evidence."""
     verdict = verdict_of(condition, found)
     out(_VERDICTS[verdict], style="bold green" if verdict else "bold red")
-    for line in _evidence(condition, found):
-        out(line)
+    out_lines(_evidence(condition, found))
 
 
 def verdict_of(condition: FigureCondition, found: Mapping[str, Figure]) -> bool | None:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Protocol
 
-from mlship.console import out
+from mlship.console import out_lines
 from mlship.smoke.result import Check, Figures, SmokeReport, Status, TestedOn
 from mlship.units import duration, size
 
@@ -19,8 +19,7 @@ _WEIGHTS_THAT_COUNT = 1 << 20
 
 def show_smoke(report: SmokeReport) -> None:
     """Print the report on stdout. Where there are colours, they only repeat what the words and signs say."""
-    for line in smoke_text(report).splitlines():
-        out(line, style=next((style for start, style in STYLES.items() if line.startswith(start)), None))
+    out_lines(smoke_text(report).splitlines(), STYLES)
 
 
 def smoke_text(report: SmokeReport) -> str:

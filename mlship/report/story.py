@@ -11,7 +11,7 @@ from mlship.image.labels import OCI, OWN
 from mlship.proof.attach import Verified
 from mlship.proof.statement import Predicate
 from mlship.proof.story import Story
-from mlship.render import render
+from mlship.render import render_page
 from mlship.report.smoke import measured, where
 from mlship.units import size
 
@@ -27,7 +27,7 @@ def show_story(story: Story) -> None:
 def story_page(story: Story) -> str:
     """A self-contained HTML page. Values from the registry are escaped and never become markup."""
     name, _, digest = story.image.partition("@")
-    page = render(
+    return render_page(
         "story.html.j2",
         story=story,
         name=name,
@@ -40,7 +40,6 @@ def story_page(story: Story) -> str:
         size=size,
         where=where,
     )
-    return "".join(character for character in page if character == "\n" or character.isprintable())
 
 
 def _inputs(provenance: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mlship import __version__
 from mlship.doctor.diagnose import Diagnosis
-from mlship.render import render
+from mlship.render import render_page
 from mlship.report.doctor import words
 
 
@@ -19,5 +19,4 @@ class PageHead:
 
 def diagnosis_page(diagnosis: Diagnosis, head: PageHead) -> str:
     """The page, in the order of the text report. Facts appear as text, never as markup."""
-    page = render("doctor.html.j2", diagnosis=diagnosis, head=head, words=words)
-    return "".join(character for character in page if character == "\n" or character.isprintable())
+    return render_page("doctor.html.j2", diagnosis=diagnosis, head=head, words=words)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from itertools import chain
 
-from mlship.console import out
+from mlship.console import out_lines
 from mlship.doctor.conditions import in_general
 from mlship.doctor.diagnose import Diagnosis, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
@@ -42,9 +42,7 @@ def show_diagnosis(diagnosis: Diagnosis, *, verbose: bool) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for terminals without ✓
     coloured = sys.stdout.isatty() or "FORCE_COLOR" in os.environ
-    for line in diagnosis_text(diagnosis, verbose=verbose).splitlines():
-        style = next((style for start, style in _STYLES.items() if line.startswith(start)), None)
-        out(line, style=style if coloured else None)
+    out_lines(diagnosis_text(diagnosis, verbose=verbose).splitlines(), _STYLES if coloured else None)
 
 
 def diagnosis_text(diagnosis: Diagnosis, *, verbose: bool = False) -> str:

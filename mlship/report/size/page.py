@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlship.render import render
+from mlship.render import render_page
 from mlship.report.size import words
 from mlship.report.size.treemap import Rect, squarify
 from mlship.size.report import SORTS, Part, SizeReport, Sort
@@ -54,7 +54,7 @@ class _Bytes:
 
 def size_page(report: SizeReport) -> str:
     """Render the page. Values from the image are escaped and never become markup."""
-    page = render(
+    return render_page(
         "size.html.j2",
         report=report,
         words=words,
@@ -65,7 +65,6 @@ def size_page(report: SizeReport) -> str:
         groups=words.groups(report),
         sorts=SORTS,
     )
-    return "".join(character for character in page if character == "\n" or character.isprintable())
 
 
 def tiles(report: SizeReport) -> Iterator[Tile]:
