@@ -1,7 +1,7 @@
 """From the repository to the plan: mlship.yaml, weights, lock, CUDA match. Needs no engine and no network."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,23 @@ def prepare(
     warnings = (*_left_out(repo, config), *trained, *(matched.warnings if matched else _unwanted_cuda(config, lock)))
     linked, unknown = link_targets(repo, copied_paths(plan)), matched.unknown if matched else ()
     return Prepared(repo, config, lock, plan, revision, linked, warnings, fleet, unknown)
+
+
+def find_hosts(repo: Path, config: Config, driver: str | None, capabilities: Collection[str] | None) -> "Fleet | None":
+    """The hosts to match CUDA to: the named one, the repository's, or this machine; None for a CPU project.
+
+    Raises:
+        UsageError: a host file is invalid.
+        MatchError: no host is given, and this machine has no GPU.
+    """
+    if config.gpu is None:
+        return None
+    from mlship.cuda.hosts.nvml import fleet_of
+    from mlship.cuda.hosts.profile import named_fleet
+
+    if driver is not None:
+        return named_fleet(driver, tuple(capabilities or ()), config.platform)
+    return fleet_of(repo, config.gpu.hosts)
 
 
 def _checked_lock(repo: Path, config: Config, fleet: "Fleet | None") -> tuple[Lock, "Matched | None"]:

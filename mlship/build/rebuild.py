@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 from mlship import __version__
 from mlship.build.preflight import smoke_device, split_tag
-from mlship.build.prepare import FindFleet, Prepared, prepare
-from mlship.build.record import Metadata, TargetHost, Weight
+from mlship.build.prepare import Prepared, find_hosts, prepare
+from mlship.build.record import Metadata, Weight
 from mlship.build.report import BuildReport
 from mlship.build.run import BuildOptions, Reporter, build
 from mlship.engine.base import Engine, EngineInfo, ImageLayer, Manifest
@@ -18,7 +19,6 @@ from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file
 from mlship.image.plan import BuildPlan
 from mlship.project.checkout import read_checkout, temporary_worktree
-from mlship.project.config import Config
 from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.smoke.spec import Device
@@ -160,7 +160,9 @@ def _here(repo: Path) -> Path:
 def _prepare(metadata: Metadata, project: Path) -> Prepared:
     source = metadata.source
     revision = Revision(source.describe, source.commit, source.url, source.epoch)
-    prepared = prepare(project, metadata.platform, _fleet_finder(project, metadata.host), revision)
+    driver, capabilities = (host.driver, host.compute_capabilities) if (host := metadata.host) else (None, ())
+    hosts = partial(find_hosts, project, driver=driver, capabilities=capabilities)
+    prepared = prepare(project, metadata.platform, hosts, revision)
     record = prepared.lock.record
     if record.requirements != metadata.lock.requirements or record.digest != metadata.base.digest:
         raise UsageError(
@@ -168,20 +170,6 @@ def _prepare(metadata: Metadata, project: Path) -> Prepared:
             hint="use the metadata file that was written for this commit",
         )
     return prepared
-
-
-def _fleet_finder(project: Path, host: TargetHost | None) -> FindFleet:
-    from mlship.cuda.hosts.nvml import fleet_of
-    from mlship.cuda.hosts.profile import Fleet, named_fleet
-
-    def find(config: Config) -> Fleet | None:
-        if config.gpu is None:
-            return None
-        if host is not None:
-            return named_fleet(host.driver, host.compute_capabilities, config.platform)
-        return fleet_of(project, config.gpu.hosts)
-
-    return find
 
 
 def place_weights(weights: tuple[Weight, ...], tree: Path, project: Path, here: Path) -> None:

@@ -118,13 +118,8 @@ def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | 
             raise UsageError(
                 "`--driver` needs a project that uses GPUs", hint="add `gpu:` to mlship.yaml, or remove `--driver`"
             )
-        if config.gpu is None:
-            return None
-        from mlship.cuda.hosts.nvml import fleet_of
-        from mlship.cuda.hosts.profile import named_fleet
+        from mlship.build.prepare import find_hosts
 
-        if driver is not None:
-            return named_fleet(driver, tuple(capabilities or ()), config.platform)
-        return fleet_of(directory, config.gpu.hosts)
+        return find_hosts(directory, config, driver, capabilities)
 
     return find
