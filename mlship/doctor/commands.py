@@ -46,9 +46,10 @@ class DriverPackages:
     first: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     old: tuple[str, ...] = ()
-    open: str = "nvidia-open"
+    open: tuple[str, ...] = ()
     legacy: tuple[str, ...] = ()
     r470: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ place_data = table_reader(PlaceTable, "places")
 def _row(facts: Facts) -> PackageManager:
     """The package manager of this host; without a name and commands if it is unknown."""
     rows, system = place_data().managers, facts.host.os
-    if known(looked_up(facts.host.paths, "/run/ostree-booted")):
+    of = {name: row for row in rows for name in row.systems}
+    name, release = known(system.id) or "", (known(system.version_id) or "").partition(".")[0]
+    own = of.get(f"{name}-{release}") or of.get(name)
+    if known(looked_up(facts.host.paths, "/run/ostree-booted")) and not (own and own.note):
         return rows[0]
-    names = [*(known(system.id) or "").split(), *(known(system.like) or "").split()]
-    of_system = next((row for name in names for row in rows if name in row.systems), None)
     recorded = next((row for row in rows if row.name == known(facts.host.packages.manager)), None)
-    found = of_system if of_system and of_system.note else recorded or of_system
-    return found or PackageManager()
+    like = (of[name] for name in (known(system.like) or "").split() if name in of)
+    return own or recorded or next(like, PackageManager())
 
 
 def manager(facts: Facts) -> str | None:
@@ -118,25 +120,26 @@ def _driver_packages(facts: Facts) -> DriverPackages:
 def install_driver(facts: Facts, last: int | None) -> tuple[str, ...]:
     """As the distribution documents it, from its own packages if it has them; `last`: of which branch at most."""
     row = _driver_packages(facts)
-    new = _filled(facts, row.new)
-    return (*row.first, *((*new[:1], *replace_driver(facts, last, own=True)) if last and row.legacy else new))
+    return replace_driver(facts, last, own=True) if last else _filled(facts, (*row.first, *row.new))
 
 
 def replace_driver(facts: Facts, last: int, *, own: bool) -> tuple[str, ...]:
     """Install the proprietary driver of this branch; with `own`, the distribution's own if that is none of a later."""
     row = _driver_packages(facts)
     named = row.r470 if last == 470 and row.r470 else (own and row.old) or row.legacy
-    return _filled(facts, named if last >= 470 else (), last)  # few distributions still have an older one
+    return _filled(facts, (*row.first, *named) if last >= 470 else (), last)  # few distributions have an older one
 
 
 def _filled(facts: Facts, templates: tuple[str, ...], branch: int = 0) -> tuple[str, ...]:
     start, of_kernel = install_start(facts), headers(facts)
+    templates = templates or (_NOTHING,)
     return tuple(one.format(install=start, headers=of_kernel, branch=branch) for one in templates)
 
 
-def install_open_driver(facts: Facts, least: int) -> str:
+def install_open_driver(facts: Facts, least: int) -> tuple[str, ...]:
     """Install the driver with the open kernel module, of this branch or newer."""
-    return install_command(facts, _driver_packages(facts).open.format(branch=least))
+    row = _driver_packages(facts)
+    return _filled(facts, row.open or row.first, least)
 
 
 def remove_option(facts: Facts, option: str) -> tuple[str, ...]:
@@ -273,10 +276,11 @@ def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     is_far = not all(is_possible(command, here) for command in possible)  # the kernel is another machine's
     kept = tuple(command for command in possible if not is_far or is_possible(command, here - {"lxc", row.name}))
     lost = [command for command in step.commands if command not in kept]
+    kept = kept if kept != ("sudo reboot",) or not lost else ()  # alone, it changes nothing
     installs = bool(row.install) and any(command.startswith(row.install) for command in kept)
     barred = place_data().unchangeable.get(row.name, ())
     shut = any(_NOTHING in command[:7] or any(text in command for text in barred) for command in lost)
-    note = row.note if (installs or shut) and not is_far else ""
+    note = row.note if (installs if row.install else shut) and not is_far else ""
     say = step.say if kept or not step.say.endswith(":") else f"{step.say[:-1]}."
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"

@@ -36,16 +36,8 @@ def read_packages(look: Look) -> Facts:
 
 
 def package_manager(root: Path) -> str | None:
-    """From the package manager's own files; the distribution decides among those that use rpm."""
-    if below(root, "/var/lib/dpkg/status").exists():
-        return "apt"
-    if below(root, "/var/lib/pacman/local").is_dir():
-        return "pacman"
-    if below(root, "/lib/apk/db/installed").exists():
-        return "apk"
-    if any(below(root, f"{folder}/rpm").is_dir() for folder in ("/var/lib", "/usr/lib/sysimage")):
-        return "zypper" if below(root, "/etc/zypp").is_dir() else "dnf"
-    return None
+    """From the package manager's own files."""
+    return next((name for path, name in probe_tables().managers.items() if below(root, path).exists()), None)
 
 
 def installed_packages(root: Path, kind: str | None) -> Fact[dict[str, str]]:
@@ -57,7 +49,7 @@ def installed_packages(root: Path, kind: str | None) -> Fact[dict[str, str]]:
     if kind == "pacman":
         names = names_in(below(root, "/var/lib/pacman/local")) or ()
         return _ours(tuple(found.groups()) for name in names if (found := re.match(r"(.+)-([^-]+-[^-]+)$", name)))
-    if kind in {"dnf", "zypper"} and live(root):
+    if kind and live(root):
         ended = run_child(("rpm", "-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\\n"), 3.5)
         return _ours(tuple(line.split(" ", 1)) for line in ended.lines if " " in line) if ended.ok else UNKNOWN
     return UNKNOWN

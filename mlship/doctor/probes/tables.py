@@ -35,6 +35,7 @@ class ProbeTables:
     kernel_log: str
     kernel_noise: str
     packages: str
+    managers: dict[str, str]
     apt: dict[str, PackageAction]
     dnf: dict[str, PackageAction]
     machines: dict[str, str]

@@ -68,7 +68,7 @@ def advice(name: str) -> str:
         ("driver-not-loaded-after-kernel-update", "sudo dkms autoinstall", "make.log"),
         ("nouveau-owns-gpu--beside-a-gpu-of-a-newer-driver", "# add NVIDIA's repository", "support this GPU"),
         ("driver-does-not-drive-gpu--kepler-on-debian", "install -y nvidia-tesla-470-driver", "nvidia-driver-470"),
-        ("driver-does-not-drive-gpu--open-module-too", "aur.archlinux.org/nvidia-580xx-utils", "pacman"),
+        ("driver-does-not-drive-gpu--open-module-too", "aur.archlinux.org/nvidia-580xx-utils", "--needed nvidia"),
         ("nouveau-owns-gpu--beside-a-gpu-of-a-newer-driver", "nvidia-driver-pinning-580", "install -y nvidia-driver "),
         ("nouveau-owns-gpu--beside-a-gpu-of-a-newer-driver", "Or leave it", "Install NVIDIA's driver"),
         ("nvml-lib-kmod-mismatch-after-upgrade--in-a-system-container", "-570.2.run --no-kernel-modules", "reboot"),
@@ -92,8 +92,8 @@ def test_the_advice_fits_the_host(name: str, said: str, never: str) -> None:
         ("driver-not-installed--by-the-packages", "fedora", "", True, "--apply-live https://mirrors.rpmfusion", "dnf"),
         ("driver-not-installed--by-the-packages", "aurora", "fedora", True, "ostree install --idempotent akmod", "dnf"),
         ("driver-not-installed--by-the-packages", "rhcos", "rhel fedora", True, "GPU Operator", "rpmfusion"),
-        ("open-module-on-pre-turing", "centos", "rhel fedora", True, "Install the proprietary", "reboot:"),
-        ("open-module-on-pre-turing", "debian", "", False, "purge 'nvidia-*open-*' sudo", "*-open'"),
+        ("open-module-on-pre-turing", "centos", "rhel fedora", True, "# build an image", "cuda-drivers"),
+        ("open-module-on-pre-turing", "debian", "", False, "purge 'nvidia-*open-*' # add contrib", "*-open'"),
         ("open-module-on-pre-turing", "debian", "", False, "nvidia-driver nvidia-kernel-dkms", "driver-580"),
         ("open-module-on-pre-turing", "ubuntu", "debian", False, "install -y nvidia-driver-580", "kernel-dkms"),
         (
@@ -104,7 +104,8 @@ def test_the_advice_fits_the_host(name: str, said: str, never: str) -> None:
             "akmod-nvidia-580xx",
             "cuda-drivers",
         ),
-        ("open-module-on-pre-turing", None, "", False, "install -y cuda-drivers-580", "nvidia-driver-580"),
+        ("open-module-on-pre-turing", None, "", False, "# add NVIDIA's repository", "cuda-drivers-580"),
+        ("open-module-on-pre-turing", "rhel", "fedora", False, "nvidia-driver:580-dkms", "install -y cuda-drivers"),
     ],
 )
 def test_the_driver_is_one_of_the_distribution(
