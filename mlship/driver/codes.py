@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
 
-from mlship.versioned import adapter, table_reader
+from mlship.versioned import TableRow, table_reader
 
 
 @dataclass(frozen=True)
@@ -24,23 +22,21 @@ class DriverCode:
     hint: str = ""
 
 
-@cache
-def code_table(api: Literal["nvml", "cuda"]) -> Mapping[int, DriverCode]:
-    return adapter(dict[int, DriverCode]).validate_python(_tables()[api])
+class CodeTables(TableRow):
+    """The whole file; brands and architectures are NVML's numbers for them, as nvidia-smi prints them."""
+
+    nvml: Mapping[int, DriverCode]
+    cuda: Mapping[int, DriverCode]
+    brand: Mapping[int, str]
+    architecture: Mapping[int, str]
 
 
-@cache
-def nvml_names(kind: Literal["brand", "architecture"]) -> dict[int, str]:
-    """NVML's numbers for a GPU's brand or architecture, as nvidia-smi prints them."""
-    return adapter(dict[int, str]).validate_python(_tables()[kind])
-
-
-_tables = table_reader(dict[str, object], "codes")
+code_tables = table_reader(CodeTables, "codes")
 
 
 def nvml(code: int) -> str:
     """Such as "18 (driver/library version mismatch)"; for a code newer than the table, nvidia-ml-py's name."""
-    text = _described(code, code_table("nvml"))
+    text = _described(code, code_tables().nvml)
     return text if text != str(code) else _named_by_pynvml(code)
 
 
@@ -53,7 +49,7 @@ def _named_by_pynvml(code: int) -> str:
 
 def cuda(code: int) -> str:
     """Such as "804 (forward compatibility was attempted on non supported HW)"."""
-    return _described(code, code_table("cuda"))
+    return _described(code, code_tables().cuda)
 
 
 def cuda_version(number: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlship.cuda.tables.lookup import cuda_library_of
 from mlship.cuda.tables.rows import CudaLibrary
-from mlship.driver.codes import code_table, cuda_version
+from mlship.driver.codes import code_tables, cuda_version
 from mlship.known_texts import first_match
 from mlship.smoke.result import fix
 
@@ -25,7 +25,7 @@ _WANTS = re.compile(r"Require cuDNN (?P<cudnn>\d[\d.]*\*?) and CUDA (?P<cuda>\d[
 
 def of_code(code: int) -> GpuCause:
     """The usual cause of a code of CUDA."""
-    known = code_table("cuda").get(code)
+    known = code_tables().cuda.get(code)
     if known and known.why:
         return GpuCause(f"{known.why} ({code})", known.hint)
     return GpuCause(f"the driver refuses ({code})", fix("gpu.visible", "unknown_code"))

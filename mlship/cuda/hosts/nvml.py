@@ -132,7 +132,7 @@ def _missing(error: str) -> MatchError:
 
 
 def _failed(call: DriverCall) -> MatchError:
-    code = codes.code_table("nvml").get(call.code)
+    code = codes.code_tables().nvml.get(call.code)
     gpu = "" if call.device is None else f" of GPU {call.device}"
     return MatchError(
         f"{(code and code.why) or 'NVML failed'} ({call.name}{gpu}: {code.name if code else 'code'} {call.code})",

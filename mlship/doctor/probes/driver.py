@@ -34,7 +34,7 @@ from mlship.driver.answer import (
     LoadedLibrary,
 )
 from mlship.driver.child import ask_driver
-from mlship.driver.codes import nvml_names
+from mlship.driver.codes import code_tables
 
 T = TypeVar("T")
 
@@ -176,8 +176,8 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
         minor=number("MinorNumber"),
         codes=_codes(found.answer, index),
         compute_capability=_capability(found, index, "nvmlDeviceGetCudaComputeCapability"),
-        brand=_named(number("Brand"), nvml_names("brand")),
-        architecture=_named(number("Architecture"), nvml_names("architecture")),
+        brand=_named(number("Brand"), code_tables().brand),
+        architecture=_named(number("Architecture"), code_tables().architecture),
         memory_total=number("MemoryInfo"),
         memory_used=number("MemoryInfo", 2),
         mig_current=number("MigMode"),

@@ -23,7 +23,7 @@ from mlship.errors import MatchError
 from tests.helpers.nvml_lines import LIBRARY, answer_lines, call_lines, event, gpu, loaded
 from tests.helpers.patience import limit
 
-NAMES = {code: row.name for code, row in codes.code_table("nvml").items() if code}
+NAMES = {code: row.name for code, row in codes.code_tables().nvml.items() if code}
 
 
 def profile(lines: list[str]) -> HostProfile:

@@ -10,7 +10,7 @@ NAMES: dict[int, str] = {value: name for name, value in vars(pynvml).items() if 
 
 @pytest.mark.parametrize("code", sorted(NAMES))
 def test_the_table_has_every_code_of_nvml(code: int) -> None:
-    assert codes.code_table("nvml")[code].name in {NAMES[code], NAMES[code].removeprefix("NVML_ERROR_")}
+    assert codes.code_tables().nvml[code].name in {NAMES[code], NAMES[code].removeprefix("NVML_ERROR_")}
 
 
 def test_a_code_newer_than_the_table_is_named_by_nvidia_ml_py(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ def test_a_frameworks_cpu_is_not_outweighed_by_memory_that_grew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(code, row.why) for code, row in codes.code_table("cuda").items() if row.why]
+    ("code", "words"), [(code, row.why) for code, row in codes.code_tables().cuda.items() if row.why]
 )
 def test_each_code_of_cuda_has_words_and_keeps_its_number(code: int, words: str) -> None:
     found = observed(GpuBefore(CudaSeen(code), NVML))
