@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from mlship.cli.options import Json, only_one, save_page, show_result
+from mlship.cli.options import Html, Json, only_one, save_page, show_result
 from mlship.console import emit, say
 from mlship.errors import UsageError
 
@@ -33,10 +33,6 @@ _Root: TypeAlias = Annotated[
         resolve_path=True,
     ),
 ]
-_Html: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Also write the report to FILE as one HTML page. Never overwrites a file."),
-]
 doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
@@ -59,7 +55,7 @@ def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of facts files and exit.")
     ] = False,
-    html: _Html = None,
+    html: Html = None,
     masked: Annotated[
         bool, typer.Option("--mask", help="Mask private data in the report, as --record does in the facts.")
     ] = False,

@@ -93,14 +93,13 @@ def _lock(
     gpu = _target(directory, config, fleet) if fleet else None
     now = gpu.key if gpu and fleet and (fleet.committed or fleet.options) else None
     with _reporting_what_is_left(directory, config, now):
-        if upgrade is None:
-            _check(directory, config, now, json=json)
-            return
-        if upgrade.all or upgrade.packages or _stale(directory, config, now):
+        known = None
+        if upgrade and (upgrade.all or upgrade.packages or _stale(directory, config, now)):
             known = _resolve(directory, config, upgrade, gpu, json=json)
         else:
             _check(directory, config, now, json=json)
-            known = None
+        if upgrade is None:
+            return
         if gpu:
             _add_code(directory, config)
         if traces is not False:

@@ -31,7 +31,7 @@ Driver = Annotated[str | None, typer.Option(metavar="VERSION", help="Match this 
 Capabilities = Annotated[
     list[str] | None, typer.Option(metavar="X.Y", help="GPU of that host, such as 8.0; repeatable.")
 ]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page; never overwrites FILE.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML page; never overwrites FILE.")]
 HERE = Path()
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import cluster
-from mlship.cli.options import HERE, Directory, Json, On, show_result
+from mlship.cli.options import HERE, Directory, Json, On, Smoke, show_result
 from mlship.console import say, warn
 from mlship.errors import CheckFailed, UsageError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of an image.")],
     directory: Directory = HERE,
-    on: Annotated[On | None, typer.Option(help="Test on the CPU or GPU. [default: the image's]")] = None,
+    on: Smoke = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory limit, such as 2g. [default: the image's]")
     ] = None,

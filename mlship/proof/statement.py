@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from mlship import __version__
 from mlship.errors import CheckFailed
+from mlship.project.values import Sha256
 from mlship.registry.client import StoredContent, content
 from mlship.smoke.result import Figures, SmokeReport, Status, TestedOn
 from mlship.versioned import adapter, first_error
@@ -24,8 +25,6 @@ TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 # The field that in-toto tools show and filter by; https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md
 PREDICATE_TYPE = "in-toto.io/predicate-type"
 _AGAIN = "build and push the image again, or test it with `mlship smoke IMAGE --attest`"
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)

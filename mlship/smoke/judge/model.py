@@ -70,13 +70,9 @@ def _broken(check: str, stage: StageName, observed: Observed) -> Check:
     if error is not None:
         seen = error.message if stage == "answer" else f"{error.type} {where}: {error.message}"
         return failed(check, seen, _for_error(error, observed), error.lines)
-    if run.ended is None or _dumped(run.log):
-        return failed(
-            check,
-            f"hangs {where}: not finished after {duration(spec.load_seconds)}",
-            fix("model.load", "hangs"),
-            _stack(run.log),
-        )
+    if run.ended is None or any(line.startswith("Timeout (") for line in run.log):  # of faulthandler, at its limit
+        seen = f"hangs {where}: not finished after {duration(spec.load_seconds)}"
+        return failed(check, seen, fix("model.load", "hangs"), _stack(run.log))
     text = "\n".join(run.log)
     return failed(
         check,
@@ -108,11 +104,6 @@ def _for_error(error: Failed, observed: Observed) -> str:
 def _where(stage: StageName, spec: SmokeSpec) -> str:
     module, function = spec.loader
     return _WHERE[stage].format(module=module, function=function)
-
-
-def _dumped(log: tuple[str, ...]) -> bool:
-    """Whether the program ended itself on its time limit, and faulthandler printed where it was."""
-    return any(line.startswith("Timeout (") for line in log)
 
 
 def _stack(log: tuple[str, ...]) -> list[str]:
