@@ -21,6 +21,7 @@ from mlship.cli.options import (
 )
 from mlship.console import emit, say, warn
 from mlship.errors import BuildError, Interrupted, LockError, MatchError, TransientError, UsageError
+from mlship.units import count_of
 
 if TYPE_CHECKING:
     from mlship.build.prepare import FindFleet
@@ -179,7 +180,7 @@ def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -
     lock = check_lock(directory, config, cuda)
     if json:
         emit(to_json({"fresh": True, "pins": len(lock.pins), "base": lock.record.base, "digest": lock.record.digest}))
-    say(f"{config.requirements.lock} is up to date: {len(lock.pins)} pins, {lock.record.base}")
+    say(f"{config.requirements.lock} is up to date: {count_of(len(lock.pins), 'pin')}, {lock.record.base}")
 
 
 def _resolve(
@@ -257,4 +258,4 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     trace = replace(merge_traces(trace, known), code=code)
     replace(record, trace=trace, untraced=None).write(directory, record_name(config))
     seconds = time.monotonic() - started
-    say(f"{record_name(config)}: the server imports {trace.count} modules; traced in {seconds:.1f} s")
+    say(f"{record_name(config)}: the server imports {count_of(trace.count, 'module')}; traced in {seconds:.1f} s")

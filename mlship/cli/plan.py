@@ -8,6 +8,7 @@ import typer
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform, fleet_finder
 from mlship.console import emit, say, warn
 from mlship.errors import UsageError
+from mlship.units import count_of
 
 
 def plan_command(
@@ -74,7 +75,7 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     for warning in prepared.warnings:
         warn(warning)
     done = write(prepared, folder, secrets)
-    say(f"wrote {done.folder} ({done.files} files); its README.md has the commands that build it")
+    say(f"wrote {done.folder} ({count_of(done.files, 'file')}); its README.md has the commands that build it")
     if done.secrets and not secrets:
         say(f"builds on this machine use pip's settings ({', '.join(done.secrets)}): `--secrets FOLDER` writes them")
 

@@ -137,7 +137,7 @@ def _bytecode(trace: Trace | None) -> tuple[Bytecode, PlanReason]:
             "bytecode", "all modules", "imports have not been traced; run `mlship lock --trace`"
         )
     return "traced", PlanReason(
-        "bytecode", f"{trace.count} modules", "those that the server imported when `mlship lock` traced it"
+        "bytecode", count_of(trace.count, "module"), "those that the server imported when `mlship lock` traced it"
     )
 
 

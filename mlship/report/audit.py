@@ -8,6 +8,7 @@ from urllib.parse import quote
 from mlship import __version__
 from mlship.audit.rules import AuditReport, AuditSeen, AuditVerdict, Judgement
 from mlship.console import out_lines
+from mlship.units import first_rows
 
 _SIGNS: dict[AuditVerdict, str] = {"pass": "✓", "fail": "✗", "unknown": "?", "not applicable": "-"}
 _LEVELS: dict[AuditVerdict, str] = {"fail": "error", "unknown": "note"}
@@ -28,10 +29,8 @@ def _rule(one: Judgement) -> Iterator[str]:
     yield f"  {_SIGNS[one.verdict]} {one.rule.id:<15} {one.rule.title}"
     if one.verdict in ("pass", "not applicable"):
         return
-    for seen in one.seen[:_SHOWN]:
-        yield f"      {f'line {seen.line}: ' if seen.line else ''}{seen.text}"
-    if len(one.seen) > _SHOWN:
-        yield f"      and {len(one.seen) - _SHOWN} more"
+    texts = (f"line {seen.line}: {seen.text}" if seen.line else seen.text for seen in one.seen)
+    yield from (f"      {text}" for text in first_rows(texts, _SHOWN))
     if one.verdict == "fail":
         yield f"      why: {one.rule.why}"
         yield f"      fix: {one.rule.fix}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mlship.console import clean
 from mlship.engine.base import BuildEvent, BuildWatcher, StepBytes, StepFinished, StepOutput, StepStarted
-from mlship.units import cut
+from mlship.units import count_of, cut
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -124,7 +124,7 @@ class _View:
     def end(self) -> None:
         """Count the steps that came from the cache: a line for each would hide those that ran."""
         if self._cached:
-            self._print(f"✓ {self._cached} step{'s' * (self._cached > 1)} CACHED", style="dim")
+            self._print(f"✓ {count_of(self._cached, 'step')} CACHED", style="dim")
 
     def _is_worth_saying(self, event: StepFinished) -> bool:
         """Not BuildKit's own short steps, and a step that BuildKit runs in parts only when it took longer again."""

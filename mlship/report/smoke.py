@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mlship.console import out_lines
 from mlship.smoke.result import Check, Figures, SmokeReport, Status, TestedOn
-from mlship.units import duration, size
+from mlship.units import count_of, duration, size
 
 SIGNS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001  an en dash is meant
 STYLES: dict[str, str] = {"PROVEN": "bold green", "NOT PROVEN": "bold red", "  ✗": "red", "  !": "yellow"}
@@ -95,7 +95,7 @@ def _served(figures: Figures) -> Iterator[tuple[str, str]]:
 
 def _warnings(report: SmokeReport) -> str:
     count = sum(check.status == "warn" for check in report.checks)
-    return f" ({count} warning{'s' if count > 1 else ''})" if count else ""
+    return f" ({count_of(count, 'warning')})" if count else ""
 
 
 def _loaded(figures: Figures) -> str:

@@ -13,7 +13,7 @@ from mlship.proof.statement import Predicate
 from mlship.proof.story import Story
 from mlship.render import render_page
 from mlship.report.smoke import measured, where
-from mlship.units import size
+from mlship.units import count_of, size
 
 UNKNOWN = "unknown"
 
@@ -66,10 +66,13 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "model", file
     yield "training", _training(story.training)
     packages = story.contents.get("library")
-    yield "contents", f"{len(packages)} packages" if packages else UNKNOWN
+    yield "contents", count_of(len(packages), "package") if packages else UNKNOWN
     yield "proven", f"on {where(newest.mlship)}, {newest.mlship.date}" if newest else "no proof is attached"
     if story.largest is not None:
-        yield "pull", f"{size(sum(story.layers))} in {len(story.layers)} layers; the largest is {story.largest:.0%}"
+        yield (
+            "pull",
+            f"{size(sum(story.layers))} in {count_of(len(story.layers), 'layer')}; the largest is {story.largest:.0%}",
+        )
     if pickles := labels.get(f"{OWN}.allow-pickle"):
         yield "pickles", pickles
 
@@ -97,7 +100,7 @@ def _training(record: Mapping[str, JsonValue]) -> str:
         return UNKNOWN
     commit, packages = plain.at(record, "git", "commit"), plain.at(record, "packages")
     dirty = ", with uncommitted changes" if plain.at(record, "git", "dirty") else ""
-    count = f"; {len(packages)} packages on record" if isinstance(packages, dict) else ""
+    count = f"; {count_of(len(packages), 'package')} on record" if isinstance(packages, dict) else ""
     return f"{record.get('created') or 'at an unknown time'}, commit {commit or UNKNOWN}{dirty}{count}"
 
 
@@ -116,7 +119,7 @@ def show_proofs(verified: Verified) -> None:
 def _proof_facts(proof: Predicate) -> Iterator[tuple[str, str]]:
     details = proof.mlship
     yield "tested", f"{details.date} by mlship {details.version}, engine {details.engine}"
-    yield "passed", f"{len(proof.passedTests)} checks"
+    yield "passed", count_of(len(proof.passedTests), "check")
     if proof.warnedTests:
         yield "warnings", ", ".join(proof.warnedTests)
     skipped = ", ".join(check.id for check in details.checks if check.status == "skip")

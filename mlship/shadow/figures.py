@@ -9,6 +9,7 @@ from math import ceil, log
 from typing import TypeGuard
 
 from mlship.shadow.records import Leaf, ShadowRecord
+from mlship.units import count_of
 
 FEWEST = 200  # records; PSI is mostly noise below that
 FEWEST_FOR_P99 = 1000
@@ -84,7 +85,7 @@ def _difference(records: Sequence[ShadowRecord]) -> Figure:
         return Figure(None, f"{other} answers have other places or kinds of values")
     if not found:
         return Figure(None, "no numbers to compare")
-    return Figure(max(found), f"largest of {len(found)} answer{'s' * (len(found) != 1)}")
+    return Figure(max(found), f"largest of {count_of(len(found), 'answer')}")
 
 
 def _percentile(values: Sequence[float | None], share: float) -> float | None:
@@ -118,7 +119,7 @@ def hours_of(moments: Iterable[float]) -> Figure:
     gaps = [later - sooner for sooner, later in pairwise(times)]
     covered = sum(gap for gap in gaps if gap <= LONGEST_GAP_SECONDS)
     longer = sum(gap > LONGEST_GAP_SECONDS for gap in gaps)
-    gaps_left_out = f"{longer} gap{'s' * (longer != 1)}" if longer else "no gap"
+    gaps_left_out = count_of(longer, "gap") if longer else "no gap"
     return Figure(covered / 3600, f"{gaps_left_out} of more than an hour{' left out' if longer else ''}")
 
 
@@ -137,10 +138,8 @@ def _psi(records: Sequence[ShadowRecord]) -> Figure:
         return Figure(None, "no value of the outputs is a number or a class")
     worst = max(known, key=lambda place: known[place])
     left = len(places) - len(known)
-    rest = f"; {left} other{'s' * (left != 1)}, rare or free text, not judged" if left else ""
-    return Figure(
-        known[worst], f"largest of {len(known)} value{'s' * (len(known) != 1)}, of {worst or 'the output'}{rest}"
-    )
+    rest = f"; {count_of(left, 'other')}, rare or free text, not judged" if left else ""
+    return Figure(known[worst], f"largest of {count_of(len(known), 'value')}, of {worst or 'the output'}{rest}")
 
 
 def _psi_of(ours: Sequence[Leaf], other: Sequence[Leaf]) -> float | None:

@@ -6,6 +6,7 @@ from math import ceil, inf
 
 from mlship.shadow.figures import FEWEST, MEANINGS, Figure, hours_of, stability
 from mlship.shadow.prometheus import Scraped, Series
+from mlship.units import count_of
 
 _COPIES, _RATIO = "serving_shadow_requests_total", "serving_shadow_latency_ratio_bucket"
 _DIFFERENCE, _MEMORY = "serving_shadow_difference_bucket", "serving_shadow_memory_bytes"
@@ -148,8 +149,7 @@ def _psi(found: Scraped, server: _Server) -> Figure:
         found_psi[feature] = stability(*(_shares([*each.values()]) for each in bins))
     worst = max(found_psi, key=lambda feature: found_psi[feature])
     name = f"{candidate[1]} of job {candidate[0]}"
-    outputs_seen = f"{len(found_psi)} output{'s' * (len(found_psi) != 1)}"
-    return Figure(found_psi[worst], f"largest of {outputs_seen}, of {worst}, against {name}")
+    return Figure(found_psi[worst], f"largest of {count_of(len(found_psi), 'output')}, of {worst}, against {name}")
 
 
 def _incomparable(bins: Sequence[Mapping[float, float]]) -> str:

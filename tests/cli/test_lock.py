@@ -235,7 +235,7 @@ def test_a_fresh_lock_is_left_alone(repo: Path, resolver: Answers) -> None:
     resolver("must not be asked")
     done = CliRunner().invoke(app(), ["-C", str(repo)])
     assert done.exit_code == 0
-    assert "requirements.txt is up to date: 1 pins" in done.stderr
+    assert "requirements.txt is up to date: 1 pin," in done.stderr
     assert (repo / "requirements.txt").read_text() == TEXT
 
 

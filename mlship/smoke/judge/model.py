@@ -211,10 +211,8 @@ def _jit(observed: Observed) -> tuple[Check, ...]:
     jit = observed.model.jit
     if jit is None:
         return ()
-    count = len(jit.functions)
-    seen = (
-        f"{count} function{'s' if count > 1 else ''} ({', '.join(jit.functions[:3])}), at least {duration(jit.seconds)}"
-    )
+    count = count_of(len(jit.functions), "function")
+    seen = f"{count} ({', '.join(jit.functions[:3])}), at least {duration(jit.seconds)}"
     if jit.seconds < SLOW_JIT:
         return (passed("model.jit", f"{seen} at every start, which is short"),)
     remedy = fix("model.jit", "cached")
