@@ -23,7 +23,7 @@ from mlship.known_texts import first_match, phrase
 from mlship.registry.reference import DOCKER_HUB, Reference
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response, Session
+    from requests import Response, Session
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -323,22 +323,23 @@ class Registry:
 
 @contextmanager
 def opened(reference: Reference) -> Iterator[Registry]:
-    """The registry of an image, for its repository. A proxy of the environment is used as for any program."""
-    import requests
-
-    with requests.Session() as session:
-        session.auth = keep_authorization
-        session.verify = ssl.get_default_verify_paths().cafile or True
+    """The registry of an image, for its repository."""
+    with http_session() as session:
         session.headers["User-Agent"] = "mlship"
         yield Registry(reference, session)
 
 
-def keep_authorization(request: "PreparedRequest") -> "PreparedRequest":
-    """For `Session.auth`: without one, requests replaces the header Authorization with a password of ~/.netrc.
+@contextmanager
+def http_session() -> Iterator["Session"]:
+    """Trusts the certificates of this machine; a proxy of the environment is used as for any program."""
+    import requests
 
-    https://requests.readthedocs.io/en/latest/user/authentication/#netrc-authentication
-    """
-    return request
+    with requests.Session() as session:
+        # Without an `auth`, requests replaces the header Authorization with a password of ~/.netrc:
+        # https://requests.readthedocs.io/en/latest/user/authentication/#netrc-authentication
+        session.auth = lambda request: request
+        session.verify = ssl.get_default_verify_paths().cafile or True
+        yield session
 
 
 def fallback_tag(digest: str) -> str:

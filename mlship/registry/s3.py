@@ -4,7 +4,6 @@ import hashlib
 import html
 import random
 import re
-import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.known_texts import first_match, phrase
-from mlship.registry.client import keep_authorization
+from mlship.registry.client import http_session
 from mlship.registry.s3_settings import EMPTY_SHA256, s3_bucket
 
 if TYPE_CHECKING:
@@ -213,9 +212,5 @@ def _element(text: str, name: str) -> str:
 @contextmanager
 def opened_bucket(name: str) -> Iterator[S3Objects]:
     """The objects of a bucket."""
-    import requests
-
-    with requests.Session() as session:
-        session.auth = keep_authorization
-        session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
+    with http_session() as session:
         yield S3Objects(name, session)

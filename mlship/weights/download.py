@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from mlship import plain
 from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.project.weight_addresses import address_parts, hub_request
 from mlship.redact import redact
-from mlship.registry.client import keep_authorization, opened, title_of
+from mlship.registry.client import http_session, opened, title_of
 from mlship.registry.reference import Reference
 from mlship.registry.s3 import s3_refusal
 from mlship.registry.s3_settings import s3_bucket
@@ -129,9 +128,8 @@ def _over_http(address: str, parts: Mapping[str, str], start: int) -> Iterator[I
         url, own = hub_request(parts)
     headers = {**own, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     try:
-        with requests.Session() as session:
-            session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
-            session.auth = keep_authorization if "Authorization" in own or signed else None
+        with http_session() as session:
+            session.auth = session.auth if "Authorization" in own or signed else None
             answer = session.get(url, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=not signed)
             if answer.status_code == 416:  # all of it is here
                 yield Incoming(start, start, iter(()))

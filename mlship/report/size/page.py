@@ -106,15 +106,8 @@ def _bytes_of(report: SizeReport, group: str) -> list[_Bytes]:
 
 
 def _part(part: Part) -> _Bytes:
-    sorts = [(sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)]
-    sorts.sort(key=lambda pair: -pair[1])
-    return _Bytes(
-        part.name,
-        words.title(part),
-        part.bytes,
-        f"{count_of(part.files, 'file')}: {words.sorts_line(part)}",
-        tuple(sorts),
-    )
+    hint = f"{count_of(part.files, 'file')}: {words.sorts_line(part)}"
+    return _Bytes(part.name, words.title(part), part.bytes, hint, tuple(words.sorts_by_size(part)))
 
 
 def _tile(group: str, each: _Bytes, rect: Rect) -> Tile:

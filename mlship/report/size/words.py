@@ -79,11 +79,14 @@ def share(count: int, total: int) -> str:
     return "<1 %" if 0 < percent < 0.95 else f"{percent:.0f} %"
 
 
+def sorts_by_size(part: Part) -> list[tuple[Sort, int]]:
+    """Return the kinds of files in a part with their bytes, largest first."""
+    return sorted(((sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)), key=lambda pair: -pair[1])
+
+
 def sorts_line(part: Part) -> str:
     """Describe the kinds of files that make up at least 5 % of a part."""
-    known = [(sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)]
-    known.sort(key=lambda pair: -pair[1])
-    worth = [(sort, count) for sort, count in known if count * 20 >= part.bytes]
+    worth = [(sort, count) for sort, count in sorts_by_size(part) if count * 20 >= part.bytes]
     if len(worth) == 1:
         return SORT_WORDS[worth[0][0]]
     return ", ".join(f"{SORT_WORDS[sort]} {size(count)}" for sort, count in worth)
