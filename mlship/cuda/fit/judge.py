@@ -7,7 +7,7 @@ https://docs.nvidia.com/deploy/cuda-compatibility/
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.lookup import architecture_of, compat_of, first_driver, floor_of, gpu_class, newest_of, offer_of
@@ -15,27 +15,14 @@ from mlship.cuda.tables.rows import Architecture
 from mlship.cuda.versions import Capability, Cuda, Driver
 
 Outcome: TypeAlias = Literal["runs", "refused", "unknown"]
-ReasonKind: TypeAlias = Literal[
-    "native",
-    "minor-version",
-    "compressed-fatbin",
-    "unsupported-driver",
-    "forward-compat",
-    "driver-floor",
-    "forward-compat-possible",
-    "ptx-jit",
-    "arch-dropped",
-    "arch-too-new",
-    "driver-lacks-gpu",
-    "platform",
-    "jetson",
-    "unknown-gpu",
-    "unknown-driver",
-    "unknown-release",
-]
+_Runs: TypeAlias = Literal["native", "minor-version", "compressed-fatbin", "unsupported-driver", "forward-compat"]
+_Unknown: TypeAlias = Literal["jetson", "unknown-gpu", "unknown-driver", "unknown-release"]
+_OfGpu: TypeAlias = Literal["ptx-jit", "arch-dropped", "arch-too-new", "driver-lacks-gpu"]
+_Refused: TypeAlias = Literal[_OfGpu, "driver-floor", "forward-compat-possible", "platform"]
+ReasonKind: TypeAlias = Literal[_Runs, _Unknown, _Refused]
 _OUTCOMES: dict[ReasonKind, Outcome] = {
-    **dict.fromkeys(("native", "minor-version", "compressed-fatbin", "unsupported-driver", "forward-compat"), "runs"),
-    **dict.fromkeys(("jetson", "unknown-gpu", "unknown-driver", "unknown-release"), "unknown"),
+    **dict.fromkeys(get_args(_Runs), "runs"),
+    **dict.fromkeys(get_args(_Unknown), "unknown"),
 }
 _WORST: tuple[Outcome, ...] = ("refused", "unknown", "runs")
 _HOST_FILE = "the host file"
