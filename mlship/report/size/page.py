@@ -128,9 +128,7 @@ def _tile(group: str, each: _Bytes, rect: Rect) -> Tile:
 
 def _cell_label(sort: Sort, count: int, rect: Rect) -> str:
     letters = _letters(rect)
-    fitting = (
-        text for text in (f"{words.SORT_WORDS[sort]} {size(count)}", words.SORT_WORDS[sort]) if len(text) <= letters
-    )
+    fitting = (text for text in (f"{sort} {size(count)}", sort) if len(text) <= letters)
     return next(fitting, "") if rect.height >= _LINE + 2 * _MARGIN else ""
 
 

@@ -3,22 +3,17 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import get_args
 
 from mlship.size.report import SORTS, BaseLayers, Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport, Sort
 from mlship.units import count_of, size
 
-GROUPS: dict[SizeGroup, str] = {
+GROUPS: dict[SizeGroup, str] = {group: group for group in get_args(SizeGroup)} | {
     "cuda": "CUDA libraries",
-    "framework": "framework",
     "heavy": "heavy packages",
     "light": "light packages",
-    "packages": "packages",
-    "weights": "weights",
-    "code": "code",
     "base": "base image",
-    "system": "system",
 }
-SORT_WORDS: dict[Sort, str] = {"native": "native", "data": "data", "code": "code", "bytecode": "bytecode"}
 UNKNOWN = "unknown"
 
 
@@ -88,8 +83,8 @@ def sorts_line(part: Part) -> str:
     """Describe the kinds of files that make up at least 5 % of a part."""
     worth = [(sort, count) for sort, count in sorts_by_size(part) if count * 20 >= part.bytes]
     if len(worth) == 1:
-        return SORT_WORDS[worth[0][0]]
-    return ", ".join(f"{SORT_WORDS[sort]} {size(count)}" for sort, count in worth)
+        return worth[0][0]
+    return ", ".join(f"{sort} {size(count)}" for sort, count in worth)
 
 
 def title(part: Part) -> str:
