@@ -47,19 +47,15 @@ def python_string(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
-def _is_html(template_name: str | None) -> bool:
-    """Only HTML values are escaped; Dockerfiles and YAML have their own quoting."""
-    return template_name is not None and template_name.endswith(".html.j2")
-
-
 @cache
 def _environment() -> "Environment":
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=FunctionLoader(read_template),
         undefined=StrictUndefined,
-        autoescape=_is_html,  # noqa: S701  only HTML is escaped
+        # Only values in HTML are escaped; Dockerfiles and YAML have their own quoting.
+        autoescape=select_autoescape(("html.j2",), default_for_string=False),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

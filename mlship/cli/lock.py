@@ -75,7 +75,10 @@ def lock_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
         fleet = fleet_finder(directory, driver, compute_capability)
         _lock(directory, config, asked, fleet, traces=False if missing else trace, json=json)
     if missing:
-        _report_missing(missing)
+        warn(
+            f"mlship.yaml has no {', '.join(missing)}: the packages can be locked, and nothing can be built yet\n"
+            "fill in these keys, then run `mlship lock` again to trace the server's imports"
+        )
 
 
 def _lock(
@@ -142,13 +145,6 @@ def _build_packages(directory: Path, config: "Config") -> None:
     known = earlier_record(directory, record_name(config))
     for wheel in build_packages(directory, folders, known.inputs if known else {}):
         say(f"built {wheel}; commit it with the lock")
-
-
-def _report_missing(keys: tuple[str, ...]) -> None:
-    warn(
-        f"mlship.yaml has no {', '.join(keys)}: the packages can be locked, and nothing can be built yet\n"
-        "fill in these keys, then run `mlship lock` again to trace the server's imports"
-    )
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "LockTarget":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from mlship.console import say
-from mlship.init.found import Detected, Detection, GpuUse
+from mlship.init.found import Detection, GpuUse
 from mlship.init.scaffold import NewFile, Scaffold
 from mlship.versioned import to_json
 
@@ -17,12 +17,12 @@ def show_found(found: Detection) -> None:
     _row("framework", found.framework.value, _fitting(found.evidence) or found.framework.why)
     _row("python", found.python.value, found.python.why)
     _row("weights", _fitting(found.weights.named, ", ") or None, found.weights.why)
-    _fact("loader", found.loader)
+    _row("loader", found.loader.value, found.loader.why)
     server = found.server
     no_server = f"another one beside {found.beside}" if found.beside else "no server that `init` can start"
     _row("server", " ".join(server.command) if server else None, server.why if server else no_server)
-    _fact("sample", found.sample)
-    _fact("golden", found.golden)
+    _row("sample", found.sample.value, found.sample.why)
+    _row("golden", found.golden.value, found.golden.why)
     if found.training:
         _row("training", found.training, "the record of the training")
     _gpus(found.gpus)
@@ -95,10 +95,6 @@ def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
             "todo": planned.todo,
         }
     )
-
-
-def _fact(what: str, fact: Detected) -> None:
-    _row(what, fact.value, fact.why)
 
 
 def _gpus(gpus: GpuUse) -> None:

@@ -81,14 +81,10 @@ def report_of_log(test: PodTest, info: ImageInfo, log: PodLog, state: PodState |
     killed = None
     if state is not None and not log.complete:
         if state.why or state.code is None or not (log.lines or state.out_of_memory):
-            raise _ended_early(state, test.image)
+            why = state.why or f"the container ended with code {state.code} and printed nothing"
+            raise explained(f"pod ended: {why}", image=test.image)
         killed = ExitState(_KILLED if state.out_of_memory else state.code, state.out_of_memory)
     return report_of(test.image, observed_of(log, test.spec, info, test.device, killed))
-
-
-def _ended_early(state: PodState, image: str) -> MlshipError:
-    why = state.why or f"the container ended with code {state.code} and printed nothing"
-    return explained(f"pod ended: {why}", image=image)
 
 
 @contextmanager
