@@ -31,6 +31,7 @@ class _Runner(TableRow):
     becomes: bool = True
     subcommand: str = ""
     appends: bool = False
+    modules: frozenset[str] = frozenset()
 
 
 class _Table(TableRow):
@@ -273,11 +274,14 @@ def run_by(words: Sequence[str], *, becomes: bool = False) -> tuple[str, ...] | 
         option, rest = rest[0], rest[1:]
         if option == "--":
             break
+        if option in row.modules:
+            return ("python", "-m", *rest)
         if program == "env" and (split := _SPLIT.fullmatch(option)):
             rest = (*words_of(split[1] or "".join(rest[:1])), *(rest if split[1] else rest[1:]))
         else:
             rest = rest[option in row.options :]
-    return (*rest[row.operands :], *((UNKNOWN,) if row.appends and rest else ()))
+    python = ("python",) * (bool(row.modules) and "".join(rest[:1]).endswith(".py"))
+    return (*python, *rest[row.operands :], *((UNKNOWN,) if row.appends and rest else ()))
 
 
 def started_command(words: Sequence[str]) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """The Dockerfile that builds the server's image, which may be that of a compose file or of a folder."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from posixpath import normpath
-from re import fullmatch
 
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.shell import program_and_arguments
@@ -21,6 +21,7 @@ _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
 _DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"
 _SIDE = {*SIDE_FOLDERS, "example", "train", "ci"}
 _INSTALLS = r"(?s)(pip|uv|poetry|pdm|pipenv|conda|mamba|micromamba) (.* )?(install|sync|add|create|env update)( .*)?"
+_DEFAULT = re.compile(r"(?<!\$)\$\{\w+:?-([^{}$]*)\}")
 _MOST = 50  # files read of a kind
 
 
@@ -56,18 +57,23 @@ class _Service:
 
 
 def find_build(tree: Tree) -> Build:
-    """The repository's Dockerfile; without one, or if that starts something else, the only other with a server."""
+    """The repository's Dockerfile; without one, or if that starts something else, the only other with a server.
+
+    A compose file may say the command for the repository's Dockerfile.
+    """
     root = Build()
     if text := tree.text("Dockerfile"):
         try:
             parsed = parse_dockerfile(text)
         except DockerfileError as error:
             return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
-        root = Build(stage := parsed.stages[-1], runs=_runs(parsed))
-        if not takes_no_sample(parse_command(stage.command, stage.env) or ()):
-            return root
-        root = replace(root, stage=replace(stage, ports=()))
-    built = [(one, one.stage) for one in _builds(tree) if one.stage and _serves(tree, one.stage, one.folder)]
+        root = Build(parsed.stages[-1], runs=_runs(parsed))
+    if (stage := root.stage) and _serves(tree, stage, ""):
+        return root
+    any_file = not stage or takes_no_sample(parse_command(stage.command, stage.env) or ())
+    root = replace(root, stage=replace(stage, ports=())) if stage and any_file else root
+    of = [one for one in _builds(tree) if any_file or one.dockerfile == "Dockerfile"]
+    built = [(one, one.stage) for one in of if one.stage and _serves(tree, one.stage, one.folder)]
     found = {(one.folder, stage.command): one for one, stage in reversed(built)}  # the first of equal ones
     if len(found) > 1:
         origins = few([f"`{origin}`" for origin in dict.fromkeys(one.origin for one, _ in built)])
@@ -107,14 +113,14 @@ def _runs(parsed: ParsedDockerfile) -> tuple[Run, ...]:
     """What the shipped stages run, or all of them if these install no packages: a stage may be copied from another."""
     shipped = tuple(run for stage in parsed.shipped for run in stage.runs)
     ran = (program_and_arguments(command) for run in shipped for command in run.commands)
-    if any(fullmatch(_INSTALLS, " ".join((program, *arguments))) for program, arguments in ran):
+    if any(re.fullmatch(_INSTALLS, " ".join((program, *arguments))) for program, arguments in ran):
         return shipped
     return tuple(run for stage in parsed.stages for run in stage.runs)
 
 
 def _named(tree: Tree, pattern: str) -> list[str]:
     served = (path for path in tree.files if _SIDE.isdisjoint(path.lower().split("/")[:-1]))
-    return [path for path in served if fullmatch(pattern, PurePosixPath(path).name)][:_MOST]
+    return [path for path in served if re.fullmatch(pattern, PurePosixPath(path).name)][:_MOST]
 
 
 def _services(tree: Tree, path: str) -> Iterator[_Service]:
@@ -142,7 +148,7 @@ def _words(value: object) -> tuple[str, ...] | None:
             value = shlex.split(value)
         except ValueError:
             return None
-    words = tuple(str(word) for word in value) if isinstance(value, Sequence) else ()
+    words = tuple(_DEFAULT.sub(r"\1", str(word)) for word in value) if isinstance(value, Sequence) else ()
     return words if words and not any("$" in word for word in words) else None
 
 

@@ -9,10 +9,11 @@ from mlship.project.serving_table import serving_table
 
 PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
-_OPERATORS = set("();<>|&")
-_EXPANDED = re.compile(r"[`$*?~]")
-_VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^{}\\]*))?\})|\$\{(\w+)(:?)\+[^{}\\]*\}")
-_ONE_WORD = re.compile(r"[\w./:=,@%+ -]*")  # means the same in a script as in a variable
+_NEEDS_SHELL = re.compile(r"[`$*?~]|^#|^[();<>|&]+$")
+_LITERAL = {ord(sign): 0xF0000 + ord(sign) for sign in "`$*?~#();<>|&"}  # quoted, so these need no shell
+_EXPANSION = re.compile(r"""('[^']*'|"[^"$`\\]*")|\$(\w+)|\$\{(\w+)(?:(:?)([-=?+])([^{}\\]*))?\}""")
+_DEEPEST = 8  # expansions in expansions
+_ONE_WORD = re.compile(r"[\w./:=,@%+$ -]*")  # means the same in a script as in a variable
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
 _CHDIR = "--chdir="
@@ -42,9 +43,8 @@ def parse_command(command: Sequence[str], variables: Mapping[str, str]) -> tuple
             words[0] = words[0].rpartition("/")[2]
         if is_shell(words) and (script := script_of(words)) is not None and words[-1] == script:
             words = _split(script, variables)
-        run = run_by(words, becomes=True) if words and program_name(words) not in ("env", "timeout") else None
-        python = ["python"] * (program_name(words) == "uv" and "".join((run or ())[:1]).endswith(".py"))  # as uv does
-        words = words if run is None else [*python, *run]
+        run = run_by(words) if words and program_name(words) not in ("env", "timeout") else None
+        words = words if run is None else list(run)
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
 
@@ -158,17 +158,22 @@ def _split(script: str, variables: Mapping[str, str]) -> list[str]:
         return []
 
     def value(match: re.Match[str]) -> str:
-        if match[4]:
-            return "" if variables.get(match[4]) in (None, "" if match[5] else None) else match[0]
-        name = match[1] or match[2] or ""
-        found = variables.get(name) or match[3] or (str(PORT) if name == "PORT" else None)
+        if match[1]:
+            return match[1].translate(_LITERAL)
+        name, operator = match[2] or match[3], match[5]
+        given = variables.get(name)
+        if operator == "+":
+            return match[6] if given or (given is not None and not match[4]) else ""
+        found = given or (match[6] if operator in ("-", "=") else str(PORT) if name == "PORT" else None)
         return match[0] if found is None or not _ONE_WORD.fullmatch(found) else found
 
-    lexer = shlex.shlex(_VARIABLE.sub(value, script), posix=True, punctuation_chars=True)
+    for _ in range(_DEEPEST):
+        script = _EXPANSION.sub(value, script)
+    lexer = shlex.shlex(script, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
         words = list(lexer)
     except ValueError:
         return []
-    needs_shell = (_EXPANDED.search(word) or word.startswith("#") or set(word) <= _OPERATORS for word in words)
-    return [] if any(needs_shell) else words
+    signs = {mark: sign for sign, mark in _LITERAL.items()}
+    return [] if any(map(_NEEDS_SHELL.search, words)) else [word.translate(signs) for word in words]

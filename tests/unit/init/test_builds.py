@@ -56,6 +56,35 @@ def test_a_folder_with_a_dockerfile_is_read_although_builds_may_write_to_its_nam
     assert read_tree(write(tmp_path, files)).files == ("build/api.Dockerfile", "build/main.py")
 
 
+@pytest.mark.parametrize("dockerfile", [PLAIN, f"{PLAIN}CMD python migrate.py && uvicorn main:app\n"])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("uvicorn main:app --port 9000", ("uvicorn", "main:app", "--port", "9000")),
+        ("uvicorn main:app --port ${PORT:-9000}", ("uvicorn", "main:app", "--port", "9000")),
+        (["uv", "run", "-m", "main"], ("uv", "run", "-m", "main")),
+        ("uvicorn main:app --port $PORT", None),
+        ("uvicorn main:app --port $${PORT:-9000}", None),  # an escaped dollar sign
+        ("python other.py", None),
+    ],
+)
+def test_a_compose_file_gives_the_command_of_the_repositorys_dockerfile(
+    tmp_path: Path, dockerfile: str, command: object, words: tuple[str, ...] | None
+) -> None:
+    compose = json.dumps({"services": {"web": {"build": ".", "command": command}}})
+    module = f"{FASTAPI}if __name__ == '__main__':\n    import uvicorn\n    uvicorn.run(app)\n"
+    write(tmp_path, {"main.py": module, "other.py": "", "Dockerfile": dockerfile, "compose.yaml": compose})
+    found = find_build(read_tree(tmp_path))
+    assert found.stage is not None
+    assert (found.stage.command if found.origin == "compose.yaml" else None) == words
+
+
+def test_the_command_of_a_serving_dockerfile_comes_before_that_of_a_compose_file(tmp_path: Path) -> None:
+    compose = json.dumps({"services": {"web": {"build": ".", "command": "uvicorn main:app --reload"}}})
+    found = find_build(read_tree(write(tmp_path, {"main.py": FASTAPI, "Dockerfile": SERVES, "compose.yaml": compose})))
+    assert found.origin == "Dockerfile"
+
+
 def test_a_server_that_the_dockerfile_does_not_start_listens_on_its_port(tmp_path: Path) -> None:
     found = detect(write(tmp_path, {"main.py": FASTAPI, "Dockerfile": "FROM python:3.12\nEXPOSE 8000\n"})).server
     assert found is not None
