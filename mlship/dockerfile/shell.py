@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import dropwhile, pairwise, takewhile
 
-from mlship.dockerfile.words import UNKNOWN, VariableLookup
+from mlship.dockerfile.words import UNKNOWN, VariableLookup, variable
 from mlship.versioned import TableRow, table_reader
 
 _OPERATORS = ";&|()\n"
@@ -70,6 +70,9 @@ class _Reader:
     lookup: VariableLookup
     at: int = 0
     inner: list[str] = field(default_factory=list)  # scripts in $(...) and backticks
+
+    def known(self, name: str) -> str:
+        return UNKNOWN if (found := self.lookup(name)) is None else found
 
     def take(self) -> str:
         self.at += 1
@@ -188,18 +191,8 @@ def _dollar(reader: _Reader) -> str:
     if reader.peek() == "(":
         reader.take()
         return _inner(reader, ")")
-    braces = reader.peek() == "{"
-    start = reader.at = reader.at + braces
-    while reader.peek() == "_" or reader.peek().isalnum():
-        reader.take()
-    name = reader.text[start : reader.at]
-    plain = name and (not braces or reader.peek() == "}")
-    if not braces and not name and reader.peek() in tuple("@*#?$!-"):
-        reader.take()
-    while braces and reader.peek() and reader.take() != "}":
-        pass
-    value = reader.lookup(name) if plain else None
-    return UNKNOWN if value is None else value
+    value, reader.at = variable(reader.text, reader.at, "\\", reader.known)
+    return value
 
 
 def _inner(reader: _Reader, end: str) -> str:

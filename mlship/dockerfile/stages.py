@@ -3,9 +3,9 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from posixpath import basename, join, normpath
+from posixpath import basename, dirname, join, normpath, relpath
 
 from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
 from mlship.dockerfile.shell import SHELLS, Command, commands
@@ -40,11 +40,33 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class CopiedFiles:
+    """Files of the build context in an image.
+
+    Attributes:
+        places: paths in the image, each with what is copied there, the last copy last.
+    """
+
+    workdir: str = "/"
+    places: tuple[tuple[str, str], ...] = ()
+
+    def sources(self, path: str) -> Iterator[str]:
+        """The paths in the build context that a path in the image may come from, the last copy first."""
+        inside = normpath(join(self.workdir, path))
+        for place, source in reversed(self.places):
+            if fnmatchcase(inside, place):
+                yield normpath(join(dirname(source), basename(inside)) if "*" in source else source)
+            elif inside.startswith(below := f"{place.rstrip('/')}/"):
+                yield normpath(join(source, inside.removeprefix(below)))
+
+
+@dataclass(frozen=True)
 class Run:
     """A RUN instruction.
 
     Attributes:
         commands: what it runs; `known` says whether that is all.
+        files: what it can read.
         mounts: the options of each mount, and the `user` who runs the commands; empty if the base decides.
     """
 
@@ -53,6 +75,7 @@ class Run:
     commands: tuple[Command, ...]
     mounts: tuple[Mapping[str, str], ...]
     known: bool = True
+    files: CopiedFiles = field(default_factory=CopiedFiles, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,7 +97,7 @@ class BuildStage:
         env: of the environment, what the file sets.
         workdir: the folder of the last WORKDIR; "/" without one, though the base may have another.
         ports: those of EXPOSE, such as 8080/tcp.
-        copied: where files and folders of the build context are.
+        copied: where files and folders of the build context are, each with its path there.
         user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
     """
 
@@ -91,10 +114,14 @@ class BuildStage:
     shell: tuple[str, ...] = ("/bin/sh", "-c")
     ports: tuple[str, ...] = ()
     workdir: str = "/"
-    copied: tuple[str, ...] = ()
+    copied: tuple[tuple[str, str], ...] = ()
     runs: list[Run] = field(default_factory=list)
     taken: list[TakenImage] = field(default_factory=list)
     triggers: list[Instruction] = field(default_factory=list)
+
+    @property
+    def files(self) -> CopiedFiles:
+        return CopiedFiles(self.workdir, self.copied)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -229,7 +256,10 @@ class _Reader:
             words = (expand(word, self.escape, stage.lookup) for word in split_words(one.text, self.escape))
             stage.ports = (*stage.ports, *words)
         elif one.name == "RUN":
-            stage.runs.append(self._run(stage, one))
+            run = self._run(stage, one)
+            bound = ((m["target"], m.get("source", ".")) for m in run.mounts if m.get("type", "bind") == "bind")
+            places = (*stage.copied, *((normpath(join(stage.workdir, target)), source) for target, source in bound))
+            stage.runs.append(replace(run, files=CopiedFiles(stage.workdir, places)))
         elif one.trigger:
             stage.triggers.append(one.trigger)
         self._take(stage, one)
@@ -240,16 +270,10 @@ class _Reader:
             given = one.exec_form or split_words(one.text, self.escape)
             *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
             of = [self._stage(expand(name, self.escape, self._global)) for name in one.values("from")]
-            has = ("/",) if not of else of[-1].copied if of[-1] else ()
-            rests = [(word, _rest(path, word)) for word in words for path in has]
-            names = [basename(word) for word, rest in rests if rest == ""]
-            if names and (basename(target).strip(".") or not all("." in name.strip(".") for name in names)):
-                names.append("")  # a folder, whose files are copied, or the name of the file
-            found = (
-                normpath(join(stage.workdir, target, name)) for name in (*names, *(rest for _, rest in rests if rest))
-            )
-            copied = (*stage.copied, *found)
-            stage.copied = copied if len(copied) < _MOST_COPIED else ("/",)
+            has = (("/", ""),) if not of else of[-1].copied if of[-1] else ()
+            into = join(stage.workdir, target)
+            copied = (*stage.copied, *(copy for word in words for place in has for copy in _copies(word, place, into)))
+            stage.copied = copied if len(copied) < _MOST_COPIED else (("/", ""),)
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         named = (expand(source, self.escape, self._global) for source in sources if source)
         stage.taken += [TakenImage(name, one.line) for name in named if self._stage(name) is None]
@@ -284,6 +308,18 @@ class _Reader:
             found = dict(part.partition("=")[::2] for part in parts)
             target = found.get("target") or found.get("dst") or found.get("destination") or ""
             yield {**found, "target": target, "user": stage.user[0].partition(":")[0] if stage.user else ""}
+
+
+def _copies(word: str, copied: tuple[str, str], target: str) -> Iterator[tuple[str, str]]:
+    """Where COPY puts a file, or a folder's files, each place with its source."""
+    place, source = copied
+    if rest := _rest(place, word):
+        yield normpath(join(target, rest)), source
+    elif rest is not None:
+        name, inner = basename(word), normpath(join(source, relpath(f"/{word}", place)))
+        yield normpath(join(target, name)), inner
+        if basename(target).strip(".") or "." not in name.strip("."):
+            yield normpath(target), inner  # a folder, whose files are copied, or the name of the file
 
 
 def _rest(path: str, word: str) -> str | None:

@@ -39,14 +39,14 @@ def expand(text: str, escape: str, lookup: VariableLookup, depth: int = 0) -> st
             made.append(after)
             at += 1
         elif letter == "$" and quote != "'":
-            value, at = _variable(text, at, escape, lookup, depth)
+            value, at = variable(text, at, escape, lookup, depth)
             made.append(value)
         else:
             made.append(letter)
     return "".join(made)
 
 
-def _variable(text: str, at: int, escape: str, lookup: VariableLookup, depth: int) -> tuple[str, int]:
+def variable(text: str, at: int, escape: str, lookup: VariableLookup, depth: int = 0) -> tuple[str, int]:
     """The value of the variable whose `$` is before `at`, and the position behind it."""
     if text[at : at + 1] != "{":
         end = _name_end(text, at)
@@ -74,7 +74,7 @@ def _modified(value: str | None, modifier: str, escape: str, lookup: VariableLoo
 
 
 def _name_end(text: str, at: int) -> int:
-    if text[at : at + 1].isdigit() or text[at : at + 1] in ("@", "*", "#", "?"):
+    if text[at : at + 1].isdigit() or text[at : at + 1] in tuple("@*#?-$!"):
         return at + 1
     while at < len(text) and (text[at] == "_" or (text[at].isascii() and text[at].isalnum())):
         at += 1

@@ -44,6 +44,24 @@ class Build:
     runs: tuple[Run, ...] = ()
     dockerfile: str = "Dockerfile"
 
+    def source(self, tree: Tree, path: str) -> str:
+        """The file of the repository that the image has at a path; empty if its COPY instructions say none."""
+        places = self.stage.files.sources(path) if self.stage else ()
+        return next((at for one in places if (at := normpath(f"{self.folder or '.'}/{one}")) in tree), "")
+
+    def placed(self, tree: Tree, command: Sequence[str]) -> tuple[tuple[str, ...], str]:
+        """A command with the scripts that the image has under other names, and the folder that its modules are from."""
+        words, folder = list(command), self.folder
+        for at, word in enumerate(words):
+            name = word.partition(":")[0].removeprefix("./")
+            path = name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
+            source = self.source(tree, path)
+            if source == path or source.endswith(f"/{path}"):
+                folder = source.removesuffix(path).rstrip("/")
+            elif source and path == name:
+                words[at] = source
+        return tuple(words), folder
+
 
 @dataclass(frozen=True)
 class _Service:
@@ -68,12 +86,12 @@ def find_build(tree: Tree) -> Build:
         except DockerfileError as error:
             return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
         root = Build(parsed.stages[-1], runs=_runs(parsed))
-    if (stage := root.stage) and _serves(tree, stage, ""):
+    if (stage := root.stage) and _serves(tree, root):
         return root
     any_file = not stage or takes_no_sample(parse_command(stage.command, stage.env) or ())
     root = replace(root, stage=replace(stage, ports=())) if stage and any_file else root
     of = [one for one in _builds(tree) if any_file or one.dockerfile == "Dockerfile"]
-    built = [(one, one.stage) for one in of if one.stage and _serves(tree, one.stage, one.folder)]
+    built = [(one, one.stage) for one in of if one.stage and _serves(tree, one)]
     found = {(one.folder, stage.command): one for one, stage in reversed(built)}  # the first of equal ones
     if len(found) > 1:
         origins = few([f"`{origin}`" for origin in dict.fromkeys(one.origin for one, _ in built)])
@@ -84,15 +102,16 @@ def find_build(tree: Tree) -> Build:
     return replace(next(iter(found.values()), root), notes=(same,) * bool(same))
 
 
-def _serves(tree: Tree, stage: BuildStage, folder: str) -> bool:
+def _serves(tree: Tree, build: Build) -> bool:
     """Whether the command starts a known server, or Python code that has one."""
-    script = read_start_script(tree, stage.command, stage.env)
-    command = script.command if script else parse_command(stage.command, stage.env)
+    started, variables = (build.stage.command, build.stage.env) if build.stage else ((), {})
+    script = read_start_script(tree, started, variables)
+    command = script.command if script else parse_command(started, variables)
     if not command or is_server(command):
         return bool(command)
     words = command[2:3] if [*command[1:2]] == ["-m"] else command[1:2]
     name = "".join(words).removeprefix("./").removesuffix(".py").replace(".", "/" if command[1:2] == ("-m",) else ".")
-    path = normpath(f"{folder or '.'}/{name}.py")
+    path = build.source(tree, f"{name}.py") or normpath(f"{build.folder or '.'}/{name}.py")
     module = parse_module(path, tree.text(path) or "") if program_name(command).startswith("python") else None
     return bool(module and (module.apps or module.served or module.start))
 

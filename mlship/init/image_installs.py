@@ -9,7 +9,7 @@ from posixpath import normpath
 from packaging.utils import canonicalize_name
 
 from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
-from mlship.dockerfile.stages import Run
+from mlship.dockerfile.stages import CopiedFiles, Run
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
 from mlship.init.declared.documents import document_if_any, table_in
@@ -51,6 +51,7 @@ class _Install:
     """
 
     line: int
+    copied: CopiedFiles
     files: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     options: list[tuple[str, str]] = field(default_factory=list)
@@ -81,7 +82,7 @@ def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
     """What the commands of a Dockerfile install and where from; what its text does not decide is left out."""
     env = _environment(tree, build)
     every = [one for run in build.runs for command in run.commands if (one := _read(command, run, env))]
-    named = dict.fromkeys(path for one in every for word in one.files if (path := _file(tree, word, build.folder)))
+    named = dict.fromkeys(path for one in every for word in one.files if (path := _file(tree, build, one, word)))
     described = [path for path in named if PurePosixPath(path).name in _PROJECTS]  # uv reads these with `-r`
     others = (path for path in named if path not in described and group_role(PurePosixPath(path).stem) != "dev")
     own = [match for one in every for word in one.words if (match := _CURRENT.fullmatch(word))]
@@ -111,7 +112,7 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
         if reason or not names:
             continue
         words = [word for word in one.wanted if not _CURRENT.fullmatch(word)]
-        places = {word: _place(tree, word, build.folder) for word in words if _is_path(word)}
+        places = {word: _place(tree, build, one, word) for word in words if _is_path(word)}
         absent = (word for word, place in places.items() if not place)
         notes += [f"{where} `{word}` is left out, because it is not in the repository" for word in absent]
         lines = [places.get(word, word) or "" for word in words]
@@ -138,7 +139,7 @@ def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None
     if not whole and (program != "pip" or "install" not in arguments):
         return None
     every, options = [_ALL_EXTRAS] * (_ALL_EXTRAS in arguments), _set_indexes({**env, **command.env})
-    found = _Install(run.line, words=["."] * whole, options=options, groups=every)
+    found = _Install(run.line, run.files, words=["."] * whole, options=options, groups=every)
     secrets = (" ".join(mount.values()).lower() for mount in run.mounts if mount.get("type") == "secret")
     found.options += [(_SETTINGS, "") for secret in secrets if "pip" in secret or "index" in secret]
     rest = [word for word in arguments if word != "install"]
@@ -187,18 +188,17 @@ def _is_path(word: str) -> bool:
     return "://" not in word and " @ " not in word and ("/" in word or word.endswith(".whl"))
 
 
-def _place(tree: Tree, word: str, folder: str) -> str | None:
+def _place(tree: Tree, build: Build, one: _Install, word: str) -> str | None:
     """The path of a wheel or a folder of the repository, as pip reads it there."""
     path = re.sub(r"\[[^]]*\]$", "", word)
-    inside = normpath(f"{folder or '.'}/{path.lstrip('/')}")
-    found = inside if inside in tree.folders else _file(tree, path, folder)
+    inside = normpath(f"{build.folder or '.'}/{path.lstrip('/')}")
+    found = inside if inside in tree.folders else _file(tree, build, one, path)
     return f"./{found}" if found else None
 
 
-def _file(tree: Tree, word: str, folder: str) -> str | None:
-    """The file that a path in the image is: the same one below the context, or the only one of its name."""
-    inside = normpath(f"{folder or '.'}/{word.lstrip('/')}")
-    name = PurePosixPath(word).name
-    beside = normpath(f"{folder or '.'}/{name}")
-    named = [path for path in tree.files if PurePosixPath(path).name == name]
-    return next((path for path in (inside, beside) if path in tree), named[0] if len(named) == 1 else None)
+def _file(tree: Tree, build: Build, one: _Install, word: str) -> str | None:
+    """The file that a path in the image is: the one copied there, or the only one of its name."""
+    places = (*one.copied.sources(word), word.lstrip("/"), PurePosixPath(word).name)
+    named = [path for path in tree.files if PurePosixPath(path).name == places[-1]]
+    found = (path for place in places if (path := normpath(f"{build.folder or '.'}/{place}")) in tree)
+    return next(found, named[0] if len(named) == 1 else None)

@@ -53,12 +53,13 @@ _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
 
 @dataclass(frozen=True)
 class _Command:
-    """A command, its origin, whether the repository has it, and the user's steps to make it work."""
+    """A command, its origin, whether the repository has it, the user's steps, and the folder of its modules."""
 
     command: tuple[str, ...]
     why: str
     written: bool
     steps: tuple[str, ...] = ()
+    folder: str = ""
 
 
 def find_server(
@@ -74,8 +75,8 @@ def find_server(
     found = _command(tree, build, modules, apps, started)
     if found is None:
         return None, unusable
-    found = _with_step(tree, build.folder, _as_here(tree, found, apps))
-    named, folder = named_modules(found.command, modules, build.folder)
+    found = _with_step(tree, build.folder, _as_here(tree, build, found, apps))
+    named, folder = named_modules(found.command, modules, found.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
     entries = named or [module.name or "" for module in first]
     entry = modules[entries[0]] if entries else None
@@ -87,6 +88,8 @@ def find_server(
     script = _with_script(tree, chosen.command)
     known, notes, steps = (None, (), ()) if script else _port(chosen, stage, entry, started.port if started else None)
     port, command = known or PORT, without_reload(chosen.command)
+    scripts = {word: path for word in command if import_root and (path := normpath(join(import_root, word))) in tree}
+    command = tuple(scripts.get(word, word) for word in command)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
@@ -113,14 +116,18 @@ def find_server(
     )
 
 
-def _as_here(tree: Tree, found: _Command, apps: Sequence[tuple[Module, App]]) -> _Command:
+def _as_here(tree: Tree, build: Build, found: _Command, apps: Sequence[tuple[Module, App]]) -> _Command:
     """The command of an image that has the app's module under a name that the repository has not."""
     for word in found.command if found.written else ():
         top, (path, _, name) = re.split("[.:]", word)[0], word.replace(".", "/").partition(":")
-        named = [f"{module.name}:{app.name}" for module, app in apps if app.name == name and not app.factory]
-        ours = [one for one in named if f".{one}".endswith(f".{word.rpartition('.')[2]}")] or named
-        ends = (f"/{path}.py", f"/{path}/__init__.py")
-        if not ours or is_foreign(top) or any(f"/{file}".endswith(ends) for file in tree.files):
+        named = {
+            f"{module.name}:{app.name}": module.path for module, app in apps if app.name == name and not app.factory
+        }
+        source, ends = build.source(tree, f"{path}.py"), (f"/{path}.py", f"/{path}/__init__.py")
+        copied = [one for one, file in named.items() if file == source]
+        ours = copied or [one for one in named if f".{one}".endswith(f".{word.rpartition('.')[2]}")] or [*named]
+        files = [source] if copied else tree.files
+        if not ours or is_foreign(top) or any(f"/{file}".endswith(ends) for file in files):
             continue
         if ours[1:]:
             step = f"Correct `serve.command`: `{word}` is not here, but {few([f'`{one}`' for one in ours])} are."
@@ -241,16 +248,17 @@ def _command(
     apps: Sequence[tuple[Module, App]],
     started: ServingStart | None,
 ) -> _Command | None:
-    stage, serves = build.stage, partial(_serves, tree, modules, apps, build.folder)
+    stage, serves = build.stage, partial(_serves, tree, modules, apps)
     words, given = _written(tree, stage)
-    if (script := read_start_script(tree, words, given)) and serves(script.command):
-        return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
+    if (script := read_start_script(tree, words, given)) and serves(build.folder, script.command):
+        why, steps = f"the last command in {script.path}", tuple(_left(script))
+        return _Command(script.command, why, written=True, steps=steps, folder=build.folder)
     command = parse_command(words, given) if procfile_web(tree.text("Procfile") or "") else None
-    if command and (serves(command) or not (apps or takes_no_sample(command))):
-        return _Command(command, "the `web` line in Procfile", written=True)
-    command = parse_command(stage.command, stage.env) if stage else None
-    if command and serves(command):
-        return _Command(command, f"the command in {build.origin}", written=True)
+    if command and (serves(build.folder, command) or not (apps or takes_no_sample(command))):
+        return _Command(command, "the `web` line in Procfile", written=True, folder=build.folder)
+    command, folder = build.placed(tree, (stage and parse_command(stage.command, stage.env)) or ())
+    if command and serves(folder, command):
+        return _Command(command, f"the command in {build.origin}", written=True, folder=folder)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
         why = f"{module.path} has {how} {app.name} ({serving_table().app[app.kind].title})"

@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import suppress
+from posixpath import basename, join, normpath
 
 import pytest
 from hypothesis import given
@@ -240,3 +241,27 @@ def test_stages_that_double_what_they_copy_take_no_time() -> None:
 def test_a_number_of_any_length_may_be_an_image() -> None:
     number = "1" * 5000
     assert [one.image for one in parse_dockerfile(f"FROM a\nCOPY --from={number} /a /a\n").images] == ["a", number]
+
+
+CONTEXT = {f"{folder}{name}" for folder in ("", "a/", "b/", "a/b/") for name in ("a.py", "b.py")}
+COPIES = st.tuples(
+    st.sampled_from([".", "a", "b", "a.py", "a/b", "a/b.py", "b/a.py"]),
+    st.sampled_from([".", "/srv", "c", "c.py", "/opt/c", "./d/", "/opt/b.py"]),
+)
+
+
+@given(st.lists(COPIES, min_size=1, max_size=4))
+def test_a_file_of_the_image_is_from_the_last_copy_that_has_it(copies: list[tuple[str, str]]) -> None:
+    """As Docker copies: the files of a folder go into the target, and a file gets its name or goes into a folder."""
+    image: dict[str, str] = {}
+    for source, target in copies:
+        place = normpath(join("/srv", target))
+        if source in CONTEXT:
+            into = place == "/srv" or target.endswith("/") or any(path.startswith(f"{place}/") for path in image)
+            image[join(place, basename(source)) if into else place] = source
+        below = "" if source == "." else f"{source}/"
+        image |= {join(place, path.removeprefix(below)): path for path in CONTEXT if path.startswith(below)}
+    lines = "\n".join(f"COPY {source} {target}" for source, target in copies)
+    stage = parse_dockerfile(f"FROM x\nWORKDIR /srv\n{lines}").stages[-1]
+    for path, source in image.items():
+        assert next(one for one in stage.files.sources(path) if one in CONTEXT) == source

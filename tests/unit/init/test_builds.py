@@ -16,6 +16,7 @@ from tests.helpers.repos import write
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/predict')\ndef predict(x: int): return x\n"
 SERVES = "FROM python:3.12\nCMD uvicorn main:app --port 9000\n"
 PAGE = "FROM python:3.12\nCMD streamlit run ui.py\n"
+ADDRESS = ("--host", "0.0.0.0", "--port", "8080")
 PLAIN = "FROM python:3.13\n"
 
 
@@ -203,3 +204,38 @@ def test_the_image_does_not_watch_its_sources(tmp_path: Path) -> None:
     found = detect(write(tmp_path, {"main.py": FASTAPI, "Procfile": "web: uvicorn main:app --reload --port 9000"}))
     assert found.server is not None
     assert "--reload" not in found.server.command
+
+
+SCRIPT = f"{FASTAPI}if __name__ == '__main__':\n    import uvicorn\n    uvicorn.run(app, port=9000)\n"
+
+
+@pytest.mark.parametrize(
+    ("copies", "start", "words"),
+    [
+        ("COPY api/service.py main.py", "python main.py", ("python", "api/service.py")),
+        ("COPY api/service.py /srv/main.py", "python ./main.py", ("python", "api/service.py")),
+        ("COPY api/ .", "python service.py", ("env", "--chdir=api", "python", "service.py")),
+        ("COPY . .", "python api/service.py", ("python", "api/service.py")),
+        ("COPY api/ .", "uvicorn service:app", ("env", "--chdir=api", "uvicorn", "service:app", *ADDRESS)),
+        ("COPY old/ .", "uvicorn service:app", ("env", "--chdir=old", "uvicorn", "service:app", *ADDRESS)),
+        ("COPY . /srv/api", "uvicorn api.old.service:app", ("uvicorn", "old.service:app", *ADDRESS)),
+        ("FROM base AS two\nWORKDIR /srv\nCOPY --from=one /b /srv", "python service.py",
+         ("env", "--chdir=old", "python", "service.py")),
+    ],
+)  # fmt: skip
+def test_a_script_has_the_name_that_it_has_here(
+    tmp_path: Path, copies: str, start: str, words: tuple[str, ...]
+) -> None:
+    dockerfile = f"FROM base AS one\nCOPY old /b\nWORKDIR /srv\n{copies}\nCMD {start}\n"
+    files: dict[str, str | bytes] = {"api/service.py": SCRIPT, "old/service.py": SCRIPT, "Dockerfile": dockerfile}
+    server = detect(write(tmp_path, files)).server
+    assert server is not None
+    assert server.command == words
+
+
+def test_a_script_in_a_folder_runs_where_the_files_are_that_it_opens(tmp_path: Path) -> None:
+    code = SCRIPT.replace("@app", "import json\nlabels = json.load(open('labels.json'))\n@app")
+    dockerfile = "FROM base\nWORKDIR /srv\nCOPY src .\nCOPY labels.json .\nCMD python service.py\n"
+    server = detect(write(tmp_path, {"src/service.py": code, "labels.json": "{}", "Dockerfile": dockerfile})).server
+    assert server is not None
+    assert server.command == ("python", "src/service.py")

@@ -247,3 +247,26 @@ def test_direct_references_are_required_or_named(tmp_path: Path) -> None:
     named = [note for note in notes if note.startswith("Dockerfile, line 2: ")]
     assert any("`./absent.whl` is left out" in note for note in named)
     assert any("contains a password" in note for note in named)
+
+
+@pytest.mark.parametrize(
+    ("copy", "installed"),
+    [
+        ("COPY deps/gpu.txt requirements.txt\nRUN pip install -r requirements.txt", "deps/gpu.txt"),
+        ("COPY deps/gpu.txt /tmp/\nRUN pip install -r /tmp/gpu.txt", "deps/gpu.txt"),
+        ("COPY deps /deps/\nWORKDIR /deps\nRUN pip install -r gpu.txt\nWORKDIR /srv", "deps/gpu.txt"),
+        ("COPY deps/*.txt .\nRUN pip install -r gpu.txt", "deps/gpu.txt"),
+        ("COPY . .\nCOPY deps/gpu.txt requirements.txt\nRUN pip install -r requirements.txt", "deps/gpu.txt"),
+        ("COPY deps/gpu.txt requirements.txt\nCOPY . .\nRUN pip install -r requirements.txt", "requirements.txt"),
+        (
+            "RUN --mount=type=bind,source=deps/gpu.txt,target=requirements.txt pip install -r requirements.txt",
+            "deps/gpu.txt",
+        ),
+        ("COPY absent.txt requirements.txt\nRUN pip install -r requirements.txt", "requirements.txt"),
+    ],
+)
+def test_a_requirements_file_is_the_one_that_the_image_has_under_its_name(
+    tmp_path: Path, copy: str, installed: str
+) -> None:
+    tree = read_tree(write(tmp_path, {**FILES, "Dockerfile": f"FROM python:3.12\nWORKDIR /srv\n{copy}\n"}))
+    assert [file.origin for file in read_image_installs(tree, find_build(tree)).files] == [installed]
