@@ -119,7 +119,7 @@ def _serves(tree: Tree, build: Build) -> bool:
 def _builds(tree: Tree) -> Iterator[Build]:
     composed = [one for path in _named(tree, _COMPOSE) for one in _services(tree, path)]
     known = {one.dockerfile for one in composed}
-    alone = [_Service(path, _folder(path), path) for path in _named(tree, _DOCKERFILE) if path not in known]
+    alone = [_Service(path, path.rpartition("/")[0], path) for path in _named(tree, _DOCKERFILE) if path not in known]
     for one in (*composed, *alone):
         try:
             parsed = parse_dockerfile(tree.text(one.dockerfile) or "")
@@ -152,7 +152,7 @@ def _services(tree: Tree, path: str) -> Iterator[_Service]:
             continue
         table = table_in(build) if isinstance(build, Mapping) else {"context": build}
         context, dockerfile = table.get("context", "."), table.get("dockerfile", "Dockerfile")
-        folder = normpath(f"{_folder(path) or '.'}/{context}")
+        folder = normpath(f"{path.rpartition('/')[0] or '.'}/{context}")
         file = normpath(f"{folder}/{dockerfile}")
         if file in tree:
             command, entrypoint = _words(one.get("command")), _words(one.get("entrypoint"))
@@ -177,7 +177,3 @@ def _with_command(stage: BuildStage, one: _Service) -> BuildStage:
     starts = {name: Start(0, shlex.join(words), words) for name, words in given.items() if words}
     cmd = starts.get("command", None if "entrypoint" in starts else stage.cmd)
     return replace(stage, entrypoint=starts.get("entrypoint", stage.entrypoint), cmd=cmd)
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]

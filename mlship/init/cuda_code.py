@@ -1,6 +1,7 @@
 """How a source file uses CUDA: whether it requires a GPU or uses one if available. Parsed, never run."""
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,15 +10,9 @@ from mlship.project.syntax import constant_text, last_name, parameters
 PROVIDER = "CUDAExecutionProvider"
 _PROVIDERS = {PROVIDER, "TensorrtExecutionProvider"}
 # Functions of torch, onnxruntime, tensorflow, jax and transformers that check for a GPU.
-_GPU_CHECKS = {
-    "is_available",
-    "device_count",
-    "get_available_providers",
-    "list_physical_devices",
-    "default_backend",
-    "is_torch_cuda_available",
-    "is_cuda_available",
-}
+_GPU_CHECKS = re.compile(
+    r"is_((torch_)?cuda_)?available|device_count|get_available_providers|list_physical_devices|default_backend"
+)
 _DEVICE_WORDS = {"device", "device_map", "map_location", "device_type"}
 
 
@@ -95,7 +90,7 @@ def _provider(element: ast.expr) -> str:
 def _checks(node: ast.AST) -> bool:
     match node:
         case ast.Attribute(attr=name) | ast.Name(id=name):
-            return name in _GPU_CHECKS
+            return _GPU_CHECKS.fullmatch(name) is not None
         case ast.Compare(left=left, comparators=others):
             return any(_is_cuda(text) or text in _PROVIDERS for text in map(_text, (left, *others)))
         case ast.IfExp(body=body, orelse=otherwise):

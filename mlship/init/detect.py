@@ -56,6 +56,7 @@ _MODULES = 2_000
 _LARGEST_SAMPLE = 32 << 20  # bytes
 _MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
 _SETTINGS = re.compile(r"conf|settings|options|env$|dataset|data$|^io$|logg|i18n|locale|plugin")
+_NO_DATA = re.compile(r"(?i)(^|/)(readme|licen[cs]e|dockerfile|requirements|pyproject|setup)|\.(json5?lock|lock|md)$")
 _SETTINGS_READERS = {"json", "yaml", "toml", "tomllib", "configparser", "dotenv", "csv", "ruamel"}
 _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
 
@@ -289,11 +290,7 @@ def _is_json(tree: Tree, path: str, fields: Sequence[str] = ()) -> bool:
     with suppress(OSError, ValueError, RecursionError):
         if (file := tree.root / path).stat().st_size <= _LARGEST_SAMPLE:
             document = json.loads(file.read_bytes())
-            return (
-                {*fields} <= document.keys()
-                if isinstance(document, dict)
-                else isinstance(document, list) and not fields
-            )
+            return {*fields} <= {*document} if isinstance(document, dict) else isinstance(document, list) and not fields
     return False
 
 
@@ -304,19 +301,13 @@ def _source(
     paths = [module.path for module in served]
     started = [word.removeprefix("./").removeprefix(f"{WORKDIR}/") for word in server.command] if server else []
     words = [*served_strings(served), *started, "gunicorn.conf.py"]
-    given = [word for word in words if word in tree and not word.startswith(".") and _is_data(word)]
+    given = [word for word in words if word in tree and not (word.startswith(".") or _NO_DATA.search(word))]
     folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]
     pages = {module.path: module.pages for module in served}
     given += shipped_folders(tree, pages, server.folder.path if server and server.folder else "")
     tops_ = {path.split("/")[0] for path in paths} | set(folders)
     extra = {path for path in given if path.split("/")[0] not in tops_ and not _covered(path, weights.named)}
     return tuple(sorted(tops_ | extra))
-
-
-def _is_data(path: str) -> bool:
-    return not re.search(
-        r"(?i)(^|/)(readme|licen[cs]e|dockerfile|requirements|pyproject|setup)|\.(json5?lock|lock|md)$", path
-    )
 
 
 def _covered(path: str, named: Sequence[str]) -> bool:

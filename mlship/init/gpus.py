@@ -21,6 +21,7 @@ from mlship.requirement_line import requirement_in
 from mlship.units import count_of, few
 
 HOSTS = "hosts"
+_HOST = re.compile(rf"{HOSTS}/[^/]*\.json")
 _BASES = re.compile(
     r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|(^|/)vllm-openai[:@]|:\S*-gpu\b"
 )
@@ -32,7 +33,7 @@ def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared]
     Args:
         served: the modules that the loader and the server import.
     """
-    hosts = tuple(_host_files(tree))
+    hosts = tuple(path for path in tree.files if _HOST.fullmatch(path) and _is_host(tree.text(path) or ""))
     code, note = _from_code(served)
     base = stage.root.shown if stage else ""
     evidence = (
@@ -44,14 +45,8 @@ def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared]
     return GpuUse(evidence, hosts, note)
 
 
-def _host_files(tree: Tree) -> Iterator[str]:
-    """Files written by `mlship hosts record`, recognised by content."""
-    for path in tree.files:
-        if fnmatch(path, f"{HOSTS}/*.json") and path.count("/") == 1 and _is_host(tree.text(path) or ""):
-            yield path
-
-
 def _is_host(text: str) -> bool:
+    """Whether `mlship hosts record` wrote a file."""
     host = plain.json_of(text)
     return isinstance(plain.at(host, "driver"), str) and isinstance(plain.at(host, "gpus"), list)
 

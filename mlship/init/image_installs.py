@@ -138,7 +138,8 @@ def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None
     whole = " ".join((program, *arguments[:1])) in _table().whole
     if not whole and (program != "pip" or "install" not in arguments):
         return None
-    every, options = [_ALL_EXTRAS] * (_ALL_EXTRAS in arguments), _set_indexes({**env, **command.env})
+    given, every = {**env, **command.env}, [_ALL_EXTRAS] * (_ALL_EXTRAS in arguments)
+    options = [(kind, word) for name, kind in _table().named.items() for word in given.get(name, "").split()]
     found = _Install(run.line, run.files, words=["."] * whole, options=options, groups=every)
     secrets = (" ".join(mount.values()).lower() for mount in run.mounts if mount.get("type") == "secret")
     found.options += [(_SETTINGS, "") for secret in secrets if "pip" in secret or "index" in secret]
@@ -171,11 +172,6 @@ def _environment(tree: Tree, build: Build) -> dict[str, str]:
         return {"PIP_EXTRA_INDEX_URL": UNKNOWN}
     given = {name: UNKNOWN if value is None else value for name, value in build.stage.args.items()}
     return given | build.stage.env
-
-
-def _set_indexes(variables: Mapping[str, str]) -> list[tuple[str, str]]:
-    given = ((option, variables.get(variable, "")) for variable, option in _table().named.items())
-    return [(option, word) for option, value in given for word in value.split()]
 
 
 def _is_tool(word: str) -> bool:

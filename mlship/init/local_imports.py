@@ -85,7 +85,8 @@ def _folders(module: Module, top: str, places: list[str], modules: Mapping[str, 
     one, unless a file beside the importing script has it.
     """
     own = _folder_of(module)
-    plain = [place for place in places if not _is_package(place, modules)]
+    packages = {name for name, one in modules.items() if one.path.endswith("/__init__.py")}
+    plain = [place for place in places if place not in packages]
     if is_foreign(top):
         return [place for place in plain if place == own], True
     above = [place for place in places if f"{module.name}.".startswith(f"{place}.")]
@@ -95,10 +96,6 @@ def _folders(module: Module, top: str, places: list[str], modules: Mapping[str, 
 
 def _folder_of(module: Module) -> str:
     return (module.name or "").rpartition(".")[0]
-
-
-def _is_package(place: str, modules: Mapping[str, Module]) -> bool:
-    return place in modules and modules[place].path.endswith("/__init__.py")
 
 
 def _hidden(parent: str, top: str, modules: Mapping[str, Module]) -> set[str]:

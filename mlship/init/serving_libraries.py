@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlship.init.routers import import_aliases
 from mlship.project.serving_table import ServingLibrary, serving_table
-from mlship.project.syntax import FunctionNode, assigned, dotted, keyword_value, last_name
+from mlship.project.syntax import FunctionNode, argument, assigned, dotted, keyword_value, last_name
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,8 @@ def read_address(nodes: Sequence[ast.AST], served: Sequence[ServingUse]) -> Serv
 def _argument(call: ast.Call, name: str, place: int) -> str | None:
     """The value of an argument as text: None if the call has none, empty if it is not constant."""
     spread = any(isinstance(one, ast.Starred) for one in call.args) or any(one.arg is None for one in call.keywords)
-    named = [one.value for one in call.keywords if one.arg == name]
-    found = next(iter([*named, *call.args[place : place + 1]]), None)
-    if spread and not named:
-        return ""
-    return None if found is None else _constant(found)
+    found = keyword_value(call, name) or (None if spread else argument(call, place))
+    return ("" if spread else None) if found is None else _constant(found)
 
 
 def _constant(node: ast.AST) -> str:

@@ -39,12 +39,8 @@ class WrittenFile:
 
 def find_written_files(nodes: Sequence[ast.AST], constants: PathConstants) -> tuple[WrittenFile, ...]:
     """The constant paths that calls write to, except in functions that train or save models."""
-    skipped = {
-        id(inner)
-        for node in nodes
-        if isinstance(node, ast.FunctionDef) and node.name.startswith(_TRAINS)
-        for inner in ast.walk(node)
-    }
+    trains = (one for one in nodes if isinstance(one, ast.FunctionDef) and one.name.startswith(_TRAINS))
+    skipped = {id(inner) for one in trains for inner in ast.walk(one)}
     found = ((path, line) for path, line in _paths(nodes) if id(path) not in skipped)
     lines: dict[str, int] = {}
     for path, line in sorted(found, key=lambda pair: pair[1]):

@@ -14,7 +14,7 @@ from mlship.init.declared.locks import NAMES as LOCK_FILES
 from mlship.init.declared.locks import read_lock_file
 from mlship.init.declared.projects import read_pipfile, read_pyproject
 from mlship.init.declared.requirement_files import read_requirements
-from mlship.init.declared.result import Declared, LocalPackage
+from mlship.init.declared.result import Declared
 from mlship.init.declared.serving_files import read_bentofile, read_cog, read_mlmodel
 from mlship.init.declared.setup_files import read_setup_cfg, read_setup_py
 from mlship.init.tree import SIDE_FOLDERS, Tree
@@ -130,12 +130,10 @@ def _one(tree: Tree, path: str, reader: _Reader) -> Iterator[Declared]:
         found = Declared(path, notes=(f"{path}: not used: {error}",))
     if found is not None:
         found = without_files(tree, found)
-        yield replace(found, packages=tuple(_located(tree, one) for one in found.packages))
-
-
-def _located(tree: Tree, package: LocalPackage) -> LocalPackage:
-    """With the folder of a package that a workspace names."""
-    return package if package.path else replace(package, path=find_package(tree, package.name) or "")
+        packages = (
+            one if one.path else replace(one, path=find_package(tree, one.name) or "") for one in found.packages
+        )
+        yield replace(found, packages=tuple(packages))
 
 
 def _notes(found: tuple[Declared, ...], others: list[str]) -> Iterator[str]:
