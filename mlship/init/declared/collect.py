@@ -130,10 +130,8 @@ def _one(tree: Tree, path: str, reader: _Reader) -> Iterator[Declared]:
         found = Declared(path, notes=(f"{path}: not used: {error}",))
     if found is not None:
         found = without_files(tree, found)
-        packages = (
-            one if one.path else replace(one, path=find_package(tree, one.name) or "") for one in found.packages
-        )
-        yield replace(found, packages=tuple(packages))
+        placed = [(one, one.path or find_package(tree, one.name) or "") for one in found.packages]
+        yield replace(found, packages=tuple(replace(one, path=path) for one, path in placed))
 
 
 def _notes(found: tuple[Declared, ...], others: list[str]) -> Iterator[str]:
