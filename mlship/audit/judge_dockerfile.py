@@ -151,9 +151,9 @@ def _is_copied(stage: BuildStage, start: Start) -> bool:
     program = "".join(started_command(start.exec_form or ())[:1])
     path = normpath(join(stage.workdir, program))
     if "/" not in program:
-        return any(dirname(one).endswith("bin") and fnmatchcase(program, basename(one)) for one, _ in stage.copied)
+        return any(dirname(one).endswith("bin") and fnmatchcase(program, basename(one)) for one, *_ in stage.copied)
     least = path.rpartition("venv/bin/")[0].count("/")  # in a copied folder, a virtual environment comes from a step
-    folders = (one.rstrip("/") for one, _ in stage.copied)
+    folders = (one.rstrip("/") for one, *_ in stage.copied)
     return any(one.count("/") >= least and fnmatchcase(f"{path}/", f"{one}/*") for one in folders)
 
 

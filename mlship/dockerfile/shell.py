@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import dropwhile, pairwise, takewhile
 
-from mlship.dockerfile.words import UNKNOWN, VariableLookup, variable
+from mlship.dockerfile.words import UNKNOWN, VariableLookup, variable_at
 from mlship.versioned import TableRow, table_reader
 
 _OPERATORS = ";&|()\n"
@@ -191,7 +191,7 @@ def _dollar(reader: _Reader) -> str:
     if reader.peek() == "(":
         reader.take()
         return _inner(reader, ")")
-    value, reader.at = variable(reader.text, reader.at, "\\", reader.known)
+    value, reader.at = variable_at(reader.text, reader.at, "\\", reader.known)
     return value
 
 

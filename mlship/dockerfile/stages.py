@@ -44,19 +44,19 @@ class CopiedFiles:
     """Files of the build context in an image.
 
     Attributes:
-        places: paths in the image, each with what is copied there, the last copy last.
+        places: paths in the image, each with what is copied there, and whether that may be a folder; the last is last.
     """
 
     workdir: str = "/"
-    places: tuple[tuple[str, str], ...] = ()
+    places: tuple[tuple[str, str, bool], ...] = ()
 
     def sources(self, path: str) -> Iterator[str]:
         """The paths in the build context that a path in the image may come from, the last copy first."""
         inside = normpath(join(self.workdir, path))
-        for place, source in reversed(self.places):
+        for place, source, is_folder in reversed(self.places):
             if fnmatchcase(inside, place):
                 yield normpath(join(dirname(source), basename(inside)) if "*" in source else source)
-            elif inside.startswith(below := f"{place.rstrip('/')}/"):
+            elif is_folder and inside.startswith(below := f"{place.rstrip('/')}/"):
                 yield normpath(join(source, inside.removeprefix(below)))
 
 
@@ -114,7 +114,7 @@ class BuildStage:
     shell: tuple[str, ...] = ("/bin/sh", "-c")
     ports: tuple[str, ...] = ()
     workdir: str = "/"
-    copied: tuple[tuple[str, str], ...] = ()
+    copied: tuple[tuple[str, str, bool], ...] = ()
     runs: list[Run] = field(default_factory=list)
     taken: list[TakenImage] = field(default_factory=list)
     triggers: list[Instruction] = field(default_factory=list)
@@ -258,7 +258,10 @@ class _Reader:
         elif one.name == "RUN":
             run = self._run(stage, one)
             bound = ((m["target"], m.get("source", ".")) for m in run.mounts if m.get("type", "bind") == "bind")
-            places = (*stage.copied, *((normpath(join(stage.workdir, target)), source) for target, source in bound))
+            places = (
+                *stage.copied,
+                *((normpath(join(stage.workdir, target)), source, True) for target, source in bound),
+            )
             stage.runs.append(replace(run, files=CopiedFiles(stage.workdir, places)))
         elif one.trigger:
             stage.triggers.append(one.trigger)
@@ -270,10 +273,10 @@ class _Reader:
             given = one.exec_form or split_words(one.text, self.escape)
             *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
             of = [self._stage(expand(name, self.escape, self._global)) for name in one.values("from")]
-            has = (("/", ""),) if not of else of[-1].copied if of[-1] else ()
+            has = (("/", "", True),) if not of else of[-1].copied if of[-1] else ()
             into = join(stage.workdir, target)
             copied = (*stage.copied, *(copy for word in words for place in has for copy in _copies(word, place, into)))
-            stage.copied = copied if len(copied) < _MOST_COPIED else (("/", ""),)
+            stage.copied = copied if len(copied) < _MOST_COPIED else (("/", "", True),)
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         named = (expand(source, self.escape, self._global) for source in sources if source)
         stage.taken += [TakenImage(name, one.line) for name in named if self._stage(name) is None]
@@ -310,16 +313,16 @@ class _Reader:
             yield {**found, "target": target, "user": stage.user[0].partition(":")[0] if stage.user else ""}
 
 
-def _copies(word: str, copied: tuple[str, str], target: str) -> Iterator[tuple[str, str]]:
-    """Where COPY puts a file, or a folder's files, each place with its source."""
-    place, source = copied
+def _copies(word: str, copied: tuple[str, str, bool], target: str) -> Iterator[tuple[str, str, bool]]:
+    """Where COPY puts a file, or a folder's files, each place with its source and whether that may be a folder."""
+    place, source, is_folder = copied
     if rest := _rest(place, word):
-        yield normpath(join(target, rest)), source
+        yield normpath(join(target, rest)), source, is_folder
     elif rest is not None:
         name, inner = basename(word), normpath(join(source, relpath(f"/{word}", place)))
-        yield normpath(join(target, name)), inner
+        yield normpath(join(target, name)), inner, False
         if basename(target).strip(".") or "." not in name.strip("."):
-            yield normpath(target), inner  # a folder, whose files are copied, or the name of the file
+            yield normpath(target), inner, True  # a folder, whose files are copied, or the name of the file
 
 
 def _rest(path: str, word: str) -> str | None:

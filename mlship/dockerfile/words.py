@@ -39,14 +39,14 @@ def expand(text: str, escape: str, lookup: VariableLookup, depth: int = 0) -> st
             made.append(after)
             at += 1
         elif letter == "$" and quote != "'":
-            value, at = variable(text, at, escape, lookup, depth)
+            value, at = variable_at(text, at, escape, lookup, depth)
             made.append(value)
         else:
             made.append(letter)
     return "".join(made)
 
 
-def variable(text: str, at: int, escape: str, lookup: VariableLookup, depth: int = 0) -> tuple[str, int]:
+def variable_at(text: str, at: int, escape: str, lookup: VariableLookup, depth: int = 0) -> tuple[str, int]:
     """The value of the variable whose `$` is before `at`, and the position behind it."""
     if text[at : at + 1] != "{":
         end = _name_end(text, at)
