@@ -87,10 +87,8 @@ def find_server(
     started = started if started and entry is started.module else None
     script = _with_script(tree, chosen.command)
     known, notes, steps = (None, (), ()) if script else _port(chosen, stage, entry, started.port if started else None)
-    scripts = {
-        one: path for one in chosen.command if import_root and (path := normpath(join(import_root, one))) in tree
-    }
-    port, command = known or PORT, tuple(scripts.get(one, one) for one in without_reload(chosen.command))
+    moved = {one: at for one in chosen.command if import_root and (at := normpath(join(import_root, one))) in tree}
+    port, command = known or PORT, tuple(moved.get(one, one) for one in without_reload(chosen.command))
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
