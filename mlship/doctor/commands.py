@@ -32,8 +32,6 @@ class PackageManager:
     install: str = ""
     headers: str = ""
     initramfs: str = ""
-    hold: str = ""
-    hold_debian: str = ""
     add_option: tuple[str, ...] = ()
     remove_option: tuple[str, ...] = ()
     note: str = ""
@@ -49,6 +47,7 @@ class DriverPackages:
     open: tuple[str, ...] = ()
     legacy: tuple[str, ...] = ()
     r470: tuple[str, ...] = ()
+    hold: str = ""
     source: str = ""
 
 
@@ -104,9 +103,8 @@ def initramfs(facts: Facts) -> str:
 
 def hold_driver(facts: Facts) -> str:
     """Pin the driver's packages to their version."""
-    row, names = _row(facts), known(facts.host.packages.installed)
+    names, hold = known(facts.host.packages.installed), _driver_packages(facts).hold
     by_packages = names is None or any("nvidia" in name and "container" not in name for name in names)
-    hold = row.hold_debian if known(facts.host.os.id) == "debian" else row.hold
     return hold if hold and by_packages else _NOTHING
 
 

@@ -87,7 +87,14 @@ def nvml_counts_all(facts: Facts) -> bool | None:
     count = known(nvml.device_count)
     if count is None:
         return None if code in {None, 0, 12, 18} else False
-    return count >= len(gpus(facts)) > 0
+    return count >= len(gpus(facts)) - excluded(facts) > 0
+
+
+def excluded(facts: Facts) -> int:
+    """How many GPUs NVreg_ExcludedGpus keeps from NVML, which counts others: that is intended and no failure."""
+    named = (known(facts.kernel.nvidia.params) or {}).get("ExcludedGpus", known(facts.kernel.cmdline) or "")
+    listed = {known(device.uuid) for device in each(facts.host.nvml.devices)}
+    return len({*re.findall(r"GPU-[\w-]+", named)} - listed) if known(facts.host.nvml.device_count) else 0
 
 
 def passed_on(facts: Facts) -> tuple[PciDevice, ...]:
@@ -236,7 +243,7 @@ def all_answer(facts: Facts) -> bool | None:
     if count is None or code:
         return False
     lost = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
-    return not lost and count >= len(gpus(facts))
+    return not lost and count >= len(gpus(facts)) - excluded(facts)
 
 
 def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:

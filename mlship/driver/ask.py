@@ -183,6 +183,9 @@ def nvml_health(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
     calls.ask("nvmlDeviceGetGspFirmwareVersion", room(128, text_in), gpu, device=index)
     addressing = room(8, lambda data: [number_in(data, 4)], start=(8 | 1 << 24).to_bytes(4, sys.byteorder))
     calls.ask("nvmlDeviceGetAddressingMode", addressing, gpu, device=index)
+    # One field (230, the recovery action): its own code, and its value.
+    field = room(40, lambda data: [number_in(data, 28), number_in(data, 32)], start=(230).to_bytes(4, sys.byteorder))
+    calls.ask("nvmlDeviceGetFieldValues", field, gpu, 1, device=index)
     mode = calls.ask("nvmlDeviceGetVirtualizationMode", numbers(U32), gpu, device=index)
     if first(mode) == 2:  # a virtual GPU: whether it can be licensed, and whether its first feature is
         licence = room(8192, lambda data: [number_in(data, 0), number_in(data, 12)])

@@ -115,9 +115,7 @@ def toolkit_ready(facts: Facts) -> LinkLook:
             yield Symptom("cdi.none", _where(facts), "the engine uses CDI, but there is no CDI specification")
     cli = looked_up(toolkit.binaries, "nvidia-container-cli")
     if asks_for_gpu(facts) and injection(facts) == "legacy" and is_absent(cli) and not works(facts):
-        yield Symptom(
-            "toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is not installed"
-        )
+        yield Symptom("toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is missing")
     root = known(toolkit_config(facts).root)
     if root and is_absent(looked_up(facts.host.paths, root)) and known(facts.host.nvml.init) == 0 and not works(facts):
         yield Symptom("toolkit.root", "host", f"the toolkit's root {root} does not exist")
@@ -165,9 +163,7 @@ def engine_configured(facts: Facts) -> LinkLook:
     lacks = runtimes is not None and not by_runtime and _hooks(facts) == () and not (by_cdi and _specs(facts))
     wanted = asks_for_gpu(facts) or known(host.nvml.init) == 0
     if lacks and wanted and _engines(facts) == ["Docker"] and not works(facts) and gpus(facts):
-        yield Symptom(
-            "engine.no-way", _where(facts), "Docker has no nvidia runtime, finds no hook, and does not use CDI"
-        )
+        yield Symptom("engine.no-way", _where(facts), "Docker has no nvidia runtime and no hook, and does not use CDI")
     discovered = known(docker.discovered_devices)
     unseen = discovered is not None and not any("nvidia" in one for one in discovered)
     unseen = unseen and at_least(docker.version, _LISTS_DEVICES) is True

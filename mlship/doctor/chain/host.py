@@ -12,6 +12,7 @@ from mlship.doctor.finding import Where
 from mlship.doctor.queries import (
     NVIDIA,
     driver_is_contained,
+    excluded,
     gpu_is_known_absent,
     gpus,
     is_tegra,
@@ -71,8 +72,7 @@ def gpu_on_bus(facts: Facts) -> LinkLook:
 
 def gpu_bound(facts: Facts) -> LinkLook:
     yield from off_bus(facts)
-    here = gpus(facts)
-    reserved = passed_on(facts)
+    here, reserved = gpus(facts), passed_on(facts)
     if reserved and not here:
         drivers = ", ".join(sorted({str(known(gpu.driver)) for gpu in reserved}))
         yield Symptom("bound.reserved", "host", f"every GPU is bound to {drivers}: reserved for virtual machines")
@@ -135,9 +135,14 @@ def nodes_of(where: Where, place: Place) -> LinkLook:
 
 def denied_gpus(place: Place) -> tuple[str, ...]:
     """GPUs that are not this job's: their nodes are denied, but another GPU's opens (Slurm)."""
-    cards = {path: node for path, fact in (known(place.device_nodes) or {}).items() if (node := known(fact))}
-    answers = {path: known(node.open) for path, node in cards.items() if _GPU_NODE.fullmatch(path)}
+    answers = _opened(place)
     return tuple(path for path, answer in answers.items() if answer == "EPERM") if "ok" in answers.values() else ()
+
+
+def _opened(place: Place) -> dict[str, str | None]:
+    """What opening each GPU's node answers."""
+    nodes = {path: node for path, fact in (known(place.device_nodes) or {}).items() if (node := known(fact))}
+    return {path: known(node.open) for path, node in nodes.items() if _GPU_NODE.fullmatch(path)}
 
 
 def nvml_answers(facts: Facts) -> LinkLook:
@@ -188,25 +193,21 @@ def _other_version(facts: Facts, name: str, asked: Nvml | CudaApi) -> Iterator[S
 def gpus_counted(facts: Facts) -> LinkLook:
     nvml = facts.host.nvml
     yield from device_symptoms("host", facts.host)
-    count, wanted = known(nvml.device_count), len([gpu for gpu in gpus(facts) if known(gpu.driver) == "nvidia"])
-    wanted = (wanted or len(gpus(facts))) - len(denied_gpus(facts.host))
+    count, on_bus, left = known(nvml.device_count), len(gpus(facts)), excluded(facts)
+    wanted = sum(known(gpu.driver) == "nvidia" for gpu in gpus(facts)) or on_bus
+    wanted -= max(len(denied_gpus(facts.host)), left)
     if known(variable(facts.host, "SLURM_JOB_ID")):  # a job has the GPUs whose nodes it can open
-        nodes = (
-            known(fact) for path, fact in (known(facts.host.device_nodes) or {}).items() if _GPU_NODE.fullmatch(path)
-        )
-        wanted = sum(node is not None and node.open == "ok" for node in nodes)
+        wanted = list(_opened(facts.host).values()).count("ok")
     if known(nvml.init) == 0 and count is not None and count < wanted:
         name = "nvml.count=0" if count == 0 else "nvml.count"
         yield Symptom(name, "host", f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'}, the bus has {wanted}")
-    elif count and count > len(gpus(facts)) > 0 and not list(off_bus(facts)):
-        yield Symptom(
-            "nvml.count=more", "host", f"NVML counts {count_of(count, 'GPU')}, the bus has {len(gpus(facts))}"
-        )
+    elif count and count > on_bus > 0 and not list(off_bus(facts)):
+        yield Symptom("nvml.count=more", "host", f"NVML counts {count_of(count, 'GPU')}, the bus has {on_bus}")
     listed = len(each(nvml.devices))
     if count and 0 < listed < count:
         yield Symptom("nvml.count", "host", f"NVML counts {count_of(count, 'GPU')}, but describes {listed}")
     if count:
-        yield it_holds(f"NVML sees {count_of(count, 'GPU')}")
+        yield it_holds(f"NVML sees {count_of(count, 'GPU')}{f'; NVreg_ExcludedGpus excludes {left} more' * bool(left)}")
     if is_tegra(facts):
         yield from off_bus(facts)
 

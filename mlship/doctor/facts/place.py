@@ -47,6 +47,7 @@ class NvmlDevice(FactGroup):
     uncorrected_ecc: Fact[Number] = UNKNOWN
     remapped_rows: Fact[RemappedRows] = UNKNOWN
     retired_pages_pending: Fact[bool] = UNKNOWN
+    recovery_action: Fact[str] = UNKNOWN
     fabric_state: Fact[Number] = UNKNOWN
     fabric_status: Fact[Number] = UNKNOWN
     virtualization_mode: Fact[Virtualization] = UNKNOWN

@@ -43,6 +43,7 @@ _INSTANCE = "uuid of a MIG instance"
 _ORDINARY = frozenset({NVML_INIT, _INSTANCE, "nvmlDeviceGetMigDeviceHandleByIndex"})
 _COMPUTE_MODES: dict[int, ComputeMode] = {0: "Default", 1: "Exclusive_Thread", 2: "Prohibited", 3: "Exclusive_Process"}
 _VIRTUAL: dict[int, Virtualization] = {0: "none", 1: "passthrough", 2: "vgpu", 3: "host-vgpu", 4: "host-vsga"}
+_ACTIONS = dict(enumerate(("None", "Reset", "Reboot", "Drain P2P", "Drain and Reset", "IMEX", "Bus Reset", "Reboot")))
 _ADDRESSING = {0: "None", 1: "HMM", 2: "ATS"}
 # Libraries of the driver that CUDA opens when it needs them.
 SONAMES = ("libnvidia-ptxjitcompiler.so.1",)
@@ -94,9 +95,8 @@ class DriverFacts:
             return Unreadable(answer.stderr or "the program that asks did not run")
         if answer.pending != (name, device):
             return UNKNOWN
-        return Unreadable(
-            "no answer in time" if answer.timed_out else f"it ended the program that asked: {answer.crashed}"
-        )
+        ended = f"it ended the program that asked: {answer.crashed}"
+        return Unreadable("no answer in time" if answer.timed_out else ended)
 
     def code(self, name: str, device: int | None = None) -> Fact[int]:
         """The return code of a call."""
@@ -165,6 +165,7 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
         later = number("GpuFabricInfoV", place)
         return later if isinstance(later, int) else number("GpuFabricInfo", place)
 
+    mig = (call.value for call in found.answer.calls if (call.name, call.device) == (_INSTANCE, index))
     handle = found.call(DEVICE_HANDLE, index)
     if not isinstance(handle, DriverCall):
         return NvmlDevice(index=index, name=handle, codes={})
@@ -182,13 +183,7 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
         memory_used=number("MemoryInfo", 2),
         mig_current=number("MigMode"),
         mig_pending=number("MigMode", 1),
-        mig_devices=tuple(
-            call.value
-            for call in found.answer.calls
-            if (call.name, call.device) == (_INSTANCE, index) and isinstance(call.value, str)
-        )
-        if known(number("MigMode")) is not None
-        else UNKNOWN,
+        mig_devices=UNKNOWN if known(number("MigMode")) is None else tuple(one for one in mig if isinstance(one, str)),
         compute_mode=_named(number("ComputeMode"), _COMPUTE_MODES),
         compute_processes=number("ComputeRunningProcesses_v3"),
         persistence_mode=mapped(number("PersistenceMode"), bool),
@@ -196,6 +191,7 @@ def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
         uncorrected_ecc=number("TotalEccErrors"),
         remapped_rows=_rows(found, index),
         retired_pages_pending=mapped(number("RetiredPagesPendingStatus"), bool),
+        recovery_action=_named(number("FieldValues", 1), _ACTIONS) if number("FieldValues") == 0 else UNKNOWN,
         fabric_state=fabric(0),
         fabric_status=fabric(1),
         virtualization_mode=_named(number("VirtualizationMode"), _VIRTUAL),

@@ -130,8 +130,7 @@ def dnf_history(text: str) -> tuple[PackageChange, ...]:
     for at, verb, package, version in re.findall(pattern, text, re.MULTILINE):
         action = probe_tables().dnf.get(verb)
         if action and _matters(package):
-            new = None if action == "remove" else version
-            old = version if new is None else UNKNOWN
+            old, new = (version, None) if action == "remove" else (UNKNOWN, version)
             found.append(PackageChange(_utc(at, "%Y-%m-%dT%H:%M:%S%z"), action, package, old, new))
     return tuple(found[-_MOST:])
 
@@ -157,9 +156,8 @@ def entries(path: str, text: str) -> Iterator[tuple[str, str | None]]:
             yield uri, key[1] if key else None
     elif path.endswith(".sources"):
         for entry in re.split(r"\n\s*\n", text):
-            fields = {
-                key.lower(): value.strip() for key, _, value in (row.partition(":") for row in entry.splitlines())
-            }
+            rows = (row.partition(":") for row in entry.splitlines())
+            fields = {key.lower(): value.strip() for key, _, value in rows}
             if fields.get("enabled", "yes").lower() != "no":
                 yield from ((uri, fields.get("signed-by") or None) for uri in fields.get("uris", "").split())
     else:

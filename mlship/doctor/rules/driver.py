@@ -15,6 +15,7 @@ from mlship.doctor.queries import (
     PRE_TURING,
     architecture,
     describe,
+    excluded,
     gpus,
     kernel_driver,
     log_line,
@@ -218,7 +219,7 @@ def _unused(facts: Facts) -> tuple[PciDevice, ...]:
     """GPUs on the bus without a driver that NVML does not list, if it is known not to count all of them."""
     waiting = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"} and not only_displays(facts, gpu)]
     code, count = known(facts.host.nvml.init), known(facts.host.nvml.device_count)
-    counts_all = code in {None, 12, 18} if count is None else count >= len(waiting)
+    counts_all = code in {None, 12, 18} if count is None else count >= len(waiting) - excluded(facts)
     counts_all = counts_all and not (count is None and any(gpu.driver is None for gpu in waiting))
     return () if counts_all else tuple(gpu for gpu in waiting if not _lists(facts, gpu))
 

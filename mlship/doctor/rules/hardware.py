@@ -16,6 +16,7 @@ from mlship.doctor.finding import Evidence, Where
 from mlship.doctor.queries import (
     NVIDIA,
     cuda_codes,
+    excluded,
     gpu_label,
     gpus,
     kernel_driver,
@@ -50,7 +51,7 @@ def _lost(facts: Facts) -> Values:
     line = logged(facts, r"Xid.*: 79\b|fallen off the bus")
     dead = tuple(known(gpu.address) for gpu in gpus(facts) if known(gpu.revision) == "ff")
     named = re.search(r"PCI:([0-9a-fA-F:.]+)\)", line.value if line else "")
-    count, on_bus = known(facts.host.nvml.device_count), len(gpus(facts))
+    count, on_bus = known(facts.host.nvml.device_count), len(gpus(facts)) - excluded(facts)
     fewer = Evidence("host.nvml.device_count", f"{count}, but the PCI bus has {on_bus}")
     return {
         "dead": dead,
@@ -68,7 +69,8 @@ def _to_reset(facts: Facts) -> Values:
             fact, label, rows = f"{where}.nvml.devices", gpu_label(one), known(one.remapped_rows)
             pending += [Evidence(fact, f"{label}: {_PENDING}")] if _is_pending(one) else []
             failed += [Evidence(fact, f"{label}: row remapping failed")] if rows and known(rows.failure) else []
-    faulty = (one for one in of_host if 16 in (known(one.codes) or {}).values() or _is_pending(one))
+    waits = (one for one in of_host if _is_pending(one) or known(one.recovery_action) not in {None, "None"})
+    faulty = (*(one for one in of_host if 16 in (known(one.codes) or {}).values()), *waits)
     asked = (is_known(one.retired_pages_pending) and is_known(one.remapped_rows) for one in of_host)
     return {
         "pending": tuple(pending),

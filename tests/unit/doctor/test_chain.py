@@ -713,10 +713,13 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             "host": {"nvml": {"init": 9}, "device_nodes": {"/dev/nvidiactl": None, "/dev/nvidia0": None}},
         },
     ),
-    "a GPU that an option leaves out": (
+    "the only GPU, which an option leaves out": (
         "gpus-counted",
         "ExcludedGpus",
-        {"kernel": {**KERNEL, "pci": [GPU, GPU], "cmdline": "quiet nvidia.NVreg_ExcludedGpus=GPU-1"}},
+        {
+            "kernel": {**KERNEL, "cmdline": "quiet nvidia.NVreg_ExcludedGpus=GPU-1"},
+            "host": {"nvml": {"init": 0, "device_count": 0}},
+        },
     ),
     "a confidential virtual machine": (
         "gpu-modes",

@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -189,8 +190,8 @@ REBOOT, GSP = "gpu-requires-reset--the-driver-asks-for-a-reboot", "gsp-firmware-
         (REBOOT, "61", "0x0 (None)", 999, []),
         (REBOOT, "61", "0x1 (GPU Reset Required)", 999, ["gpu-requires-reset"]),
         (REBOOT, "61", "0x1 (GPU Reset Required)", 803, []),
-        (REBOOT, "61", "0x3 (Drain P2P)", 999, []),
-        (REBOOT, "61", "0x4 (Drain and Reset)", 999, []),
+        (REBOOT, "61", "0x3 (Drain P2P)", 999, ["gpu-requires-reset"]),
+        (REBOOT, "61", "0x4 (Drain and Reset)", 0, ["gpu-requires-reset"]),
         (GSP, "ff", "0x0 (None)", 0, ["gsp-firmware-timeout"]),
         (GSP, "61", "0x0 (None)", 0, ["gpu-fallen-off-the-bus"]),
     ],
@@ -203,6 +204,33 @@ def test_xid_154_speaks_for_its_gpu_and_until_the_next(
     facts = put(facts, "kernel.log", (*each(facts.kernel.log), XID.format(address, action)))
     found = diagnose(put(facts, "host.cuda.init", cuda)).causes
     assert [cause.finding.id for cause in found if cause.finding.id in about_gpu] == causes
+
+
+@pytest.mark.parametrize(
+    ("action", "logged", "said"),
+    [
+        (None, None, None),
+        ("None", "0x4 (Drain and Reset)", None),
+        ("Reset", None, "certain: a GPU is in a state that only a reset can clear. --gpu-reset -i 0"),
+        ("Reboot", None, "certain: stopped using a GPU until the machine reboots. sudo reboot"),
+        ("Drain and Reset", None, "certain: at a reduced capacity --gpu-reset -i 0"),
+        ("Drain P2P", "0x4 (Drain and Reset)", "certain: peer-to-peer traffic"),
+        (None, "0x4 (Drain and Reset)", "likely: at a reduced capacity --gpu-reset -i N"),
+        (None, "0x3 (Drain P2P)", "likely: peer-to-peer traffic"),
+    ],
+)
+def test_the_recovery_action_of_a_gpu_that_works(action: str | None, logged: str | None, said: str | None) -> None:
+    """NVML says what is to do now; the log alone may be of before."""
+    facts = hosts("healthy")["bare-metal-closed"]
+    devices = tuple(replace(one, recovery_action=action or UNKNOWN) for one in each(facts.host.nvml.devices))
+    facts = put(facts, "host.nvml.devices", devices)
+    facts = put(facts, "kernel.log", (XID.format("3b", logged),) if logged else ())
+    found = [cause.finding for cause in diagnose(facts).causes]
+    text = " ".join(f"{one.certainty}: {one.cause} {' '.join(c for s in one.fix for c in s.commands)}" for one in found)
+    assert bool(found) is bool(said)
+    certainty, _, words = (said or "").partition(": ")
+    assert text.startswith(certainty)
+    assert all(word.lower() in text.lower() for word in words.split())
 
 
 def test_a_system_says_once_how_it_installs() -> None:
