@@ -29,13 +29,17 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 TITLE = "org.opencontainers.image.title"  # https://github.com/opencontainers/image-spec/blob/main/annotations.md
 _DOCKER = "application/vnd.docker.distribution.manifest"
-_MANIFESTS = f"{OCI_MANIFEST}, {OCI_INDEX}, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
+INDEXES = (OCI_INDEX, f"{_DOCKER}.list.v2+json")
+_MANIFESTS = ", ".join((OCI_MANIFEST, f"{_DOCKER}.v2+json", *INDEXES))
 _MOST_BYTES = 8_000_000  # of a manifest, an index or an attestation; registries refuse manifests above 4 MiB
 _TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 _LOCAL = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")  # plain HTTP, as Docker's default
 _DAEMON = "/etc/docker/daemon.json"
 _CERTIFICATES = "/etc/docker/certs.d"
-_SCOPE = re.compile(r'(\w+)="([^"]*)"')
+_FIELDS = r'(?:[\s,]*\w+\s*=\s*(?:"[^"]*"|[^\s",]+))*'
+_CHALLENGE = re.compile(rf"(?:^|,)\s*(basic|bearer)\b({_FIELDS})", re.IGNORECASE)
+_FIELD = re.compile(r'(\w+)\s*=\s*"?((?<=")[^"]*|[^\s",]+)')
+_FAILURES = {403, 408, 429, 500, 502, 503, 504}  # that do not say that a registry lacks the referrers API
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 Method: TypeAlias = Literal["GET", "HEAD", "PUT", "POST"]
@@ -114,8 +118,13 @@ class Registry:
 
         Raises:
             CheckFailed: its bytes do not have the requested digest.
+            UsageError: it is no JSON object, such as the page of a proxy.
         """
-        return self._content(f"manifests/{version}", version, {"Accept": _MANIFESTS})
+        found = self._content(f"manifests/{version}", version, {"Accept": _MANIFESTS})
+        if found is not None and not found.json():
+            what = f"`{self._reference}`: the registry sent {found.media_type or 'data'} that is not a manifest"
+            raise UsageError(what, hint="check the host and its port; a proxy may answer instead of it")
+        return found
 
     def blob(self, digest: str) -> StoredContent | None:
         """A small blob; None if there is none.
@@ -172,15 +181,10 @@ class Registry:
 
     def tags(self) -> tuple[str, ...]:
         """All tags of the repository; none if there is no such repository."""
-        path, found = "tags/list?n=1000", list[str]()
-        while path:
-            answer = self._ask("GET", path)
-            if answer.status_code == 404:
-                return ()
-            self._expect(answer, 200)
-            found += plain.texts(content("", self._body(answer)).json(), "tags") or ()
-            path = urljoin(answer.url, answer.links["next"]["url"]) if "next" in answer.links else ""
-        return tuple(found)
+        answer = self._ask("GET", "tags/list?n=1000")
+        if answer.status_code == 404:
+            return ()
+        return tuple(tag for page in self._pages(answer) for tag in plain.texts(page.json(), "tags") or ())
 
     def referrers(self, digest: str) -> list[dict[str, JsonValue]]:
         """Descriptors of the manifests whose subject has this digest.
@@ -190,9 +194,21 @@ class Registry:
         """
         answer = self._ask("GET", f"referrers/{digest}", headers={"Accept": OCI_INDEX})
         if answer.status_code == 200 and "index" in answer.headers.get("Content-Type", ""):
-            return content(OCI_INDEX, self._body(answer)).rows("manifests")
+            return [row for page in self._pages(answer) for row in page.rows("manifests")]
+        if answer.status_code in _FAILURES or "WWW-Authenticate" in answer.headers:  # Harbor 2.7 has neither API nor it
+            self._expect(answer, 200)
         fallback = self.manifest(fallback_tag(digest))
         return fallback.rows("manifests") if fallback else []
+
+    def _pages(self, answer: "Response") -> Iterator[StoredContent]:
+        """An answer and the pages that follow it; a list that links back to a page has ended."""
+        seen = set[str]()
+        while answer.url not in seen:
+            seen.add(answer.url)
+            self._expect(answer, 200)
+            yield content("", self._body(answer))
+            if "next" in answer.links:
+                answer = self._ask("GET", urljoin(answer.url, answer.links["next"]["url"]))
 
     def _content(self, path: str, version: str, headers: Mapping[str, str]) -> StoredContent | None:
         answer = self._ask("GET", path, headers=headers)
@@ -213,13 +229,14 @@ class Registry:
 
     def _body(self, answer: "Response") -> bytes:
         data = b""
-        for part in answer.iter_content(1 << 16):
-            data += part
-            if len(data) > _MOST_BYTES:
-                raise UsageError(
-                    f"`{self._reference}`: the registry sent more than {_MOST_BYTES // 1_000_000} MB for one manifest",
-                    hint="check the name of the image",
-                )
+        with self._connection():
+            for part in answer.iter_content(1 << 16):
+                data += part
+                if len(data) > _MOST_BYTES:
+                    limit = f"{_MOST_BYTES // 1_000_000} MB for one manifest"
+                    raise UsageError(
+                        f"`{self._reference}`: the registry sent more than {limit}", hint="check the name of the image"
+                    )
         return data
 
     def _ask(
@@ -263,18 +280,17 @@ class Registry:
         """
         from mlship.engine.sdk import registry_credentials
 
-        kind, _, rest = challenge.partition(" ")
+        offers = {kind.lower(): rest for kind, rest in _CHALLENGE.findall(challenge)}
         user, password, refresh = registry_credentials(self._reference.host)
-        if kind.lower() == "basic" and user:
+        fields = {name.lower(): value for name, value in _FIELD.findall(offers.get("bearer", ""))}
+        realm = urljoin(self._base, fields.get("realm", ""))
+        if "realm" not in fields or not realm.startswith(("https://", "http://")):
             encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
-            self._authorization = {"Authorization": f"Basic {encoded}"}
-            return True
-        fields = dict(_SCOPE.findall(rest))
-        if kind.lower() != "bearer" or not fields.get("realm", "").startswith(("https://", "http://")):
-            return False
+            self._authorization = {"Authorization": f"Basic {encoded}"} if user and "basic" in offers else {}
+            return bool(self._authorization)
         scope = f"repository:{self._reference.repository}:pull,push"
         asked = {"service": fields.get("service", ""), "scope": fields.get("scope") or scope}
-        token = self._token(fields["realm"], asked, user, password, refresh)
+        token = self._token(realm, asked, user, password, refresh)
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         return bool(token)
 

@@ -25,7 +25,7 @@ def test_a_registrys_own_ca_comes_before_that_of_the_environment(
     monkeypatch.setattr("mlship.registry.client._LOCAL", re.compile("never"))
     monkeypatch.setattr("mlship.registry.client._CERTIFICATES", str(tmp_path))
     state = RegistryState()
-    state.put(OCI_MANIFEST, b"{}", "1")
+    state.put(OCI_MANIFEST, b'{"schemaVersion": 2}', "1")
     with registry_server(state, certificate) as host:
         with (
             opened(Reference.parse(f"{host}/toy:1")) as registry,
