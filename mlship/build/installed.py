@@ -9,7 +9,7 @@ from mlship.engine.base import Engine, ImageInfo
 from mlship.errors import MlshipError
 from mlship.image.labels import LAYERS, PACKAGES
 from mlship.lock.foreign import ForeignLock, read_names
-from mlship.registry.images import image_configuration, image_in_registry, registry_layers
+from mlship.registry.images import image_in_registry, registry_image
 from mlship.size.configuration import ImageConfig
 from mlship.size.layers import Budget, FileReader, LayerTree, read_layer, stacked_files
 from mlship.size.layout import image_errors, read_saved
@@ -71,11 +71,9 @@ def read_image(
         engine, info = local
         saved = read_saved(engine.save(image), image, read, info.platform, hint=hint)
         return saved.config, [layer.content for layer in saved.layers]
-    budget = Budget()
-    with image_errors(image, hint or f"run `docker pull {image}`, then the same command"):
-        config = image_configuration(image)
-        with registry_layers(image) as layers:
-            return config, [read_layer(ByteStream(chunks), read, budget) for _, chunks in layers]
+    explained, budget = image_errors(image, hint or f"run `docker pull {image}`, then the same command"), Budget()
+    with explained, registry_image(image) as (config, layers):
+        return config, [read_layer(ByteStream(chunks), read, budget) for chunks in layers]
 
 
 def _notes(info: ImageInfo, files: InstalledFiles, *, local: bool) -> Iterator[str]:

@@ -16,7 +16,7 @@ from mlship.proof.statement import (
     read_statement,
 )
 from mlship.registry.client import Registry, StoredContent, opened
-from mlship.registry.images import platforms_in
+from mlship.registry.images import image_in_registry, platforms_in, usual_platform
 from mlship.registry.reference import Reference
 from mlship.registry.referrers import artifacts, attach
 from mlship.smoke.result import SmokeReport
@@ -61,10 +61,14 @@ def attach_proof(
                 hint=f"run `mlship smoke {image} --attest` to attach the proof",
             )
         images = platforms_in(found)
-        tested = next((one for name, one in images.items() if f"{platform}/".startswith(f"{name}/")), None)
-        if len(images) > 1 and tested is not None:
-            found = registry.manifest(tested) or found
         name = f"{reference.host}/{reference.repository}"
+        if len(images) > 1:
+            tested = images.get(usual_platform(platform))
+            one = registry.manifest(tested) if tested and not any(":" in each for each in images) else None
+            if one is None:
+                why = f"`{image}` has images for {', '.join(images)}, and which one was tested is unknown"
+                raise UsageError(why, hint=f"test each by its digest: `mlship smoke {name}@DIGEST --attest`")
+            found = one
         statement = make_statement(name, found.digest, report, materials, engine, datetime.now(UTC))
         return attach(registry, found, statement, {PREDICATE_TYPE: TEST_RESULT}).digest
 
@@ -87,19 +91,21 @@ def verify(image: str, device: Device | None, platform: str | None = None) -> Ve
         if found is None:
             raise UsageError(f"{reference.host} has no image `{image}`", hint="check the name and the tag")
         images = platforms_in(found)
+        chosen = images
+        if platform is not None:
+            there = images or {image_in_registry(str(reference.at(found.digest)))[1].platform: found.digest}
+            chosen = {key: one for key, one in there.items() if ":" in key or key == usual_platform(platform)}
+            if usual_platform(platform) not in chosen:
+                hint = f"name one that it has: {', '.join(there)}"
+                raise UsageError(f"`{image}` has no image for {platform}", hint=hint)
         if len(images) < 2:
             return Verified(image, found.digest, _checked(registry, found, image, device))
-        chosen = images if platform is None else {platform: images.get(platform, "")}
-        if "" in chosen.values():
-            raise UsageError(
-                f"`{image}` has no image for {platform}", hint=f"name one that it has: {', '.join(images)}"
-            )
         proofs: list[Predicate] = []
         for name, digest in chosen.items():
             one = registry.manifest(digest)
             if one is None:
                 raise CheckFailed(f"{reference.host} has no {digest}, which `{image}` lists", hint="push it again")
-            proofs += _checked(registry, one, f"{reference.host}/{reference.repository}@{digest}", device, f" ({name})")
+            proofs += _checked(registry, one, str(reference.at(digest)), device, f" ({name})")
     return Verified(image, found.digest, tuple(proofs), chosen)
 
 

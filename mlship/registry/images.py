@@ -7,24 +7,25 @@ from mlship import plain
 from mlship.engine.base import ImageInfo
 from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
-from mlship.registry.client import OCI_INDEX, JsonValue, Registry, StoredContent, manifest_of, opened
+from mlship.registry.client import INDEXES, OCI_INDEX, JsonValue, Registry, StoredContent, manifest_of, opened
 from mlship.registry.reference import Reference
 from mlship.size.configuration import ImageConfig, image_config
 from mlship.size.layout import image_errors
 
+_USUAL = {"linux/arm64/v8": "linux/arm64", "linux/amd64/v1": "linux/amd64"}
+
 
 @contextmanager
-def registry_layers(name: str) -> Iterator[Iterator[tuple[str, Iterator[bytes]]]]:
-    """The layers of an image, lowest first: each with its digest and its bytes as they arrive.
+def registry_image(name: str) -> Iterator[tuple[ImageConfig, Iterator[Iterator[bytes]]]]:
+    """The configuration of an image, and the bytes of each layer as they arrive, lowest first.
 
     Raises:
         UsageError, TransientError: see `image_in_registry`.
     """
     reference = Reference.parse(name)
     with opened(reference) as registry:
-        found = registry.manifest(reference.version)
-        layers = for_one_platform(registry, found, name).rows("layers") if found else []
-        yield ((digest, registry.layer(digest)) for digest in (str(layer.get("digest")) for layer in layers))
+        _, manifest, config = _found(registry, reference, name)
+        yield config, (registry.layer(str(layer.get("digest"))) for layer in manifest.rows("layers"))
 
 
 def image_in_registry(name: str) -> tuple[str, ImageInfo]:
@@ -34,45 +35,63 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
         UsageError: the registry has no such image, it is for several platforms, or the registry refuses.
         TransientError: the registry does not answer.
     """
-    full, manifest, config = _found(name)
-    return full, _info(full.partition("@")[2], manifest, config)
-
-
-def image_configuration(name: str) -> ImageConfig:
-    """The configuration of an image as the registry has it.
-
-    Raises:
-        UsageError, TransientError: see `image_in_registry`.
-    """
-    return _found(name)[2]
-
-
-def _found(name: str) -> tuple[str, StoredContent, ImageConfig]:
-    """The name with its digest, the manifest and the configuration."""
     reference = Reference.parse(name)
     with opened(reference) as registry:
-        found = registry.manifest(reference.version)
-        if found is None:
-            raise UsageError(
-                f"{reference.host} has no image `{name}`",
-                hint=f"push it first: `docker push {name}`, or `mlship build --push`",
-            )
-        manifest = for_one_platform(registry, found, name)
-        blob = registry.blob(str(plain.text(manifest.json(), "config", "digest")))
-        if blob is None:
-            raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
+        digest, manifest, config = _found(registry, reference, name)
+    sizes = layer_sizes(manifest)
+    return f"{reference.host}/{reference.repository}@{digest}", ImageInfo(
+        id=digest,
+        size=sum(sizes),
+        platform=config.platform,
+        user=config.running.user or "",
+        working_dir=config.running.working_dir or "",
+        command=config.running.command,
+        labels=config.labels,
+        env=config.running.variables,
+        digest=digest,
+        layers=len(sizes),
+    )
+
+
+def _found(registry: Registry, reference: Reference, name: str) -> tuple[str, StoredContent, ImageConfig]:
+    """The digest that the name has now, the manifest of the image and its configuration."""
+    found = registry.manifest(reference.version)
+    if found is None:
+        raise UsageError(
+            f"{reference.host} has no image `{name}`",
+            hint=f"push it first: `docker push {name}`, or `mlship build --push`",
+        )
+    manifest = for_one_platform(registry, found, name)
+    blob = registry.blob(str(plain.text(manifest.json(), "config", "digest")))
+    if blob is None:
+        raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
     with image_errors(name, "push the image again"):
-        return f"{reference.host}/{reference.repository}@{found.digest}", manifest, image_config(blob.data)
+        return found.digest, manifest, image_config(blob.data)
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:
-    """Digests of the images of an index, by platform; attestations are left out. Empty for an image."""
+    """Digests of the images of an index, by platform; attestations are left out. Empty for an image.
+
+    An image without a platform, or with that of another, is there by its digest: a runtime may choose it.
+
+    Raises:
+        UsageError: the index lists another index.
+    """
     images: dict[str, str] = {}
     for row in found.rows("manifests"):
-        parts = [plain.text(row, "platform", key) for key in ("os", "architecture", "variant")]
-        if parts[0] not in (None, "unknown"):
-            images["/".join(filter(None, parts))] = str(row.get("digest"))
+        digest, system = str(row.get("digest")), plain.text(row, "platform", "os")
+        if row.get("mediaType") in INDEXES:
+            raise UsageError(f"the index lists another index, {digest}", hint="name an image, or an index of images")
+        if system != "unknown" and not row.get("artifactType"):
+            parts = (system, *(plain.text(row, "platform", key) for key in ("architecture", "variant")))
+            name = usual_platform("/".join(filter(None, parts)))
+            images[digest if name in images or not system else name] = digest
     return images
+
+
+def usual_platform(name: str) -> str:
+    """A platform as it is usually written; see https://github.com/containerd/platforms."""
+    return _USUAL.get(name, name)
 
 
 def put_index(name: str, images: Mapping[str, str]) -> str:
@@ -119,19 +138,3 @@ def for_one_platform(registry: Registry, found: StoredContent, name: str) -> Sto
 def layer_sizes(manifest: StoredContent) -> tuple[int, ...]:
     """Compressed bytes of each layer of an image, lowest first."""
     return tuple(plain.number_at(layer, "size") or 0 for layer in manifest.rows("layers"))
-
-
-def _info(digest: str, manifest: StoredContent, config: ImageConfig) -> ImageInfo:
-    sizes = layer_sizes(manifest)
-    return ImageInfo(
-        id=digest,
-        size=sum(sizes),
-        platform=config.platform,
-        user=config.running.user or "",
-        working_dir=config.running.working_dir or "",
-        command=config.running.command,
-        labels=config.labels,
-        env=config.running.variables,
-        digest=digest,
-        layers=len(sizes),
-    )
