@@ -68,11 +68,6 @@ def make_provenance(name: str, digest: str, inputs: BuildInputs) -> StoredConten
     return json_content(MEDIA_TYPE, statement)
 
 
-def is_provenance(attached: StoredContent) -> bool:
-    """Whether an in-toto statement is SLSA provenance."""
-    return attached.json().get("predicateType") == SLSA
-
-
 def read_provenance(attached: StoredContent, digest: str) -> Mapping[str, JsonValue]:
     """The predicate of provenance about the image with this digest.
 
@@ -81,8 +76,8 @@ def read_provenance(attached: StoredContent, digest: str) -> Mapping[str, JsonVa
     """
     found = attached.json()
     predicate = found.get("predicate")
-    digests = [plain.table(one, "digest") for one in plain.items(found, "subject")]
-    if not isinstance(predicate, dict) or {"sha256": digest.removeprefix("sha256:")} not in digests:
+    digests = [plain.text(one, "digest", "sha256") for one in plain.items(found, "subject")]
+    if not isinstance(predicate, dict) or digest.removeprefix("sha256:") not in digests:
         raise CheckFailed(
             f"the provenance {attached.digest} is not about {digest}", hint="build and push the image again"
         )

@@ -9,7 +9,7 @@ from mlship import plain
 from mlship.errors import CheckFailed
 from mlship.proof.attach import proofs_of
 from mlship.proof.bom import MEDIA_TYPE as BOM
-from mlship.proof.provenance import is_provenance, read_provenance
+from mlship.proof.provenance import SLSA, read_provenance
 from mlship.proof.statement import MEDIA_TYPE, Predicate
 from mlship.registry.client import Registry, StoredContent, opened
 from mlship.registry.images import for_one_platform, image_in_registry, layer_sizes
@@ -98,5 +98,5 @@ def _provenance(registry: Registry, image: StoredContent) -> Mapping[str, JsonVa
         CheckFailed: one is not about this image.
     """
     statements = artifacts(registry, image, MEDIA_TYPE)
-    found = [read_provenance(one, image.digest) for one in statements if is_provenance(one)]
+    found = [read_provenance(one, image.digest) for one in statements if one.json().get("predicateType") == SLSA]
     return found[-1] if found else {}

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import computed_field
+from pydantic import Field, FiniteFloat, computed_field
 
 from mlship.known_texts import phrase
 from mlship.smoke.events import InstalledCode
@@ -13,6 +13,8 @@ from mlship.versioned import table_reader
 
 TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
 _EVIDENCE_LINES = 12
 
 
@@ -75,20 +77,20 @@ class Figures:
         live_s: from container start to the first 200 of the live route; ready_s likewise.
     """
 
-    import_s: float | None = None
-    load_s: float | None = None
-    first_s: float | None = None
-    p50_s: float | None = None
-    p99_s: float | None = None
-    runs: int | None = None
-    peak_memory: int | None = None
-    weights: int | None = None
-    private_over_weights: float | None = None
-    left_out: int | None = None
-    live_s: float | None = None
-    ready_s: float | None = None
-    answer_s: float | None = None
-    exit_s: float | None = None
+    import_s: _Seconds | None = None
+    load_s: _Seconds | None = None
+    first_s: _Seconds | None = None
+    p50_s: _Seconds | None = None
+    p99_s: _Seconds | None = None
+    runs: _Count | None = None
+    peak_memory: _Count | None = None
+    weights: _Count | None = None
+    private_over_weights: FiniteFloat | None = None
+    left_out: _Count | None = None
+    live_s: _Seconds | None = None
+    ready_s: _Seconds | None = None
+    answer_s: _Seconds | None = None
+    exit_s: _Seconds | None = None
 
 
 @dataclass(frozen=True)
