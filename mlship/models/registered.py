@@ -19,6 +19,7 @@ SCHEMA: Literal[1] = 1
 METADATA_FILE = "metadata.json"
 _NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"  # as of images: a name may become a repository's
 _VERSION = re.compile(rf"(?P<name>{_NAME})/(?P<commit>[0-9a-f]{{40,64}})/(?P<time>\d{{8}}T\d{{6}}Z)")
+_KINDS = {"": "training", "packages": "package", "files": "file", "metrics": "metric", "statistics": "statistic"}
 _DAMAGED = "restore the store from a backup, or register the model again"
 
 
@@ -72,6 +73,8 @@ class Registration(_Part):
 
 class RegisteredModel(Training):
     """A record of a training that was registered. Its files are beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     files: dict[StoredPath, TrainedFile] = Field(min_length=1, description="Path of each file, with its hash.")
     metrics: dict[Printable, JsonValue] = Field(default_factory=dict, description="Figures of the training, by name.")
@@ -152,35 +155,31 @@ class ModelChange:
 
 
 def model_changes(before: RegisteredModel, after: RegisteredModel) -> tuple[ModelChange, ...]:
-    """All differences, by kind and name."""
+    """All differences, by kind and name; that of place and time alone is none."""
+    old, new = _facts(before), _facts(after)
     return tuple(
-        ModelChange(kind, name, old.get(name), new.get(name))
-        for (kind, old), new in zip(_facts(before).items(), _facts(after).values(), strict=True)
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        ModelChange(kind, ".".join(path), old.get((kind, path)), new.get((kind, path)))
+        for kind, path in sorted(old.keys() | new.keys(), key=lambda fact: ([*_KINDS.values()].index(fact[0]), fact))
+        if json.dumps(old.get((kind, path))) != json.dumps(new.get((kind, path)))  # 1 is neither 1.0 nor true
     )
 
 
-def _facts(model: RegisteredModel) -> Mapping[str, Mapping[str, JsonValue]]:
-    statistics = model.statistics if isinstance(model.statistics, dict) else {}
+def _facts(model: RegisteredModel) -> Mapping[tuple[str, tuple[str, ...]], JsonValue]:
+    """What is recorded of a model, by kind and path; keys that mlship does not know count."""
+    found = model.model_dump(
+        mode="json", by_alias=True, exclude={"created": True, "checksum": True, "registration": {"version"}}
+    )
+    found["files"] = {path: f"sha256:{file.sha256}" for path, file in model.files.items()}
+    found |= found.pop("git") or {}
     return {
-        "training": {
-            "commit": model.git.commit if model.git else None,
-            "cuda": model.cuda,
-            "dirty": model.git.dirty if model.git else None,
-            "platform": model.platform,
-            "python": model.python,
-        },
-        "package": dict(model.packages),
-        "file": {path: f"sha256:{file.sha256}" for path, file in model.files.items()},
-        "metric": model.metrics,
-        "statistic": dict(_leaves(statistics)),
+        (_KINDS.get(path[0], "training"), path[1:] if path[0] in _KINDS else path): value
+        for path, value in _leaves(found)
     }
 
 
-def _leaves(value: Mapping[str, JsonValue], path: str = "") -> Iterable[tuple[str, JsonValue]]:
-    for name, part in value.items():
-        if isinstance(part, dict):
-            yield from _leaves(part, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", part
+def _leaves(value: JsonValue, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], JsonValue]]:
+    if isinstance(value, dict) and (value or not path):
+        for name, part in value.items():
+            yield from _leaves(part, (*path, name))
+    else:
+        yield path, value
