@@ -54,21 +54,19 @@ class ClusterOptions:
     pull_secret: str | None
     env_secret: str | None
 
-    def check(self, *, attest: bool, record_golden: bool) -> None:
+    def check(self, *, attest: bool) -> None:
         """Refuse options that do not go together.
 
         Raises:
             UsageError: some do not.
         """
-        first = next((name for name, value in vars(self).items() if value), "kubernetes")
-        if not self.kubernetes and first != "kubernetes":
-            flag = f"--{first.replace('_', '-')}"
-            raise UsageError(f"`{flag}` needs `--kubernetes`", hint=f"add `--kubernetes`, or remove `{flag}`")
-        only_one({"--apply": self.apply, "--log": self.log})
-        if self.kubernetes and record_golden:
-            raise UsageError(
-                "`--record-golden` cannot be used with `--kubernetes`", hint="record it with an engine, without it"
-            )
+        given = [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
+        if given and not self.kubernetes:
+            raise UsageError(f"`{given[0]}` needs `--kubernetes`", hint=f"add `--kubernetes`, or remove `{given[0]}`")
+        if self.log:
+            only_one(dict.fromkeys(given[1:], True))
+        if self.context and not self.apply:
+            raise UsageError("`--context` needs `--apply`", hint="add `--apply`, or remove `--context`")
         if self.kubernetes and attest and not self.apply:
             raise UsageError(
                 "`--attest` needs `--apply`: a proof is about a test that mlship ran itself", hint="add `--apply`"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlship.cli.cluster import Claim, Namespace, PullSecret
-from mlship.cli.options import HERE, Directory, Json
+from mlship.cli.options import HERE, Directory, Json, only_one
 from mlship.console import emit, say
 from mlship.errors import MatchError, UsageError
 
@@ -64,6 +64,7 @@ def kubernetes_command(  # noqa: PLR0913, PLR0917  one argument an option is how
         env_secret, pull_secret, claim, metrics, in_flight,
     )  # fmt: skip
     asked.check()
+    only_one({"--output": output, "--json": json})
     app, notes = _deployment(image, directory, asked)
     _show(app, [*notes_of(app), *notes], image, output, json=json)
 

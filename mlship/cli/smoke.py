@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import cluster
-from mlship.cli.options import HERE, Directory, Json, On, Smoke, show_result
+from mlship.cli.options import HERE, Directory, Json, On, Smoke, only_one, show_result
 from mlship.console import say, warn
 from mlship.errors import CheckFailed, UsageError
 
@@ -54,11 +54,13 @@ def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
     The image's label says what to test. For an image that mlship did not build, mlship.yaml does. With --kubernetes,
     the image is in a registry and is tested in a pod, such as on a node with a GPU; no engine is needed.
     """
-    selected = tuple(node_selector or ())
     asked = cluster.ClusterOptions(
-        kubernetes, apply, log, context, namespace, node, selected, claim, pull_secret, env_secret
+        kubernetes, apply, log, context, namespace, node, tuple(node_selector or ()), claim, pull_secret, env_secret
     )
-    asked.check(attest=attest, record_golden=record_golden is not None)
+    asked.check(attest=attest)
+    others = {"--kubernetes": kubernetes, "--attest": attest, "--json": json} if record_golden else {}
+    only_one({"--record-golden": record_golden, **others})
+    only_one({"--memory": memory and attest, "--attest": attest})  # a proof is about the image's own limit
 
     def spec_of(info: "ImageInfo") -> "SmokeSpec":
         return _limited(spec_of_image(info, image, directory), memory, timeout)

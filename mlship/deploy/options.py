@@ -62,8 +62,9 @@ class DeployOptions:
                 raise UsageError(f"`{flag} {text}` is not {what}", hint=f"correct `{flag}`")
         if self.most < self.replicas:
             raise UsageError(f"`--max-replicas {self.most}` is less than `--replicas`", hint="raise `--max-replicas`")
-        if self.claim and self.kind != "deployment":
-            raise UsageError("Knative does not support resource claims", hint="remove `--claim` or `--kind`")
+        unused = {"--claim": self.claim, "--metrics": self.metrics, "--in-flight": self.in_flight}
+        for flag in (flag for flag, value in unused.items() if value and self.kind != "deployment"):
+            raise UsageError(f"`--kind {self.kind}` does not use `{flag}`", hint=f"remove `{flag}` or `--kind`")
         self.variables()
 
     @property

@@ -57,6 +57,12 @@ def test_the_slowest_proof_decides(run: Run) -> None:
     assert "slowest of 2 proofs" in done.stdout
 
 
+def test_json_is_not_written_to_a_file(run: Run) -> None:
+    done = run("toy:1", "--json", "-o", "all.yaml")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "`--output` cannot be used with `--json`" in done.stderr
+
+
 def test_nothing_is_invented_without_a_proof(run: Run) -> None:
     with proven_image() as image:
         done = run(image)

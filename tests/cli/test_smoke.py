@@ -134,6 +134,15 @@ def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
         (("app:1", "--memory", "lots"), "--memory: 'lots' is not a size"),
         (("app:1", "--timeout", "0"), "--timeout"),
         ((), "IMAGE"),
+        (("app:1", "--record-golden", "a.json", "--json"), "`--record-golden` cannot be used with `--json`"),
+        (("app:1", "--record-golden", "a.json", "--attest"), "`--record-golden` cannot be used with `--attest`"),
+        (("app:1", "--record-golden", "a.json", "--kubernetes"), "`--record-golden` cannot be used with `--kube"),
+        (("app:1", "--memory", "64g", "--attest"), "`--memory` cannot be used with `--attest`"),
+        (("app:1", "--context", "lab"), "`--context` needs `--kubernetes`"),
+        (("app:1", "--kubernetes", "--context", "lab"), "`--context` needs `--apply`"),
+        (("app:1", "--kubernetes", "--apply", "--log", "a"), "`--apply` cannot be used with `--log`"),
+        (("app:1", "--kubernetes", "--log", "a", "--node", "gpu-1"), "`--log` cannot be used with `--node`"),
+        (("app:1", "--kubernetes", "--log", "a", "--context", "lab"), "`--log` cannot be used with `--context`"),
     ],
 )
 def test_usage_errors(run: Run, arguments: tuple[str, ...], words: str) -> None:

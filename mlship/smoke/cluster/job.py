@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlship.engine.base import ImageInfo
+from mlship.errors import UsageError
 from mlship.project.testing import hidden_from
 from mlship.resources import read_package_file
 from mlship.smoke.run import inside
@@ -153,6 +154,8 @@ def _resources(test: PodTest, where: Placement, cpu: str, *, limited: bool) -> d
             resources["claims"] = [{"name": "gpu"}]
         else:
             limits[_GPU] = 1
+    elif where.claim:
+        raise UsageError("`--claim` is for a GPU, and this image runs on the CPU", hint="remove `--claim`")
     return resources
 
 

@@ -90,7 +90,9 @@ def test_any_image_gives_valid_objects(  # noqa: PLR0917  one argument a strateg
     version: str,
     claim: str | None,
 ) -> None:
-    asked = DeployOptions(claim=claim, env=tuple(f"{name}={value}" for name, value in values.items()))
+    asked = DeployOptions(
+        claim=claim if spec.gpu else None, env=tuple(f"{name}={value}" for name, value in values.items())
+    )
     try:
         asked.check()
     except UsageError:
@@ -184,7 +186,9 @@ def test_knative_gets_only_fields_that_it_accepts(kind: DeployKind) -> None:
         (DeployOptions(in_flight="in flight"), "--in-flight"),
         (DeployOptions(env_secret="a..b"), "--env-secret"),
         (DeployOptions(replicas=3, max_replicas=2), "--max-replicas 2"),
-        (DeployOptions(kind="knative", claim="one-gpu"), "resource claims"),
+        (DeployOptions(kind="knative", claim="one-gpu"), "`--kind knative` does not use `--claim`"),
+        (DeployOptions(kind="kserve", metrics="/metrics"), "`--kind kserve` does not use `--metrics`"),
+        (DeployOptions(kind="knative", in_flight="busy"), "`--kind knative` does not use `--in-flight`"),
         (DeployOptions(env=("NAME",)), "NAME=VALUE"),
         (DeployOptions(env=("1=2",)), "NAME=VALUE"),
         (DeployOptions(env=("API_TOKEN=x",)), "looks like a secret"),

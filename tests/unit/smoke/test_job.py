@@ -54,7 +54,7 @@ def test_it_ends_by_itself() -> None:
 @pytest.mark.parametrize(
     ("test", "where", "limits", "claims"),
     [
-        (TEST, Placement(claim="one-gpu"), None, None),
+        (TEST, Placement(), None, None),
         (GPU, Placement(), 1, None),
         (GPU, Placement(claim="one-gpu"), None, [{"name": "gpu"}]),
     ],
@@ -66,6 +66,11 @@ def test_a_gpu_is_asked_for_once(test: PodTest, where: Placement, limits: int | 
     assert resources.get("claims") == claims
     named = [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}] if claims else None
     assert pod_of(made).get("resourceClaims") == named
+
+
+def test_a_claim_of_an_image_for_the_cpu_is_refused() -> None:
+    with pytest.raises(UsageError, match="is for a GPU"):
+        job(TEST, Placement(claim="one-gpu"))
 
 
 def test_it_runs_where_it_is_placed() -> None:
