@@ -55,7 +55,7 @@ match words:
         print(ask("GET", f"{{pods}}?labelSelector={{selector}}"))
     case ["get", "events", "--field-selector", selector, "-o", "json"]:
         print(ask("GET", f"/api/v1/namespaces/{{namespace}}/events?fieldSelector={{selector}}"))
-    case ["logs", name]:
+    case ["logs", name, "--container", "smoke"]:
         print(ask("GET", f"{{pods}}/{{name}}/log"), end="")
     case ["delete", "job", name, "--ignore-not-found", "--cascade=background", "--wait=false"]:
         ask("DELETE", f"{{jobs}}/{{name}}")
@@ -152,6 +152,10 @@ def command_of(job: Object) -> list[str]:
     return [word.replace("$$", "$") for word in words]
 
 
+# What a service mesh adds to each pod; it runs as long as the pod does.
+PROXY: Object = {"name": "istio-proxy", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+
+
 def unschedulable(message: str) -> Object:
     condition: Object = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
@@ -162,19 +166,19 @@ def waiting(reason: str, message: str = "") -> Object:
     return {
         "phase": "Pending",
         "conditions": [{"type": "PodScheduled", "status": "True"}],
-        "containerStatuses": [{"name": "smoke", "state": state}],
+        "containerStatuses": [PROXY, {"name": "smoke", "state": state}],
     }
 
 
 def running() -> Object:
     state: Object = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-    return {"phase": "Running", "containerStatuses": [{"name": "smoke", "state": state}]}
+    return {"phase": "Running", "containerStatuses": [PROXY, {"name": "smoke", "state": state}]}
 
 
 def ended(code: int, reason: str, message: str = "") -> Object:
     state: Object = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
     phase = "Failed" if code else "Succeeded"
-    return {"phase": phase, "containerStatuses": [{"name": "smoke", "state": state}]}
+    return {"phase": phase, "containerStatuses": [PROXY, {"name": "smoke", "state": state}]}
 
 
 def evicted(message: str) -> Object:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlship.console import warn
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.errors import MlshipError, TransientError
-from mlship.smoke.cluster.job import PENDING_SECONDS, Placement, PodTest, job_of
+from mlship.smoke.cluster.job import CONTAINER, PENDING_SECONDS, Placement, PodTest, job_of
 from mlship.smoke.cluster.kubectl import Cluster, explained
 from mlship.smoke.cluster.states import PodState, pod_state, refusal_of
 from mlship.smoke.pod_log import PodLog, observed_of, read_pod_log
@@ -168,7 +168,7 @@ class _Follower:
     def _log(self, state: PodState) -> PodLog:
         if state.status != "running" and state.code is None:
             return PodLog()
-        log = read_pod_log(self.cluster.call("logs", state.name))
+        log = read_pod_log(self.cluster.call("logs", state.name, "--container", CONTAINER))
         self._show(log.step or "starting Python")
         return log
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlship import plain
+from mlship.smoke.cluster.job import CONTAINER
 
 # Reasons why a container waits that no waiting changes. ErrImagePull is not among them: the kubelet tries again once.
 _HOPELESS = {
@@ -41,7 +42,8 @@ def pod_state(pod: object) -> PodState:
     """The state of a pod, from `kubectl get pods -o json`."""
     name, status = plain.text(pod, "metadata", "name") or "", plain.table(pod, "status")
     phase = plain.text(status, "phase")
-    state = next((plain.table(one, "state") for one in plain.items(status, "containerStatuses")), {})
+    own = (one for one in plain.items(status, "containerStatuses") if plain.text(one, "name") == CONTAINER)  # no proxy
+    state = next((plain.table(one, "state") for one in own), {})
     ended, waiting = plain.table(state, "terminated"), plain.table(state, "waiting")
     ended_why = _why(status) if plain.text(status, "reason") else ""
     if ended:
