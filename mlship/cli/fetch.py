@@ -1,7 +1,7 @@
 """`mlship fetch`, and the downloads of `mlship lock` and `mlship build`."""
 
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,18 +61,13 @@ def weight_cache() -> Path:
     return cache_folder() / "weights"
 
 
-def downloading(path: str) -> AbstractContextManager["Progress"]:
-    """A progress bar on a terminal, elsewhere a line once bytes arrive."""
-    return _transfer("downloading", path)
-
-
-def uploading(path: str) -> AbstractContextManager["Progress"]:
-    """The same for a file that is sent in parts."""
-    return _transfer("uploading", path)
-
-
 def _transfer(what: str, path: str) -> AbstractContextManager["Progress"]:
+    """A progress bar on a terminal, elsewhere a line once bytes arrive."""
     from mlship.cli.reporter import transfer
 
     once = cache(say)
     return transfer(path, lambda _done, _total: once(f"{what} {path}"))
+
+
+downloading = partial(_transfer, "downloading")
+uploading = partial(_transfer, "uploading")  # a file that is sent in parts

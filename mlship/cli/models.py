@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import HERE, Directory, Json, show_result
-from mlship.console import emit, out, warn
+from mlship.console import out, warn
 from mlship.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def register_command(
     from mlship.models.register import TrainedModel, model_of, register
     from mlship.models.stores import open_store
     from mlship.project.load import load_config
-    from mlship.versioned import to_json
 
     if record is not None and name is None:
         raise UsageError("RECORD needs a name for the model", hint="add `--name NAME`")
@@ -57,12 +56,9 @@ def register_command(
     if found.dirty is not False:
         state = "unknown" if found.dirty is None else "not committed"
         warn(f"the training code had changes that are {state}: its commit alone does not reproduce the model")
-    if json:
-        emit(to_json(found))
-        return
-    out(f"{'registered' if found.new else 'already registered:'} {found.version}")
-    for path, source in found.sources.items():
-        out(f"  {path}: {source}")
+    title = f"{'registered' if found.new else 'already registered:'} {found.version}"
+    lines = [title, *(f"  {path}: {source}" for path, source in found.sources.items())]
+    show_result(found, lambda _: out("\n".join(lines)), json=json)
 
 
 @models.command("ls")

@@ -14,7 +14,7 @@ from mlship.convert.in_container import ComparedModel, ContainerConversion, libr
 from mlship.convert.onnx_external import compare_external, write_external
 from mlship.convert.torch_state import compare_safetensors, open_torch_state, write_safetensors
 from mlship.errors import UsageError
-from mlship.files import check_new, read_regular, save_new, sha256_file
+from mlship.files import check_new, check_readable, read_regular, save_new, sha256_file
 from mlship.frameworks import framework_table
 from mlship.leftovers import temporary_folder
 from mlship.project.formats import ModelFormat, identify
@@ -141,11 +141,9 @@ def _check_options(source: Path, kind: ModelFormat, options: ConversionOptions) 
             hint="give rows as the model was trained with: `--sample rows.json`, "
             'with [[5.1, 3.5], [4.9, 3.0]] or [{"age": 31, "city": "Oslo"}]',
         )
+    check_readable(options.sample, "name a JSON file with rows, `--sample FILE`")
     try:
         json.loads(read_regular(options.sample))
-    except OSError as error:
-        why = f"`--sample {options.sample}` cannot be read: {error.strerror}"
-        raise UsageError(why, hint="name a JSON file with rows") from error
     except ValueError as error:
         raise UsageError(f"`{options.sample}` is not JSON: {error}", hint="correct it") from error
 

@@ -3,11 +3,14 @@
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mlship.console import out_lines
-from mlship.smoke.result import Check, Figures, SmokeReport, Status, TestedOn
+from mlship.smoke.result import Check, Figures, SmokeReport, Status
 from mlship.units import count_of, duration, size
+
+if TYPE_CHECKING:
+    from mlship.proof.statement import Details
 
 SIGNS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001  an en dash is meant
 STYLES: dict[str, str] = {"PROVEN": "bold green", "NOT PROVEN": "bold red", "  ✗": "red", "  !": "yellow"}
@@ -34,20 +37,7 @@ def verdict(report: SmokeReport) -> str:
     return f"NOT PROVEN: {bad.id}: {finding(bad)}" if bad else "NOT PROVEN: nothing was checked"
 
 
-class Tested(Protocol):
-    """A report or a proof; see SmokeReport."""
-
-    @property
-    def device(self) -> TestedOn: ...
-
-    @property
-    def gpus(self) -> tuple[str, ...]: ...
-
-    @property
-    def driver(self) -> str | None: ...
-
-
-def where(report: Tested) -> str:
+def where(report: "SmokeReport | Details") -> str:
     """What it was tested on, and never a simulated GPU without the word."""
     if report.device == "cpu":
         return "cpu"
@@ -147,12 +137,8 @@ def _details(check: Check) -> Iterator[str]:
 def _wrapped(start: str, text: str) -> Iterator[str]:
     """Commands and paths stay whole, however long they are."""
     whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", _UNBROKEN), text)
+    more = " " * len(start)
     for line in textwrap.wrap(
-        whole,
-        WIDTH,
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_long_words=False,
-        break_on_hyphens=False,
+        whole, WIDTH, break_long_words=False, break_on_hyphens=False, initial_indent=start, subsequent_indent=more
     ):
         yield line.replace(_UNBROKEN, " ")

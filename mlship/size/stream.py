@@ -53,17 +53,14 @@ class ByteStream:
             if chunk is None:
                 return b""
             self._left, self._start = chunk, 0
-            self._count_chunk(len(chunk))
+            self._count += len(chunk)
+            if self._count - self._reported >= CHUNK:
+                self._reported = self._count
+                self._watch(self._count)
         end = len(self._left) if size < 0 else min(self._start + size, len(self._left))
         data = self._left[self._start : end]
         self._start = end
         return data
-
-    def _count_chunk(self, more: int) -> None:
-        self._count += more
-        if self._count - self._reported >= CHUNK:
-            self._reported = self._count
-            self._watch(self._count)
 
 
 class _NonZeroEnd:

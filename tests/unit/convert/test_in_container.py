@@ -178,7 +178,7 @@ def test_the_record_of_the_training_says_the_other_versions(tmp_path: Path) -> N
 def test_options_are_refused_before_a_container_starts(tmp_path: Path) -> None:
     for arguments, said in [
         ((str(COLUMNS), "m.onnx"), "can only be converted by its own libraries"),
-        ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "`--sample absent.json` cannot be read: No such file"),
+        ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "no file `absent.json`"),
         ((str(COLUMNS), "m.safetensors"), "cannot convert"),
         ((str(COLUMNS.parent), "m.onnx", "--sample", "absent.json"), "is a folder"),
         ((str(TWO), "m.skops"), "cannot convert"),
