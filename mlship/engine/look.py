@@ -103,14 +103,7 @@ class EngineLook:
 
     def registry(self, reference: str) -> LookResult:
         """`docker manifest inspect`: whether the image's registry has the image."""
-        done = self._run(("manifest", "inspect", "--", reference), 4)
-        if not isinstance(done, process.Completed):
-            return done
-        if done.ok:
-            return LookResult(parse_line(done.stdout, dict[str, object]) or {})
-        said = done.stderr.strip()
-        match = first_match(said, "registry")
-        return LookResult({}, "not there" if match and match.row.id == "image-missing" else "no answer", said)
+        return self._inspected(("manifest", "inspect", "--", reference), 4, "registry")
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
         """Run a program in a running container; `env` is added to the container's environment."""
@@ -138,15 +131,19 @@ class EngineLook:
             missing = f"`{self.client[0]}` is not on PATH"
             return LookResult({}, "no client", missing if error.reason == "missing" else str(error))
 
-    def _inspected(self, arguments: tuple[str, ...], seconds: float) -> LookResult:
+    def _inspected(
+        self, arguments: tuple[str, ...], seconds: float, of: Literal["engine", "registry"] = "engine"
+    ) -> LookResult:
         done = self._run(arguments, seconds)
         if not isinstance(done, process.Completed):
             return done
         if done.ok:
             return LookResult(parse_line(done.stdout, dict[str, object]) or {}, client=self.client[0])
         said = done.stderr.strip()
-        match = first_match(said, "engine")
-        return LookResult({}, "no engine" if match and match.row.error == "EngineError" else "not there", said)
+        row = match.row if (match := first_match(said, of)) else None
+        if of == "registry":
+            return LookResult({}, "not there" if row and row.id == "image-missing" else "no answer", said)
+        return LookResult({}, "no engine" if row and row.error == "EngineError" else "not there", said)
 
 
 def _ran(done: process.Completed | LookResult) -> Ran:
