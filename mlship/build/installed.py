@@ -1,6 +1,7 @@
 """An image by its name: of the engine, or else in its registry, which needs no engine; and what is installed in it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from mlship.build.layers import InstalledFiles, compat_drivers, lock_of, read_installed_file
@@ -32,9 +33,9 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
     """
     local = local_image(image)
     info = local[1] if local else image_in_registry(image)[1]
-    named = info.labels.get(PACKAGES)
+    named, require = info.labels.get(PACKAGES), info.env.get("NVIDIA_REQUIRE_CUDA", "")
     if named is not None and info.labels.get(LAYERS) == str(info.layers):
-        return read_names(named), info.platform, ()
+        return replace(read_names(named), require=require), info.platform, ()
     watch(f"reading the layers of {image} ({size(info.size)}): it has no label that lists all of its packages")
     hint = (
         f"ask its environment: `docker run --rm --entrypoint pip {image} freeze > freeze.txt`, "
@@ -42,14 +43,8 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
     )
     layers = read_image(image, local, read_installed_file, hint)[1]
     files = {path: file for path, (_, file) in stacked_files(layers).items()}
-    return lock_of(files), info.platform, tuple(_notes(info, files, local=local is not None))
-
-
-def required_cuda(image: str) -> str:
-    """An image's NVIDIA_REQUIRE_CUDA; empty where it has none."""
-    local = local_image(image)
-    info = local[1] if local else image_in_registry(image)[1]
-    return info.env.get("NVIDIA_REQUIRE_CUDA", "")
+    notes = tuple(_notes(info, files, require, local=local is not None))
+    return replace(lock_of(files), require=require), info.platform, notes
 
 
 def read_image(
@@ -76,10 +71,10 @@ def read_image(
         return config, [read_layer(ByteStream(chunks), read, budget) for chunks in layers]
 
 
-def _notes(info: ImageInfo, files: InstalledFiles, *, local: bool) -> Iterator[str]:
+def _notes(info: ImageInfo, files: InstalledFiles, require: str, *, local: bool) -> Iterator[str]:
     source = "the engine" if local else f"{size(info.size)} from the registry"
     yield f"packages, device code and CUDA libraries were read in the layers ({source})"
-    if require := info.env.get("NVIDIA_REQUIRE_CUDA"):
+    if require:
         yield f"NVIDIA_REQUIRE_CUDA lets NVIDIA's container runtime refuse other hosts: {require}"
     for driver in compat_drivers(files):
         yield f"NVIDIA's forward-compatibility libraries {driver} are in the image; on data-center GPUs they may help"

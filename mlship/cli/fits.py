@@ -66,7 +66,6 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
 
 def _print_promise(lock: str, platform: str | None, form: _Form, *, alone: bool) -> None:
     """Print the GPUs and drivers that run it, for a cluster to choose its nodes by."""
-    from mlship.build.installed import required_cuda
     from mlship.cuda.fit.cluster import cluster_yaml
     from mlship.cuda.fit.promise import promise_of_lock
 
@@ -76,8 +75,7 @@ def _print_promise(lock: str, platform: str | None, form: _Form, *, alone: bool)
             hint="remove one of them",
         )
     read, platform, _ = _read(lock, platform)
-    require = "" if _is_file(lock) else required_cuda(lock)
-    emit(cluster_yaml(promise_of_lock(read, platform, require), form))
+    emit(cluster_yaml(promise_of_lock(read, platform), form))
 
 
 def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str, ...]]":

@@ -113,12 +113,12 @@ def _deployment(image: str, directory: Path, asked: "DeployOptions") -> "tuple[D
 
 def _nodes(image: str, *, claim: bool) -> "dict[str, Yaml]":
     """The GPUs and drivers that run an image, as `mlship fits --as` prints them."""
-    from mlship.build.installed import packages_of, required_cuda
+    from mlship.build.installed import packages_of
     from mlship.cuda.fit.cluster import cluster_document
     from mlship.cuda.fit.promise import promise_of_lock
 
     lock, platform, _ = packages_of(image, say)
-    return cluster_document(promise_of_lock(lock, platform, required_cuda(image)), "claim" if claim else "affinity")
+    return cluster_document(promise_of_lock(lock, platform), "claim" if claim else "affinity")
 
 
 def stream(image: str, notes: list[str], texts: list[str]) -> str:

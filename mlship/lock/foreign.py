@@ -56,6 +56,7 @@ class ForeignLock:
         places: the indexes and pages of wheels that the file names.
         more: the tool also lists packages of extras and of development.
         in_image: of an image of mlship, which has the CUDA libraries that its packages lack.
+        require: the image's NVIDIA_REQUIRE_CUDA.
     """
 
     pins: tuple[Pin, ...]
@@ -66,6 +67,7 @@ class ForeignLock:
     places: tuple[str, ...] = ()
     more: bool = False
     in_image: bool = False
+    require: str = ""
 
 
 @dataclass(frozen=True)

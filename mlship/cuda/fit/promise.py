@@ -58,7 +58,7 @@ class Promise:
     reaches: tuple[Reach, ...]
 
 
-def promise_of_lock(lock: ForeignLock, platform: str, require: str = "") -> Promise:
+def promise_of_lock(lock: ForeignLock, platform: str) -> Promise:
     """What a lock of any tool, or an image, can promise.
 
     Raises:
@@ -68,7 +68,7 @@ def promise_of_lock(lock: ForeignLock, platform: str, require: str = "") -> Prom
     if needs.takes:
         why = f"no locked package brings the CUDA libraries of {', '.join(needs.lacking)}"
         raise MatchError(f"where this runs is unknown: {why}", hint="build an image and ask for the image")
-    return promise_of(needs, platform, require)
+    return promise_of(needs, platform, lock.require)
 
 
 def promise_of(needs: Needs, platform: str, require: str = "") -> Promise:
