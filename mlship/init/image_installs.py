@@ -26,7 +26,6 @@ _SETTINGS = "--config-file"  # stands for an index in pip's settings, which are 
 # Its builds have local versions such as 2.8.0+cpu, which pip prefers to the same version of PyPI.
 _PUBLIC_INDEX = "https://download.pytorch.org/whl"
 _HIDING = ("--no-index", _SETTINGS)
-_EXTRAS, _ALL_EXTRAS = "optional-dependencies", "--all-extras"
 _CURRENT = re.compile(r"\./?(\[[^]]*\])?")
 
 
@@ -36,6 +35,7 @@ class _InstallerTable(TableRow):
     tools: frozenset[str]
     whole: frozenset[str]
     named: dict[str, str]
+    every: dict[str, tuple[str, ...]]
 
 
 _table = table_reader(_InstallerTable, "installers")
@@ -88,7 +88,8 @@ def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
     own = [match for one in every for word in one.words if (match := _CURRENT.fullmatch(word))]
     projects = described or [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS if own]
     given = [group for one in every for group in one.groups]
-    tables = [table_in(document_if_any(tree, path), "project", _EXTRAS) for path in projects if _ALL_EXTRAS in given]
+    keys = [key for option in given for key in _table().every.get(option, ())]
+    tables = (table_in(document_if_any(tree, path), *key.split(".")) for path in projects for key in keys)
     given += [name for table in tables for name in table if group_role(name) != "dev"]
     words = re.findall(r"[\w.-]+", " ".join((*given, *(one[1] or "" for one in own))))
     files, packages = tuple(read_requirements(tree, path) for path in others), _packages(tree, build, every)
@@ -138,7 +139,7 @@ def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None
     whole = " ".join((program, *arguments[:1])) in _table().whole
     if not whole and (program != "pip" or "install" not in arguments):
         return None
-    given, every = {**env, **command.env}, [_ALL_EXTRAS] * (_ALL_EXTRAS in arguments)
+    given, every = {**env, **command.env}, [word for word in arguments if word in _table().every]
     options = [(kind, word) for name, kind in _table().named.items() for word in given.get(name, "").split()]
     found = _Install(run.line, run.files, words=["."] * whole, options=options, groups=every)
     secrets = (" ".join(mount.values()).lower() for mount in run.mounts if mount.get("type") == "secret")

@@ -59,11 +59,18 @@ def read_pyproject(tree: Tree, path: str, document: dict[str, object]) -> Declar
 def _poetry(table: Mapping[str, object], path: str) -> NamedConstraints:
     found = NamedConstraints(path)
     found.add(table_in(table, "dependencies"))
+    extras = table_in(table, "extras")
+    groups = {one.name: [name for name in extras if one.name in _names(extras, name)] for one in found.entries}
+    found.entries = [replace(one, group=group) for one in found.entries for group in groups[one.name] or [one.group]]
     found.add(table_in(table, "dev-dependencies"), "dev", "dev")
     for group, content in table_in(table, "group").items():
         role: RequirementRole = "main" if group == "main" else group_role(group)
         found.add(table_in(content, "dependencies"), role, "" if role == "main" else group)
     return found
+
+
+def _names(table: Mapping[str, object], key: str) -> list[str]:
+    return [canonicalize_name(str(name)) for name in list_in(table, key)]
 
 
 def _group(groups: Mapping[str, object], name: str, above: tuple[str, ...] = ()) -> Iterator[object]:

@@ -143,6 +143,10 @@ def test_an_installed_project_is_required_by_its_own_file(tmp_path: Path) -> Non
         ("uv sync --extra my-tools --group all", "my-tools serve"),
         ("uv sync --all-extras --no-dev", "gpu my-tools"),
         ("poetry install --extras 'gpu serve'", "gpu serve"),
+        ("uv sync --all-groups", "serve"),
+        ("uv sync --only-group serve", "serve"),
+        ("uv export --extra gpu -o requirements.lock", "gpu"),
+        ("pdm install --prod -G gpu", "gpu"),
     ],
 )
 def test_the_extras_that_an_image_has_are_required(tmp_path: Path, command: str, extras: str) -> None:
@@ -157,6 +161,38 @@ def test_the_extras_that_an_image_has_are_required(tmp_path: Path, command: str,
     asked = {line.partition(" ")[0] for line in text.splitlines() if line[0] != "#"}
     of = {"gpu": "cupy", "serve": "gunicorn", "my-tools": "tqdm"}
     assert asked - {"fastapi", "uvicorn"} == {"numpy", *(of[one] for one in extras.split())}
+
+
+@pytest.mark.parametrize(
+    ("command", "extras"),
+    [
+        ("poetry install", ""),
+        ("poetry install --all-extras", "gpu my-tools"),
+        ("poetry install -E my_tools", "my-tools"),
+        ("poetry install --only main,serve", "serve"),
+        ("poetry install --with serve --extras 'gpu my_tools'", "gpu serve my-tools"),
+        ("poetry install --all-groups", "serve"),
+    ],
+)
+def test_the_extras_and_groups_of_poetry_that_an_image_has_are_required(
+    tmp_path: Path, command: str, extras: str
+) -> None:
+    optional = "".join(f"{name}={{version='*',optional=true}}\n" for name in ("cupy", "tqdm"))
+    project = f"[tool.poetry.dependencies]\npython='^3.12'\nnumpy='*'\n{optional}"
+    groups = "".join(
+        f"[tool.poetry.group.{group}.dependencies]\n{name}='*'\n"
+        for group, name in (("serve", "gunicorn"), ("dev", "tox"))
+    )
+    extra = "[tool.poetry.extras]\ngpu=['CuPy']\nmy_tools=['tqdm']\n"
+    dockerfile = f'FROM python:3.12\nRUN {command}\nCMD ["uvicorn", "main:app"]\n'
+    planned = scaffold(
+        detect(write(tmp_path, {**FILES, "pyproject.toml": f"{project}{extra}{groups}", "Dockerfile": dockerfile}))
+    )
+    text = next(file.text for file in planned.files if file.path == "requirements.in")
+    asked = {line.partition(" ")[0] for line in text.splitlines() if line[0] != "#"}
+    of = {"gpu": "cupy", "serve": "gunicorn", "my-tools": "tqdm"}
+    assert asked - {"fastapi", "uvicorn"} == {"numpy", *(of[one] for one in extras.split())}
+    assert "Extra `optional`" not in text
 
 
 def test_requirements_that_are_named_for_serving_come_first(tmp_path: Path) -> None:
