@@ -22,6 +22,8 @@ _FASTAPI: dict[str, RequestPart] = {
 }
 _GIVEN = {"Request", "Response", "BackgroundTasks"}  # by FastAPI itself
 _NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
+_LISTS = {"list", "List", "conlist"}
+_AROUND = {*_LISTS, "Annotated", "Field", "Optional", "None", "Union", ""}  # the type of a field
 _SCALARS = {"str", "int", "float", "bool"}
 
 
@@ -57,7 +59,7 @@ class Handler:
         json = (*self.json, *(field for model in known for field in model.required))
         if "form" not in self.whole or self.form:
             alone = known and len(self.models) == 1 and not (self.form or self.files or self.query or self.json)
-            return replace(self, json=json, example=known[0].example if alone else "")
+            return replace(self, json=json, example=example_of(self.models[0], models) if alone else "")
         found = next((fields for page in pages if (fields := form_fields(page, self.name, path))), ())
         return replace(self, json=json, form=found)
 
@@ -87,10 +89,18 @@ def read_handler(function: FunctionNode, path: str) -> Handler:
 
 @dataclass(frozen=True)
 class RequestModel:
-    """The required fields of a pydantic model, and a request as JSON that its examples make up; empty without one."""
+    """A pydantic model.
+
+    Attributes:
+        required: its fields without a default.
+        whole: an example of it with all these; None without one. given: the examples of its fields.
+        types: names in the types of the other required fields, by field.
+    """
 
     required: tuple[str, ...]
-    example: str = ""
+    whole: object = None
+    given: Mapping[str, object] = field(default_factory=dict)
+    types: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
 
 def request_models(body: list[ast.stmt]) -> dict[str, RequestModel]:
@@ -101,18 +111,29 @@ def request_models(body: list[ast.stmt]) -> dict[str, RequestModel]:
             fields = {field_alias(line.value) or line.target.id: line for line in cls.body
                       if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)}  # fmt: skip
             required = tuple(name for name, line in fields.items() if is_required(line.value))
-            found[cls.name] = RequestModel(required, _example(cls, fields, required))
+            given = {name: one for name, line in fields.items() for one in [*_examples(line)][:1]}
+            types = {name: _names(fields[name].annotation) for name in required if name not in given}
+            every = (one for line in cls.body if line not in fields.values() for one in _examples(line))
+            whole = next((one for one in every if isinstance(one, dict) and {*required} <= {*one}), None)
+            found[cls.name] = RequestModel(required, whole, given, types)
     return found
 
 
-def _example(cls: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], required: tuple[str, ...]) -> str:
-    """The example of the whole model, otherwise those of its fields."""
-    given = {name: one for name, line in fields.items() for one in [*_examples(line)][:1]}
-    settings = (line for line in cls.body if line not in fields.values())
-    whole = (one for line in settings for one in _examples(line) if isinstance(one, dict))
-    with suppress(TypeError, ValueError):
-        return next((json.dumps(one, allow_nan=False) for one in (*whole, given) if one and {*required} <= {*one}), "")
+def example_of(name: str, models: Mapping[str, RequestModel]) -> str:
+    """A request as JSON that the examples of a model and of those in its fields make up; empty without one."""
+    with suppress(TypeError, ValueError, RecursionError):
+        return json.dumps(example, allow_nan=False) if (example := _example(name, models)) else ""
     return ""
+
+
+def _example(name: str, models: Mapping[str, RequestModel]) -> object:
+    model = models[name]
+    made = dict(model.given)
+    for inner, names in model.types.items():
+        classes = names & models.keys()
+        if len(classes) == 1 and names - classes <= _AROUND and (one := _example(min(classes), models)):
+            made[inner] = [one] if names & _LISTS else one
+    return model.whole or (made if {*model.required} <= {*made} else None)
 
 
 def _examples(node: ast.AST) -> Iterator[object]:
@@ -183,7 +204,7 @@ def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPar
 
 def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, RequestPart | Literal["model"]]]:
     for one, default in parameters(function):
-        names = {last_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
+        names = _names(one.annotation) if one.annotation else frozenset()
         called = last_name(default.func) if isinstance(default, ast.Call) else None
         marked = next((name for name in names if name in _FASTAPI), "") if called is None else called
         optional = marked == "Query" and default is not None and not is_required(default)
@@ -195,6 +216,10 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, Reques
             yield one.arg, "query"
         elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:
             yield one.annotation.id, "model"
+
+
+def _names(annotation: ast.expr) -> frozenset[str]:
+    return frozenset(map(last_name, ast.walk(annotation)))
 
 
 def form_fields(html: str, function: str, path: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.init.detect import detect
-from mlship.init.handlers import Handler, RequestModel, form_fields, read_handler, request_models
+from mlship.init.handlers import Handler, RequestModel, example_of, form_fields, read_handler, request_models
 from mlship.init.scaffold import scaffold
 from tests.helpers.repos import write
 
@@ -108,7 +108,7 @@ def test_the_example_of_a_model_is_a_request(settings: str) -> None:
     code = (
         f"class M(BaseModel):\n    a: float = Field(example=7)\n    {settings}\n    names: list\n    on: bool = False\n"
     )
-    assert json.loads(request_models(ast.parse(code).body)["M"].example) == EXAMPLE
+    assert json.loads(example_of("M", request_models(ast.parse(code).body))) == EXAMPLE
 
 
 JSON = st.recursive(
@@ -121,7 +121,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(max_size=5), JSON, min_size=1, max_size=4))
 def test_any_object_of_json_is_an_example_and_nothing_else_is(given_: dict[str, object]) -> None:
     code = f"class M(BaseModel):\n    model_config = {{'json_schema_extra': {{'example': {given_!r}}}}}\n"
-    found = request_models(ast.parse(code).body)["M"].example
+    found = example_of("M", request_models(ast.parse(code).body))
     assert (json.loads(found) == given_) if found else not json_safe(given_)
 
 
@@ -146,7 +146,32 @@ def json_safe(value: object) -> bool:
     ],
 )
 def test_the_examples_of_fields_are_a_request_if_none_is_missing(fields: str, request_: object) -> None:
-    found = request_models(ast.parse(f"class M(BaseModel):\n    {fields}\n").body)["M"].example
+    found = example_of("M", request_models(ast.parse(f"class M(BaseModel):\n    {fields}\n").body))
+    assert (json.loads(found) if found else None) == request_
+
+
+INNER = "class A(BaseModel):\n    a: int = Field(examples=[1])\n    b: float = 2\nclass N(BaseModel):\n    n: str\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "request_"),
+    [
+        ("x: A", {"x": {"a": 1}}),
+        ("x: list[A]\n    y: 'str' = Field(example='k')", {"x": [{"a": 1}], "y": "k"}),
+        ("x: Optional[List[A]] = Field(..., alias='X')", {"X": [{"a": 1}]}),
+        ("x: Annotated[list[A], Field(min_length=1)]", {"x": [{"a": 1}]}),
+        ("x: conlist(A, min_length=1)", {"x": [{"a": 1}]}),
+        ("x: A = Field(example={'a': 3})", {"x": {"a": 3}}),
+        ("x: A | None = None\n    y: int = Field(example=4)", {"y": 4}),
+        ("x: N", None),
+        ("x: A | N", None),
+        ("x: dict[str, A]", None),
+        ("x: list[int]", None),
+        ("x: M", None),  # a model in itself
+    ],
+)
+def test_the_examples_of_models_in_fields_are_part_of_a_request(fields: str, request_: object) -> None:
+    found = example_of("M", request_models(ast.parse(f"{INNER}class M(BaseModel):\n    {fields}\n").body))
     assert (json.loads(found) if found else None) == request_
 
 
