@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from functools import cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from posixpath import dirname
 
 from mlship.errors import UsageError
 from mlship.frameworks import framework_table
@@ -42,6 +43,7 @@ from mlship.init.servers import find_server
 from mlship.init.serving_starts import foreign_code, unknown_starts
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
+from mlship.json_path import json_objects
 from mlship.project.metadata import METADATA, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
@@ -54,6 +56,7 @@ _GOLDENS = ("golden*.json", "expected*.json")
 _RECORDS = ("*metadata*.json",)
 _MODULES = 2_000
 _LARGEST_SAMPLE = 32 << 20  # bytes
+_DOCUMENTS, _LARGEST_SETTINGS = (".yaml", ".yml", ".toml", ".json"), 50_000
 _MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
 _SETTINGS = re.compile(r"conf|settings|options|env$|dataset|data$|^io$|logg|i18n|locale|plugin")
 _NO_DATA = re.compile(r"(?i)(^|/)(readme|licen[cs]e|dockerfile|requirements|pyproject|setup)|\.(json5?lock|lock|md)$")
@@ -300,7 +303,7 @@ def _source(
     """Top-level files and folders of the served code, plus files that the code or server command names."""
     paths = [module.path for module in served]
     started = [word.removeprefix("./").removeprefix(f"{WORKDIR}/") for word in server.command] if server else []
-    words = [*served_strings(served), *started, "gunicorn.conf.py"]
+    words = [*served_strings(served), *started, "gunicorn.conf.py", *_beside(tree, served, weights.named)]
     given = [word for word in words if word in tree and not (word.startswith(".") or _NO_DATA.search(word))]
     folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]
     pages = {module.path: module.pages for module in served}
@@ -308,6 +311,18 @@ def _source(
     tops_ = {path.split("/")[0] for path in paths} | set(folders)
     extra = {path for path in given if path.split("/")[0] not in tops_ and not _covered(path, weights.named)}
     return tuple(sorted(tops_ | extra))
+
+
+def _beside(tree: Tree, served: Sequence[Module], named: Sequence[str]) -> Iterator[str]:
+    """Files beside the model that the code opens below an unknown folder, or that a file of settings names."""
+    folders = {folder for name in named for folder in (name, dirname(name))}
+    files = [path for path in tree.files if dirname(path) in folders]
+    texts = {one.text for module in served for one in module.loaded if one.anchored}
+    for path in (text for text in served_strings(served) if text.endswith(_DOCUMENTS) and text in tree):
+        small = len(tree.text(path) or "") < _LARGEST_SETTINGS
+        objects = json_objects(document_if_any(tree, path)) if small else ()
+        texts |= {text for one in objects for text in one.values() if isinstance(text, str) and text}
+    yield from (path for path in files if any(f"/{path}".endswith(f"/{text}") for text in texts))
 
 
 def _covered(path: str, named: Sequence[str]) -> bool:

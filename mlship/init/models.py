@@ -179,7 +179,11 @@ def served_strings(modules: Iterable[Module]) -> frozenset[str]:
     """String constants of the given modules, paths without "./", "../" and "/" around them."""
     texts = (text for module in modules for text in module.strings if 0 < len(text) < 200)
     loaded = (file.text for module in modules for file in module.loaded)
-    return frozenset(re.sub(r"^(\.{1,2}/)+", "", text).strip("/") for text in (*texts, *loaded)) - {"", ".", ".."}
+    return frozenset(re.sub(r"^([.?@]{1,2}/)+", "", text).strip("/") for text in (*texts, *loaded)) - {
+        "",
+        ".",
+        "..",
+    }
 
 
 def _identified(tree: Tree) -> Iterator[WeightFile]:

@@ -112,7 +112,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
         bare=frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and _is_bare(one)),
-        strings=frozenset(found for node in nodes if (found := constant_text(node)) is not None),
+        strings=frozenset(filter(None, (*map(constant_text, nodes), *constants.values()))),
         cuda=find_cuda_use(nodes),
         sets_path=any(isinstance(n, ast.Attribute) and (n.attr, last_name(n.value)) == ("path", "sys") for n in nodes),
         models=request_models(tree.body),

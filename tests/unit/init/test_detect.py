@@ -797,3 +797,34 @@ def test_an_app_that_reads_settings_loads_no_model(tmp_path: Path, loads: str, f
     server = detect(tmp_path).server
     assert server
     assert server.path == first
+
+
+SETTINGS = (
+    "from pathlib import Path\nclass Settings:\n    folder = Path('model')\n    scaler = folder / 'scaler.json'\n"
+)
+READS = "import json, onnxruntime, yaml\nfrom fastapi import FastAPI\nfrom conf import settings\napp = FastAPI()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "shipped"),
+    [
+        ("json.load(open(settings.scaler))", ""),
+        ("json.load(open(settings.folder / 'labels.json'))", "model/labels.json"),
+        ("json.load(open(f'{settings.folder}/labels.json'))", "model/labels.json"),
+        ("c = yaml.safe_load(open('app.yaml'))\njson.load(open(c['labels']))", "app.yaml model/labels.json"),
+        ("c = json.load(open('app.json'))\njson.load(open(c['labels']))", "app.json model/labels.json"),
+        ("json.load(open(settings.other))", ""),
+    ],
+)
+def test_files_beside_the_model_are_shipped_if_settings_name_them(tmp_path: Path, code: str, shipped: str) -> None:
+    served = f"{READS}model = onnxruntime.InferenceSession('model/model.onnx')\n{code}\n"
+    files: dict[str, str | bytes] = {
+        **{"main.py": served, "conf.py": f"{SETTINGS}settings = Settings()\n", "model/model.onnx": onnx_bytes()},
+        **dict.fromkeys(
+            ("model/labels.json", "model/notes.json", "model/scaler.json", "data/labels.json", "model/train.csv"), "{}"
+        ),
+        "app.yaml": "model:\n  - labels: model/labels.json\n",
+        "app.json": '{"labels": "labels.json"}',
+    }
+    expected = {"main.py", "conf.py", "model/scaler.json", *shipped.split()}  # the class says where the scaler is
+    assert {*detect(write(tmp_path, files)).source} == expected
