@@ -819,7 +819,9 @@ READS = "import json, onnxruntime, yaml\nfrom fastapi import FastAPI\nfrom conf 
 def test_files_beside_the_model_are_shipped_if_settings_name_them(tmp_path: Path, code: str, shipped: str) -> None:
     served = f"{READS}model = onnxruntime.InferenceSession('model/model.onnx')\n{code}\n"
     files: dict[str, str | bytes] = {
-        **{"main.py": served, "conf.py": f"{SETTINGS}settings = Settings()\n", "model/model.onnx": onnx_bytes()},
+        "main.py": served,
+        "conf.py": f"{SETTINGS}settings = Settings()\n",
+        "model/model.onnx": onnx_bytes(),
         **dict.fromkeys(
             ("model/labels.json", "model/notes.json", "model/scaler.json", "data/labels.json", "model/train.csv"), "{}"
         ),
