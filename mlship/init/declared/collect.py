@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from posixpath import normpath
 
 from packaging.utils import canonicalize_name
 
@@ -48,6 +49,8 @@ _READERS: tuple[tuple[str, _Reader], ...] = (
     (r"pylock\.[\w.-]+\.toml", _of_document(read_lock_file)),
 )
 _ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _ in _READERS))
+_COMMANDS = re.compile(r"(?i)(.*/)?(readme[.\w]*|makefile|justfile)")
+_STEPS = re.compile(r"(?:\bcd\s+|working-directory:\s*)\.?/?([\w.-][\w./-]*)|\s-r\s+\.?/?([\w.-][\w./-]*)")
 _SIDE = {
     *(*SIDE_FOLDERS, "example", "benchmark", "benchmarks", "train", "demo", "demos"),
     *("third_party", "vendor", "js", "web"),
@@ -72,8 +75,9 @@ class Collected:
 def collect(tree: Tree, served: str | None = None, used: Collection[str] = ()) -> Collected:
     """Read the requirements of the served code.
 
-    The folder is the nearest one above the served code that has any. Without served code it is the root, or the only
-    folder with requirements; several are a choice that only the user can make.
+    The folder is the nearest one above the served code that has any, unless the repository's texts install those of
+    another one above. Without served code it is the root, or the only folder with requirements; several are a choice
+    that only the user can make.
 
     Args:
         served: path of the server or loader.
@@ -83,23 +87,37 @@ def collect(tree: Tree, served: str | None = None, used: Collection[str] = ()) -
     above = ["" if str(parent) == "." else str(parent) for parent in PurePosixPath(served or "x").parents]
     known = {"", *above, *used}
     others = [one for one in folders if one not in known and _SIDE.isdisjoint(one.lower().split("/"))]
-    found = _first(tree, folders, above)
+    found, choice = _first(tree, folders, above)
     if any(one.lists_any for one in found):
-        return Collected(found, tuple(_notes(found, others)))
+        return Collected(found, (*[choice] * bool(choice and not used), *_notes(found, others)))
     if served is None and len(others) == 1:
         return Collected((*_read(tree, folders[others[0]]), *found), (f"used the requirements of `{others[0]}`",))
     return Collected(found, tuple(_notes(found, others)), tuple(others) if served is None else ())
 
 
-def _first(tree: Tree, folders: dict[str, list[str]], above: list[str]) -> tuple[Declared, ...]:
-    """What the nearest folder with requirements says; without one, what the root says."""
-    found: tuple[Declared, ...] = ()
-    for folder in above:
-        if folder in folders:
-            found = tuple(_read(tree, folders[folder]))
-            if any(one.lists_any for one in found):
-                return found
-    return found
+def _first(tree: Tree, folders: dict[str, list[str]], above: list[str]) -> tuple[tuple[Declared, ...], str]:
+    """What the nearest folder with requirements says, or the one that texts install; and a note on the choice.
+
+    Without such a folder, what the root says.
+    """
+    found = [tuple(_read(tree, folders[folder])) for folder in above if folder in folders]
+    listing = [one for one in found if any(file.lists_any for file in one)]
+    installed = frozenset(_installed(tree)) if listing[1:] else frozenset[str]()
+    named = [one for one in listing if not installed.isdisjoint(file.origin for file in one)]
+    chosen = (named or listing or found[-1:] or [()])[0]
+    others = [f"`{one[0].origin}`" for one in listing if one != chosen]
+    why = "installed by the README or CI" if named else "the nearest to the served code"
+    return chosen, f"used `{chosen[0].origin}`, {why}, not {few(others)}" if others else ""
+
+
+def _installed(tree: Tree) -> Iterator[str]:
+    """The requirements files in the commands of READMEs, Makefiles and CI, after `cd` from the folder that it names."""
+    hidden = (path.relative_to(tree.root).as_posix() for path in tree.root.glob(".git[hl]*/**/*.y*ml"))
+    for path in (*filter(_COMMANDS.fullmatch, tree.files), ".gitlab-ci.yml", *hidden):
+        folder = ""
+        for place, file in _STEPS.findall(tree.text(path) or ""):
+            folder = (place if place in tree.folders else "") if place else folder
+            yield from [normpath(f"{folder or '.'}/{file}")] if file else ()
 
 
 def _folders(tree: Tree) -> dict[str, list[str]]:

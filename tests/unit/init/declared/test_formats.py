@@ -377,3 +377,28 @@ def test_packages_of_a_pipfile_are_beside_it(tmp_path: Path, folder: str, packag
 def test_a_folder_of_requirements_belongs_to_the_one_above(tmp_path: Path, path: str) -> None:
     folder = path.partition("requirements/")[0].rstrip("/")
     assert _folders(read_tree(write(tmp_path, {path: "numpy"}))) == {folder: [path]}
+
+
+@pytest.mark.parametrize(
+    ("text", "origin", "why"),
+    [
+        ("", "api/requirements.txt", "the nearest to the served code"),
+        ("pip install -r requirements.txt", "requirements.txt", "installed by the README or CI"),
+        ("git clone x\ncd my-repo\npip install -r ./requirements.txt", "requirements.txt", "installed by the README"),
+        ("pip install -r api/requirements.txt", "api/requirements.txt", "installed by the README or CI"),
+        ("cd api && pip install -r requirements.txt", "api/requirements.txt", "installed by the README or CI"),
+        ("cd api\nls\ncd ..\npip install -r requirements.txt", "requirements.txt", "installed by the README or CI"),
+        ("working-directory: ./api\nrun: pip install -q -r requirements.txt", "api/requirements.txt", "installed by"),
+        ("pip install -r requirements.txt -r api/requirements.txt", "api/requirements.txt", "installed by the README"),
+        ("pip install -r docs/requirements.txt", "api/requirements.txt", "the nearest to the served code"),
+    ],
+)
+@pytest.mark.parametrize("place", ["README.md", "Makefile", ".github/workflows/ci.yml", ".gitlab-ci.yml"])
+def test_of_two_files_above_the_server_the_texts_decide(
+    tmp_path: Path, text: str, origin: str, why: str, place: str
+) -> None:
+    files = {"api/main.py": "", "api/requirements.txt": "httpx\n", "requirements.txt": "numpy\n", place: text}
+    found = collect(read_tree(write(tmp_path, {**files})), "api/main.py")
+    assert found.declared[0].origin == origin
+    assert found.notes[0].startswith(f"used `{origin}`, {why}")
+    assert collect(read_tree(tmp_path), "api/main.py", {""}).notes == ()  # the Dockerfile says it
