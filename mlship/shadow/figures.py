@@ -61,7 +61,8 @@ def _unusable(records: Sequence[ShadowRecord], wrong: Sequence[str]) -> str:
     ):
         if len(versions) > 1:
             return f"records of several {what}: {', '.join(sorted(map(str, versions)))}"
-    return ""
+    repeated = len(records) - len({(one.run, one.time, one.offered, one.primary_ms) for one in records})
+    return f"{count_of(repeated, 'repeated record')}: pass each file once" if repeated else ""
 
 
 def _share(records: Sequence[ShadowRecord], outcome: str, words: str) -> Figure:
@@ -70,10 +71,7 @@ def _share(records: Sequence[ShadowRecord], outcome: str, words: str) -> Figure:
 
 
 def _dropped(records: Sequence[ShadowRecord]) -> Figure:
-    last: dict[str, ShadowRecord] = {}
-    for one in records:
-        if one.run not in last or one.offered > last[one.run].offered:
-            last[one.run] = one
+    last = {one.run: one for one in sorted(records, key=lambda one: one.offered)}
     offered, dropped = (sum(getattr(one, name) for one in last.values()) for name in ("offered", "dropped"))
     return Figure(dropped / offered, f"{dropped} of {offered} copies") if offered else Figure(None, "nothing offered")
 
@@ -115,8 +113,7 @@ def _memory(records: Sequence[ShadowRecord]) -> Figure:
 
 def hours_of(moments: Iterable[float]) -> Figure:
     """The time from the first to the last of these moments (seconds), without gaps of more than an hour."""
-    times = sorted(moments)
-    gaps = [later - sooner for sooner, later in pairwise(times)]
+    gaps = [later - sooner for sooner, later in pairwise(sorted(moments))]
     covered = sum(gap for gap in gaps if gap <= LONGEST_GAP_SECONDS)
     longer = sum(gap > LONGEST_GAP_SECONDS for gap in gaps)
     gaps_left_out = count_of(longer, "gap") if longer else "no gap"

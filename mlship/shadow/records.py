@@ -9,7 +9,7 @@ from mlship.versioned import adapter, first_error
 
 Leaf = bool | Annotated[int, Field(ge=-(2**64), le=2**64)] | FiniteFloat | str | None
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ShadowRecord(BaseModel):
@@ -46,6 +46,8 @@ class ShadowRecord(BaseModel):
         given = {"candidate_ms", "difference", "primary", "candidate"} & self.model_fields_set
         if self.outcome != "error" and len(given) < 4:
             raise ValueError("an answer lacks one of candidate_ms, difference, primary, candidate")
+        if self.dropped >= self.offered:
+            raise ValueError("this copy was sent, so fewer copies were dropped than offered")
         return self
 
     @property

@@ -55,6 +55,9 @@ def test_errors_count_against_a_candidate() -> None:
         (b"{", "line 1501 is not a record of a shadow"),
         (b"\xff\n", "line 1501 is not a record"),
         (b"null\n", "line 1501 is not a record"),
+        (shadow_line(1, dropped=2).encode(), "fewer copies were dropped than offered"),
+        (shadow_line(1, offered=0).encode(), "fewer copies were dropped than offered"),
+        (shadow_line(1, offered=10**400).encode(), "line 1501 is not a record"),
         (shadow_line(1)[:-9].encode(), "line 1501 is not a record"),
         *(
             (shadow_line(1, **{name: None}).encode(), f"{name}: Field required")
@@ -83,6 +86,20 @@ def test_a_line_that_is_wrong_makes_everything_unknown(bad: bytes, why: str) -> 
 @pytest.mark.parametrize("lines", [[], [b"\n", b" \n"]])
 def test_no_records_make_everything_unknown(lines: list[bytes]) -> None:
     assert found(*lines) == dict.fromkeys(MEANINGS, Figure(None, "no records"))
+
+
+@given(st.lists(st.integers(0, 299), min_size=1, max_size=300), st.randoms(use_true_random=False))
+def test_a_record_that_is_repeated_makes_everything_unknown(numbers: list[int], order: random.Random) -> None:
+    """As of a file that was rotated by copying; the order of records does not matter."""
+    lines = [*shadow_lines(300), *(f"{shadow_line(number)}".encode() for number in numbers)]
+    order.shuffle(lines)
+    word = "repeated record" if len(numbers) == 1 else "repeated records"
+    assert {figure.basis for figure in found(*lines).values()} == {f"{len(numbers)} {word}: pass each file once"}
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    lines = [*shadow_lines(300)]
+    assert found(*lines) == found(*lines[::-1])
 
 
 def test_too_few_records_are_unknown() -> None:
