@@ -50,7 +50,7 @@ def _evidence(condition: FigureCondition, found: Mapping[str, Figure]) -> Iterat
 
 def figures_document(found: Mapping[str, Figure]) -> dict[str, object]:
     """The figures; null is unknown."""
-    return {"schema": 1, "figures": _plain(found)}
+    return {"schema": 1, "figures": {**found}}
 
 
 def promotion_document(condition: FigureCondition, found: Mapping[str, Figure]) -> dict[str, object]:
@@ -63,12 +63,8 @@ def promotion_document(condition: FigureCondition, found: Mapping[str, Figure]) 
         "holds": verdict,
         "promote": verdict is True,
         "comparisons": parts,
-        "figures": _plain(found),
+        "figures": {**found},
     }
-
-
-def _plain(found: Mapping[str, Figure]) -> dict[str, dict[str, object]]:
-    return {name: {"value": figure.value, "basis": figure.basis} for name, figure in found.items()}
 
 
 def _number(figure: Figure) -> str:

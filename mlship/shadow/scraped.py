@@ -1,5 +1,6 @@
 """The figures of a shadow run from the metrics that the generated server has (`templates/init/serving/shadow.py`)."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import ceil, inf
@@ -11,30 +12,27 @@ from mlship.units import count_of
 _COPIES, _RATIO = "serving_shadow_requests_total", "serving_shadow_latency_ratio_bucket"
 _DIFFERENCE, _MEMORY = "serving_shadow_difference_bucket", "serving_shadow_memory_bytes"
 _OUR_MEMORY, _VALUES = "process_resident_memory_bytes", "serving_value_bucket"
+_SCRAPER = re.compile(r"^prometheus$|replica$|^receive$|^tenant_id$")
 METRICS = (_COPIES, _RATIO, _DIFFERENCE, _MEMORY, _OUR_MEMORY, _VALUES)
-_Server = tuple[str, str]  # job and version of the model
+_Server = tuple[str, str]  # cluster, namespace and job; version of the model
 
 
 def scraped_figures(found: Scraped) -> Mapping[str, Figure]:
     """Every figure by its name. All are unknown without copies in the window, or with those of several servers."""
-    counts = dict.fromkeys(("agree", "differ", "error", "dropped"), 0.0)
-    servers: set[_Server] = set()
+    counts, servers = defaultdict[str, float](float), set[_Server]()
     for one in found.metrics[_COPIES]:
         if grown := _growth(one, found.start):
-            outcome = one.labels.get("outcome", "")
-            counts[outcome] = counts.get(outcome, 0.0) + grown
+            counts[one.labels.get("outcome", "")] += grown
             servers.add(_server(one))
-    if reason := _unusable(counts, servers):
+    if reason := _unusable(counts, servers) or _scraped_twice(found.metrics[_COPIES]):
         return dict.fromkeys(MEANINGS, Figure(None, reason))
     (server,) = servers
     rows = counts["agree"] + counts["differ"] + counts["error"]
+    offered = rows + counts["dropped"]
     of: Mapping[str, Callable[[], Figure]] = {
         "agreement": lambda: Figure(counts["agree"] / rows, f"{counts['agree']:.0f} of {rows:.0f} copies agree"),
         "error_rate": lambda: Figure(counts["error"] / rows, f"{counts['error']:.0f} of {rows:.0f} copies failed"),
-        "dropped_rate": lambda: Figure(
-            counts["dropped"] / (rows + counts["dropped"]),
-            f"{counts['dropped']:.0f} of {rows + counts['dropped']:.0f} copies",
-        ),
+        "dropped_rate": lambda: Figure(counts["dropped"] / offered, f"{counts['dropped']:.0f} of {offered:.0f} copies"),
         "difference": lambda: _difference(_buckets(found, _DIFFERENCE, server), counts),
         "psi": lambda: _psi(found, server),
         "p50_ratio": lambda: _ratio(_buckets(found, _RATIO, server), rows, 0.5),
@@ -62,8 +60,17 @@ def _unusable(counts: Mapping[str, float], servers: set[_Server]) -> str:
     return ""
 
 
+def _scraped_twice(copies: Iterable[Series]) -> str:
+    """Whether two Prometheus servers scraped one target; their external labels tell the series apart."""
+    seen = [frozenset(pair for pair in one.labels.items() if not _SCRAPER.search(pair[0])) for one in copies]
+    hint = "choose one with `--match`, such as 'prometheus_replica=\"prometheus-0\"'"
+    return f"copies of one server from several Prometheus servers; {hint}" if len({*seen}) < len(seen) else ""
+
+
 def _server(series: Series) -> _Server:
-    return series.labels.get("job", ""), series.labels.get("model_version", "")
+    known = series.labels
+    place = (known.get("cluster"), known.get("namespace"), known.get("exported_job") or known.get("job"))
+    return "/".join(filter(None, place)), known.get("model_version", "")
 
 
 def _changes(series: Series, start: float) -> Iterator[tuple[float, float]]:

@@ -84,6 +84,20 @@ def test_failed_copies_are_slower_than_any() -> None:
 
 
 _OTHER = {**_SERVER, "model_version": "0"}
+TWICE = (
+    "copies of one server from several Prometheus servers; choose one with `--match`, such as "
+    "'prometheus_replica=\"prometheus-0\"'"
+)
+
+
+def placed(**labels: str) -> list[Series]:
+    """Copies of a server with these labels, too."""
+    return [counter({**one.labels, **labels}, 1440, before=100) for one in outcomes(agree=1440)]
+
+
+def test_pods_of_one_server_are_counted_together() -> None:
+    copies = [*placed(instance="a", pod="a", namespace="ml"), *placed(instance="b", pod="b", namespace="ml")]
+    assert scraped_figures(good(serving_shadow_requests_total=copies))["rows"].value == pytest.approx(2880)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +111,16 @@ _OTHER = {**_SERVER, "model_version": "0"}
             [*outcomes(agree=1440), counter({**_OTHER, "outcome": "agree"}, 5)],
             "copies of several servers: 0 of job server, 1 of job server",
         ),
+        (
+            [*placed(namespace="prod"), *placed(namespace="staging")],
+            "copies of several servers: 1 of job prod/server, 1 of job staging/server",
+        ),
+        (
+            [*placed(exported_job="wine", job="federate"), *placed(exported_job="beer", job="federate")],
+            "copies of several servers: 1 of job beer, 1 of job wine",
+        ),
+        ([*placed(prometheus_replica="prometheus-0"), *placed(prometheus_replica="prometheus-1")], TWICE),
+        ([*placed(replica="a", prometheus="ml/k8s"), *placed(replica="b", prometheus="ml/k8s")], TWICE),
     ],
 )
 def test_without_the_copies_of_one_server_all_is_unknown(copies: list[Series], why: str) -> None:
