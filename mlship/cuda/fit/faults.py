@@ -16,16 +16,9 @@ from mlship.lock.pins import Pin
 from mlship.requirement_line import package_version
 
 Fault: TypeAlias = Literal[
-    "two-majors",
-    "two-distributions",
-    "two-variants",
-    "wrong-library",
-    "other-vendor",
-    "cpu-only",
-    "cuda-in-cpu-project",
-    "nothing-known",
-    "tables-differ",
-]
+    "two-majors", "two-distributions", "two-variants", "wrong-library", "other-vendor", "cpu-only",
+    "cuda-in-cpu-project", "nothing-known", "tables-differ",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
