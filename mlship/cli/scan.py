@@ -1,5 +1,6 @@
 """`mlship scan`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from mlship.errors import UsageError
 
 if TYPE_CHECKING:
     from mlship.scan.report import ScanReport
+
+_SILENT_S = 5.0  # before it says how far it is
 
 
 def scan_command(
@@ -22,11 +25,21 @@ def scan_command(
 
     Exit code 1: a file runs code, or what it is is unknown.
     """
+    from mlship.console import say
     from mlship.report.scan import show_scan
     from mlship.scan.files import scan_path
+    from mlship.units import count_of
 
     path = Path(target)
-    report = scan_path(path) if path.exists() else _scan_image(target)
+    said = time.monotonic()
+
+    def watch(done: int, number: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SILENT_S:
+            said = time.monotonic()
+            say(f"• {target}: {done} of {count_of(number, 'file')} scanned")
+
+    report = scan_path(path, watch) if path.exists() else _scan_image(target)
     show_result(report, show_scan, json=json)
     if not report.is_clean:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -27,8 +28,11 @@ _TAR = slice(257, 262)  # where a tar has its magic text
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"GGUF", b"\x89HDF")
 
 
-def scan_path(path: Path) -> ScanReport:
+def scan_path(path: Path, watch: Callable[[int, int], None] = lambda _done, _all: None) -> ScanReport:
     """Scan a file, or all files of a folder.
+
+    Args:
+        watch: called before each file with the number of those scanned, and of all.
 
     Raises:
         OSError: the file cannot be read; one in a folder is named in the report.
@@ -38,7 +42,10 @@ def scan_path(path: Path) -> ScanReport:
         raise UsageError(f"`{path}` is neither a file nor a folder", hint="pass a file, a folder or a local image")
     root = path.parent if path.is_file() else path
     names, unread = ([path.name], []) if path.is_file() else _names(path)
-    files = [found for name in names if (found := _scan_below(root, name, named=path.is_file()))]
+    files = list[ScannedFile]()
+    for done, name in enumerate(names):
+        watch(done, len(names))
+        files += filter(None, [_scan_below(root, name, named=path.is_file())])
     marked = zip(files, with_data_files(root, files), strict=True)
     files = [  # any model can name an archive or a template as its data
         replace(new, verdict="data") if new.kind in _DATA and not (old.problem or old.verdict == "code") else old

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import mlship.cli.scan
 import mlship.engine
 from mlship.cli.app import app
 from mlship.project.formats import ModelFormat, identify
@@ -35,6 +36,15 @@ def test_a_folder_of_data_is_clean(tmp_path: Path) -> None:
     result = run(str(tmp_path))
     assert result.exit_code == 0, result.output
     assert f"{tmp_path}: {len(good_files())} files read; 0 run code when loaded, 0 unknown, " in result.stdout
+
+
+def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.onnx": onnx_bytes(), "b.onnx": onnx_bytes()})
+    assert "scanned" not in run(str(tmp_path)).stderr
+    monkeypatch.setattr(mlship.cli.scan, "_SILENT_S", -1.0)
+    result = run(str(tmp_path), "--json")
+    assert result.stderr == f"• {tmp_path}: 0 of 2 files scanned\n• {tmp_path}: 1 of 2 files scanned\n"
+    assert json.loads(result.stdout)["read"] == 2
 
 
 def test_what_is_not_read_is_named_and_not_clean(tmp_path: Path) -> None:
