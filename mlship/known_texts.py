@@ -13,22 +13,9 @@ from mlship.versioned import TableRow, table_reader
 
 _LINE, _TEXT = 2_000, 1_000_000  # characters; messages are shorter
 TextContext: TypeAlias = Literal[
-    "build",
-    "registry",
-    "push",
-    "registry-api",
-    "engine",
-    "start",
-    "gpu-method",
-    "gpu",
-    "lock",
-    "lock-warning",
-    "smoke",
-    "smoke-gpu",
-    "kubernetes",
-    "kubernetes-pod",
-    "s3",
-]
+    "build", "registry", "push", "registry-api", "engine", "start", "gpu-method", "gpu", "lock", "lock-warning",
+    "smoke", "smoke-gpu", "kubernetes", "kubernetes-pod", "s3", "dockerfile",
+]  # fmt: skip
 ErrorName: TypeAlias = Literal[
     "CheckFailed", "UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"
 ]

@@ -15,6 +15,7 @@ VALUES: dict[TextContext, set[str]] = {
     "kubernetes": {"image"},
     "registry-api": {"where", "host", "login"},
     "s3": {"where", "reply"},
+    "dockerfile": {"file"},
     "lock": {"input", "python", "platform", "ignored", "indexes", "instead", "conflict", "raised", "package"},
 }
 ROWS, PHRASES = text_table().text, text_table().phrases
