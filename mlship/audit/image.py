@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
 
 from mlship.audit.history import HistoryStep, history_steps
 from mlship.audit.rules import audit_table, may_hold_credentials
@@ -22,10 +21,6 @@ _LARGEST_SCRIPT = 100_000  # bytes, also of a binary file in which credentials a
 _LARGEST_TEXT = 4 << 20  # bytes of a text that are searched; larger ones are vocabularies and data
 _PROBED = 8192
 _SPECIAL = 0o6000  # setuid and setgid
-# A program with setuid or setgid; musl's loader; glibc; a Python for one of them; CUDA's runtime; libcuda.
-AuditKind: TypeAlias = Literal["setuid", "compiler", "musl", "glibc", "musl-python", "glibc-python", "cuda", "driver"]
-# auditwheel adds a hash to the names of libraries that it copies into a wheel.
-_CUDA_RUNTIME = re.compile(r"libcudart(?:-[0-9a-f]+)?\.so")
 # The sample keys and certificates of packages and of the system are public. Only folders that package managers own: a
 # user's files can be anywhere else, also in /usr/app or /var/lib/app.
 _PUBLISHED = re.compile(
@@ -39,7 +34,7 @@ class AuditFile:
     """What a rule asks of a file or link in a layer.
 
     Attributes:
-        kinds: what it is.
+        kinds: "setuid", for setgid too, and the names of groups of `kinds` in data/audit.toml.
         text: of the loader's configuration, and of a shell script that can be started.
         package: it is the metadata of a Python package.
         cache: its bytes if it is in the cache of a package manager.
@@ -48,7 +43,7 @@ class AuditFile:
         cut: only the first 4 MiB were searched.
     """
 
-    kinds: frozenset[AuditKind] = frozenset()
+    kinds: frozenset[str] = frozenset()
     text: str | None = None
     package: bool = False
     cache: int = 0
@@ -79,7 +74,7 @@ class AuditedImage:
         """The files of all layers, also those that a later layer removes."""
         return tuple(row for layer in self.layers for row in layer.files.items())
 
-    def of(self, kind: AuditKind) -> set[str]:
+    def of(self, kind: str) -> set[str]:
         """The files of a kind that a container sees."""
         return {path for path, (_, file) in self.seen.items() if kind in file.kinds}
 
@@ -119,24 +114,8 @@ def _interpreter(data: bytes) -> str:
     return next((name for name in names if name != "env"), "")
 
 
-def _kinds(path: str, member: TarEntry) -> Iterator[AuditKind]:
-    folder, name = posixpath.split(path)
+def _kinds(path: str, member: TarEntry) -> Iterator[str]:
     if member.mode & _SPECIAL and (member.isreg() or member.islnk()):
         yield "setuid"
-    if posixpath.basename(folder) == "bin" and _is_compiler(name):
-        yield "compiler"
-    if (name.startswith("ld-musl-") and ".so" in name) or path == "etc/alpine-release":
-        yield "musl"
-    if name == "libc.so.6":
-        yield "glibc"
-    if posixpath.basename(folder) == "lib-dynload" and name.endswith(("-linux-musl.so", "-linux-gnu.so")):
-        yield "musl-python" if name.endswith("-linux-musl.so") else "glibc-python"
-    if _CUDA_RUNTIME.match(name):
-        yield "cuda"
-    if name.startswith("libcuda.so"):
-        yield "driver"
-
-
-def _is_compiler(name: str) -> bool:
-    """`gcc`, `gcc-12` and `x86_64-linux-gnu-gcc-12`, but not `gcc-ar`."""
-    return name.rstrip("0123456789.").removesuffix("-").rpartition("-")[2] in audit_table().compilers.programs
+    if found := re.search(audit_table().kinds, path):
+        yield str(found.lastgroup)

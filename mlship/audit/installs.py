@@ -1,17 +1,20 @@
 """Judge the commands that install packages: locked or not, and what they leave behind. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import pairwise
+from posixpath import dirname, join, normpath
 
 from mlship.audit.rules import AuditSeen, Filler, audit_table, decided, verb
-from mlship.dockerfile.shell import SHELLS, Command, pip_value_options, program_and_arguments
-from mlship.dockerfile.stages import Run
+from mlship.dockerfile.shell import SHELLS, Command, command_table, installer_and_arguments, program_and_arguments
+from mlship.dockerfile.stages import CopiedFiles, Run
 from mlship.dockerfile.words import UNKNOWN
 
 _CONDAS = {"conda", "mamba", "micromamba"}
 _DELETES_ALL = re.compile(r"(?:\S*/)?find(?: [^-(!\s]\S*)+(?: -depth| -xdev| -mindepth 1| -type f)* -delete")
 _LEAN = re.compile("(?i)no-install-recommends|apt::install-recommends=")
+_INSTALLS = {"install", "add", "in", "group", "groupinstall", "build-dep", "builddep"}
 _ROOT = {"", "0", "root", UNKNOWN}
 _LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
 
@@ -20,10 +23,7 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     """Whether an install takes every version from a lock; nothing for other commands."""
     program, arguments = program_and_arguments(command)
     shown = f"`{' '.join((program, *arguments)).replace(UNKNOWN, '…')[:100]}`"
-    if UNKNOWN in program:
-        yield AuditSeen("unknown", f"{shown}: the build decides which program")
-    if program == "uv" and verb(arguments) == "pip":
-        program, arguments = "pip", arguments[arguments.index("pip") + 1 :]
+    program, arguments = installer_and_arguments(command)
     action = verb(arguments)
     named = _operands(arguments[arguments.index(action) + 1 :] if action else ())
     actions = {action, " ".join((action, *named[:1]))}
@@ -32,7 +32,7 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     elif program in _CONDAS:
         yield from _conda(arguments, action, named, shown)
     for row in audit_table().locker:
-        if program == row.program and actions & row.verbs and not row.without & set(arguments):
+        if program == row.program and (not row.verbs or actions & row.verbs) and not row.without & set(arguments):
             verdict = "pass" if row.options & set(arguments) else row.verdict
             yield AuditSeen(verdict, f"{shown} {_LOCKS[verdict]}")
 
@@ -42,7 +42,9 @@ def _pip(arguments: tuple[str, ...], action: str, named: list[str], shown: str) 
         return AuditSeen("pass", f"{shown} requires hashes")
     if "--no-verify-hashes" in arguments:
         return AuditSeen("fail", f"{shown} does not check hashes")
-    if (named or any(word.startswith(("-e", "--editable")) for word in arguments)) and action != "sync":
+    has_file = any(word.startswith(("-c", "--constraint")) for word in arguments) or action == "sync"
+    named = [word for word in named if word.strip(UNKNOWN)]  # a variable may hold options
+    if (named or any(word.startswith(("-e", "--editable")) for word in arguments)) and not has_file:
         alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
     return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
@@ -55,8 +57,8 @@ def _operands(arguments: Sequence[str]) -> list[str]:
 
 def _takes_value(option: str) -> bool:
     """Whether an option takes the next argument, also as the last of joined ones: `-qyn env`."""
-    *before, last = (f"-{letter}" in pip_value_options() for letter in option.removeprefix("-") or " ")
-    return option in pip_value_options() or (option[:1] == "-" != option[1:2] and last and not any(before))
+    *before, last = (f"-{letter}" in command_table().pip_options for letter in option.removeprefix("-") or " ")
+    return option in command_table().pip_options or (option[:1] == "-" != option[1:2] and last and not any(before))
 
 
 def _conda(arguments: tuple[str, ...], action: str, named: list[str], shown: str) -> Iterator[AuditSeen]:
@@ -69,25 +71,40 @@ def _conda(arguments: tuple[str, ...], action: str, named: list[str], shown: str
             yield AuditSeen("fail", f"{shown} has no lock")
 
 
-def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
-    """What each command that fills a cache leaves in the layer."""
+def cached(run: Run, *, known: bool, inside: Sequence[str] = ("/",)) -> Iterator[AuditSeen]:
+    """What each command that fills a cache leaves in the layer.
+
+    Args:
+        known: it is published what the base image sets.
+        inside: only the caches in these folders.
+    """
     for at, command in enumerate(run.commands):
         program, arguments = program_and_arguments(command)
-        if UNKNOWN in program:
-            yield AuditSeen("unknown", "the build decides which program the step runs", run.line)
-        for row in (one for one in audit_table().filler if program in one.programs and verb(arguments) in one.verbs):
+        rows = (row for row in audit_table().filler if program in row.programs and verb(arguments) in row.verbs)
+        for row in (row for row in rows if any(is_inside(folder, inside) for folder in row.folders)):
             shown = f"`{program} {verb(arguments)}`"
-            if _kept_out(row, command, run, at, env):
+            if _kept_out(row, command, run, at):
                 yield AuditSeen("pass", f"{shown} leaves no cache", run.line)
             elif any(mount.get("type") == "cache" and UNKNOWN in mount["target"] for mount in run.mounts):
                 yield AuditSeen("unknown", f"{shown}: the build decides which folder is mounted", run.line)
+            elif row.variables and not known:
+                yield AuditSeen("unknown", f"{shown}: the base image may set {row.variables[0]}", run.line)
             else:
                 yield AuditSeen("fail", f"{shown} leaves its cache in the layer", run.line)
 
 
-def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str, str]) -> bool:
-    later = run.commands[at + 1 :]
-    exported = {word.partition("=")[0] for one in run.commands[:at] if one.program == "export" for word in one.words}
+def is_inside(folder: str, copied: Sequence[str]) -> bool:
+    """Whether a folder, or one of root's home, is in what COPY names."""
+    full = f"/root{folder}/" if folder.startswith("/.") else f"{folder}/"
+    return any(full.startswith(f"{normpath(join('/', one))}/".replace("//", "/")) for one in copied)
+
+
+def _kept_out(row: Filler, command: Command, run: Run, at: int) -> bool:
+    exports = (word.partition("=") for one in run.commands[:at] if one.program == "export" for word in one.words)
+    env = {**run.env, **{name: value for name, _, value in exports}, **command.env}
+    words = [part for word in command.words for part in (word.split("=", 1) if word.startswith("-") else [word])]
+    moved = [*(two for one, two in pairwise(words) if one == "--cache-dir"), *(env.get(name) for name in row.moved_by)]
+    folders = [one.rstrip("/") for one in moved if one][:1] or row.folders
     mounts = [
         one["target"].rstrip("/")
         for one in run.mounts  # the cache of another user is not in root's folder
@@ -95,17 +112,18 @@ def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str
     ]
     return (
         bool(set(row.options) & set(command.words))
-        or any(name in env or name in command.env or name in exported for name in row.variables)
-        or any(mount.endswith(folder) for mount in mounts for folder in row.mounted)
-        or any(_cleans(one, row) for one in later)
+        or any(env.get(name) for name in row.variables)
+        or any(mount.endswith(folder) for mount in mounts for folder in folders if UNKNOWN not in folder)
+        or any(_cleans(one, row, folders) for one in run.commands[at + 1 :])
     )
 
 
-def _cleans(command: Command, row: Filler) -> bool:
+def _cleans(command: Command, row: Filler, folders: Sequence[str]) -> bool:
     program, arguments = program_and_arguments(command)
-    if program == "rm" or _DELETES_ALL.fullmatch(" ".join(command.words)):
-        return any(word.rstrip("*").rstrip("/").endswith(row.removed) for word in arguments)
-    return program in row.programs and verb(arguments) in row.cleaned
+    text = " ".join(arguments)
+    if program == "rm" or _DELETES_ALL.fullmatch(f"{program} {text}"):
+        return any(word.rstrip("*").rstrip("/").endswith(folder) for word in arguments for folder in folders)
+    return program in row.programs and bool(row.cleaned and re.search(rf"(?:^|\s)(?:{row.cleaned})(?:\s|$)", text))
 
 
 def unread(run: Run) -> Iterator[AuditSeen]:
@@ -113,12 +131,31 @@ def unread(run: Run) -> Iterator[AuditSeen]:
     for one in run.commands:
         is_sourced = one.program in (".", "source")
         file = "".join(one.words[is_sourced : is_sourced + 1])
-        is_known = f"bin/{file}".rstrip("0123456789.").endswith(audit_table().known)
-        if one.program in SHELLS or one.program.endswith(".sh") or ((is_sourced or "/" in file) and not is_known):
+        is_shown = is_known_program(file) if is_sourced or "/" in file else not one.program.endswith(".sh")
+        is_shown &= not {one.program} & (SHELLS | audit_table().recipes) and UNKNOWN not in one.program
+        if not is_shown or may_be_copied(file, run.files):
             shown = " ".join(one.words[:2]).replace(UNKNOWN, "…")[:100]
             yield AuditSeen("unknown", f"`{shown}` runs a program that the Dockerfile does not show", run.line)
     if not run.known:
         yield AuditSeen("unknown", "a step is not a shell script", run.line)
+
+
+def is_known_program(program: str) -> bool:
+    """Whether a path or a name is that of a program, or of a file for `.`, of which the table says what it does."""
+    return f"bin/{program}".rstrip("0123456789.").endswith(audit_table().known)
+
+
+def may_be_copied(program: str, files: CopiedFiles) -> bool:
+    """Whether a program may be a file of the build context, which may be a script."""
+    copied = [place for place, *_ in files.places]
+    if "/" not in program:
+        places = {one.rpartition("/")[2] for one in copied if dirname(one).endswith("bin")}
+        in_folder = not is_known_program(program) and any(one.endswith(("/bin", "/sbin")) for one in copied)
+        return in_folder or any(fnmatchcase(program, one) for one in places)
+    path = normpath(join(files.workdir, program))
+    least = path.rpartition("venv/bin/")[0].count("/")  # in a copied folder, a virtual environment comes from a step
+    folders = (one.rstrip("/") for one in copied)
+    return any(one.count("/") >= least and fnmatchcase(f"{path}/", f"{one}/*") for one in folders)
 
 
 def logins(run: Run) -> Iterator[AuditSeen]:
@@ -134,20 +171,20 @@ def logins(run: Run) -> Iterator[AuditSeen]:
 
 def compilers(run: Run) -> Iterator[AuditSeen]:
     """Compilers that a step installs and does not remove."""
-    table, unknown, hidden = audit_table().compilers, False, False
+    table, unknown, hidden = audit_table(), False, False
     installed = set[tuple[str, str]]()  # what removes a package, its own name or that of a virtual one, and its name
     swept = any({"autoremove", "--auto-remove", "--autoremove"} & {*command.words} for command in run.commands)
     for command in run.commands:
-        program, arguments = program_and_arguments(command)
-        unknown |= UNKNOWN in program
-        words = [part for word in arguments for part in re.split("[=:~@]", word)]
-        if verb(arguments) in ("install", "add") and program in table.installers:
+        program, arguments = installer_and_arguments(command)
+        names = [_package(word) for word in _operands(arguments)]
+        unknown |= program in table.installers and any(UNKNOWN in name for name in names)
+        if verb(arguments) in _INSTALLS and program in table.installers:
+            words = [part for word in arguments for part in word.split("=")]
             of = next((two for one, two in pairwise(words) if program == "apk" and one in ("-t", "--virtual")), "")
-            installed |= {(of or name, name) for name in words if _is_compiler(name, table.packages)}
-            unknown |= any(UNKNOWN in word and not word.startswith("-") for word in arguments)
+            installed |= {(of or name, name) for name in names if name.rstrip("-_.0123456789") in table.compilers}
             hidden |= program in {"apt", "apt-get"} and not _LEAN.search(" ".join(arguments))
-        elif verb(arguments) in ("purge", "remove", "del"):
-            removed = {one for one in installed if one[0] in words}
+        elif verb(arguments) in ("purge", "remove", "del", "uninstall"):
+            removed = {one for one in installed if one[0] in names}
             hidden |= program in {"apt", "apt-get"} and bool(removed) and not swept
             installed -= removed
     if installed:
@@ -159,6 +196,6 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
         yield AuditSeen("unknown", why, run.line)
 
 
-def _is_compiler(name: str, known: frozenset[str]) -> bool:
-    """`gcc-12` and `clang-16` are versions of packages."""
-    return name in known or name.rstrip("0123456789.").removesuffix("-") in known
+def _package(word: str) -> str:
+    """The name in `conda-forge::gcc=12`, `gcc:amd64`, `cmake>=3` and `@development`."""
+    return re.split("[=~@<>![:]", word.rpartition("::")[2].lstrip("@"))[0].lower()

@@ -3,34 +3,34 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from posixpath import basename, dirname, join, normpath
+from posixpath import basename
 from shlex import quote
 
-from mlship.audit.installs import cached, compilers, locked, logins, unread
+from mlship.audit.installs import cached, compilers, is_inside, is_known_program, locked, logins, may_be_copied, unread
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
     KnownBase,
     audit_table,
-    by_rule,
     decided,
     is_credential,
-    judgement,
+    judge_all,
     known_base,
+    may_hold_credentials,
     split_reference,
 )
 from mlship.audit.starts import judge_start, starts
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.shell import started_command
-from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Start, parse_dockerfile
+from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN
 from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
+from mlship.known_texts import first_match
 from mlship.project.credentials import find_credentials
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
-_SETUID_BITS = 0o6000
+_SETUID = 0o4000  # setgid of a folder is no program, and the text does not say what is a folder
 DISABLED = "NVIDIA_DISABLE_REQUIRE turns the requirements off"
 
 
@@ -43,9 +43,13 @@ def audit_dockerfile(text: str, name: str, target: str = "") -> AuditReport:
     try:
         file = parse_dockerfile(text, target)
     except DockerfileError as error:
+        if other := first_match(f"{basename(name)}\n{text}", "dockerfile"):
+            raise other.as_error(file=name) from error
         check = f"docker build --check -f {quote(name)} {f'--target {quote(target)} ' if target else ''}."
         raise UsageError(f"`{name}`, {error}", hint=f"run `{check}`, which names the same problem") from error
-    return AuditReport(name, "Dockerfile", tuple(judgement(row, _RULES[row.id](file)) for row in audit_table().rule))
+    last = (_compilers, _healthcheck, _setuid, _driver_library, _requires)
+    judgements = judge_all(file, _user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, *last)
+    return AuditReport(name, "Dockerfile", judgements)
 
 
 def shown_image(image: str) -> str:
@@ -55,10 +59,8 @@ def shown_image(image: str) -> str:
 
 def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
-    if last.user is not None:
-        yield judge_user(*last.user)
-    else:
-        yield _by_base(file, lambda _: AuditSeen("fail", f"no USER: {last.root.image} runs as root"), "sets the user")
+    bad = AuditSeen("fail", f"no USER: {last.root.image} runs as root")
+    yield judge_user(*last.user) if last.user else _by_base(file, lambda _: bad, "sets the user")
 
 
 def judge_user(user: str, line: int = 0) -> AuditSeen:
@@ -126,6 +128,8 @@ def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for step in (step for step in file.instructions if step.name not in ("ARG", "ENV", "LABEL")):
         yield from credentials_in("\n".join((step.text, *step.heredocs)), step.name, step.line)
     yield from (seen for stage in file.shipped for run in stage.runs for seen in logins(run))
+    for path in (path for path, *_ in file.stages[-1].copied if may_hold_credentials(basename(path))):
+        yield AuditSeen("unknown", f"whether there are credentials in {path}")
     yield AuditSeen("pass", "no credentials in its instructions")
 
 
@@ -138,45 +142,48 @@ def credentials_in(text: str, where: str, line: int) -> Iterator[AuditSeen]:
 def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
     entrypoint, cmd = (one and replace(one, exec_form=last.argv(one)) for one in (last.entrypoint, last.cmd))
+    steps = "\n".join(run.text for stage in file.shipped for run in stage.runs)
     for name, start in starts(entrypoint, cmd):
         if start.text.strip() not in ("", "[]"):
-            yield judge_start(start, name, "" if _is_copied(last, start) else None)
+            program = "".join(started_command(start.exec_form or ())[:1])
+            place = re.escape(program if "/" in program else f"bin/{program}")
+            is_made = not is_known_program(program) and re.search(rf"(?<![\w.-]){place}(?![\w./-])", steps)
+            may_be_script = is_made or may_be_copied(program, last.files)
+            yield judge_start(start, name, "" if may_be_script else None)
     if last.entrypoint is None and not known_base(last.root.image):
-        base = shown_image(last.root.image)
-        yield AuditSeen("unknown", f"{base}: unknown whether it has an ENTRYPOINT", last.root.line)
-
-
-def _is_copied(stage: BuildStage, start: Start) -> bool:
-    """Whether a file of the build context is started, which may be a script."""
-    program = "".join(started_command(start.exec_form or ())[:1])
-    path = normpath(join(stage.workdir, program))
-    if "/" not in program:
-        return any(dirname(one).endswith("bin") and fnmatchcase(program, basename(one)) for one, *_ in stage.copied)
-    least = path.rpartition("venv/bin/")[0].count("/")  # in a copied folder, a virtual environment comes from a step
-    folders = (one.rstrip("/") for one, *_ in stage.copied)
-    return any(one.count("/") >= least and fnmatchcase(f"{path}/", f"{one}/*") for one in folders)
+        yield _by_base(file, lambda _: None, "has an ENTRYPOINT")
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for run in (run for stage in file.stages for run in stage.runs):
         yield from (replace(seen, line=run.line) for command in run.commands for seen in locked(command))
         yield from unread(run)
+    if not known_base(file.stages[-1].root.image):
+        yield _by_base(file, lambda _: None, "has packages without a lock, or ONBUILD steps that install some")
 
 
 def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for stage in file.shipped:
-        for run in stage.runs:
-            yield from cached(run, stage.env | {name: "" for name, value in stage.args.items() if value})
-            yield from unread(run)
-    first = file.shipped[0]
-    pattern = first.root.image.lower().replace(UNKNOWN, "*")
-    if "*" in pattern and any(fnmatchcase(stage.name, pattern) for stage in file.stages[: file.stages.index(first)]):
-        yield AuditSeen("unknown", f"{shown_image(first.root.image)}: the build decides which stage", first.root.line)
-    yield AuditSeen("pass", "no step of the shipped stages leaves a cache")
+        known = known_base(stage.root.image) is not None
+        yield from (seen for run in stage.runs for seen in (*cached(run, known=known), *unread(run)))
+        for source, rows in stage.parts.items():
+            known, paths = bool(source and known_base(source.root.image)), [path for _, path in rows]
+            runs = [run for one in file.chain(source) for run in one.runs]
+            for seen in (seen for run in runs for seen in cached(run, known=known, inside=paths)):
+                if seen.verdict != "pass":
+                    yield replace(seen, text=f"copies {', '.join(paths)[:100]}: {seen.text}", line=rows[0][0])
+    yield _by_base(file, lambda _: AuditSeen("pass", "no step of the shipped stages leaves a cache"), "has caches")
 
 
 def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    yield from (seen for stage in file.shipped for run in stage.runs for seen in (*compilers(run), *unread(run)))
+    for stage in file.shipped:
+        yield from (seen for run in stage.runs for seen in (*compilers(run), *unread(run)))
+        for source, rows in stage.parts.items():
+            base, paths = known_base(source.root.image) if source else None, [path for _, path in rows]
+            seen = [each for one in file.chain(source) for run in one.runs for each in compilers(run)]
+            is_free = base is not None and base.compilers is False and not seen
+            if not is_free and any(is_inside(folder, paths) for folder in audit_table().program_folders):
+                yield AuditSeen("unknown", f"copies {', '.join(paths)[:100]}, where compilers may be", rows[0][0])
     image = file.stages[-1].root.image
     good, bad = f"{image} has no compilers", f"{image} has compilers"
     yield _by_base(file, lambda base: _unless(base.compilers, good, bad), "has compilers")
@@ -199,9 +206,9 @@ def _setuid(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 def _is_setuid(mode: str) -> bool:
     if mode.isdigit():
-        return bool(len(mode) < 6 and set(mode) <= set("01234567") and int(mode, 8) & _SETUID_BITS)
+        return bool(len(mode) < 6 and set(mode) <= set("01234567") and int(mode, 8) & _SETUID)
     changes = (part.partition("+") for part in mode.split(","))
-    return any(plus and set(who) <= set("ugoa") and "s" in bits for who, plus, bits in changes)
+    return any(plus and set(who) <= set("ugoa") and who != "g" and "s" in bits for who, plus, bits in changes)
 
 
 def _driver_library(file: ParsedDockerfile) -> Iterator[AuditSeen]:
@@ -220,15 +227,13 @@ def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
     if is_disabled(last.env):
         yield AuditSeen("fail", DISABLED)
-    if any(name.startswith("NVIDIA_REQUIRE_") for name in last.env):
-        yield AuditSeen("pass", "NVIDIA_REQUIRE_* is set")
-    elif (known := known_base(last.root.image)) and known.cuda:
+    known = known_base(last.root.image)
+    values = [value for name, value in last.env.items() if name.startswith("NVIDIA_REQUIRE_")]
+    if any(values):
+        yield _by_base(file, lambda _: AuditSeen("pass", "NVIDIA_REQUIRE_* is set"), "sets NVIDIA_DISABLE_REQUIRE")
+    elif values:
+        yield AuditSeen("fail", "NVIDIA_REQUIRE_* is empty, which requires nothing")
+    elif known and known.cuda:
         yield AuditSeen("pass", f"{shown_image(last.root.image)} sets NVIDIA_REQUIRE_CUDA", last.root.line)
     else:
         yield AuditSeen("unknown", "whether the image has CUDA is not in the Dockerfile")
-
-
-_RULES = by_rule(
-    *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
-    *(_driver_library, _requires),
-)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from mlship.audit.image import LOADER, AuditedImage, read_audited
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import DISABLED, credentials_in, judge_library_path, judge_tag, judge_user
-from mlship.audit.rules import AuditReport, AuditSeen, audit_table, by_rule, decided, is_credential, judgement
+from mlship.audit.rules import AuditReport, AuditSeen, decided, is_credential, judge_all
 from mlship.audit.starts import judge_start, starts
 from mlship.build.installed import local_image, read_image
 from mlship.dockerfile.shell import SHELLS, commands, started_command
@@ -51,7 +51,9 @@ def audit_archive(chunks: Iterable[bytes], name: str) -> AuditReport:
 
 def judge_image(found: AuditedImage, name: str) -> AuditReport:
     """Judge what was read of an image."""
-    return AuditReport(name, "image", tuple(judgement(row, _RULES[row.id](found)) for row in audit_table().rule))
+    last = (_compilers, _healthcheck, _setuid, _driver_library, _requires)
+    judgements = judge_all(found, _user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, *last)
+    return AuditReport(name, "image", judgements)
 
 
 def _user(found: AuditedImage) -> Iterator[AuditSeen]:
@@ -60,9 +62,9 @@ def _user(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
     musl, glibc = found.of("musl"), found.of("glibc")
-    if found.of("musl-python") or (musl and not glibc):
+    if found.of("musl_python") or (musl and not glibc):
         yield AuditSeen("fail", f"has musl: {_few(found.of('musl-python') or musl)}")
-    elif musl and not found.of("glibc-python"):
+    elif musl and not found.of("glibc_python"):
         yield AuditSeen("unknown", f"has glibc and musl: {_few(glibc | musl)}")
     elif glibc:
         yield AuditSeen("pass", "has glibc")
@@ -200,9 +202,3 @@ def _requires(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _few(paths: set[str]) -> str:
     return ", ".join(first_rows((f"/{path}" for path in sorted(paths)), 12))
-
-
-_RULES = by_rule(
-    *(_user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, _compilers, _healthcheck, _setuid),
-    *(_driver_library, _requires),
-)

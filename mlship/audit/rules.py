@@ -1,18 +1,18 @@
 """The rules of an audit, their verdicts, and the facts that they use. Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Literal, TypeAlias, TypeVar
 
+from mlship.dockerfile.words import UNKNOWN
 from mlship.project.paths import UNDOCUMENTED
-from mlship.versioned import table_reader
+from mlship.versioned import TableRow, table_reader
 
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
 _WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
 T = TypeVar("T")
-_PATH = re.compile(r"/(?:[\w.-]+/)*[\w.-]+\.?[\w-]*")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class AuditRule:
     source: str
 
 
-@dataclass(frozen=True)
-class KnownBase:
+class KnownBase(TableRow):
     """What is published of a base image; see data/audit.toml."""
 
     names: tuple[str, ...]
@@ -39,56 +38,45 @@ class KnownBase:
     cuda: bool = False
 
 
-@dataclass(frozen=True)
-class Filler:
+class Filler(TableRow):
     """Commands that fill a cache, and what keeps it out of the layer; see data/audit.toml."""
 
     programs: tuple[str, ...]
     verbs: tuple[str, ...]
-    removed: tuple[str, ...]
-    mounted: tuple[str, ...]
+    folders: tuple[str, ...]
     options: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
-    cleaned: tuple[str, ...] = ()
+    moved_by: tuple[str, ...] = ()
+    cleaned: str = ""
 
 
-@dataclass(frozen=True)
-class _Locker:
+class _Locker(TableRow):
     program: str
-    verbs: frozenset[str]
+    verbs: frozenset[str] = frozenset()
     options: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     verdict: Literal["pass", "fail", "unknown"] = "unknown"
 
 
-@dataclass(frozen=True)
-class _Compilers:
-    installers: frozenset[str]
-    packages: frozenset[str]
-    programs: frozenset[str]
-
-
-@dataclass(frozen=True)
-class _CredentialNames:
-    words: frozenset[str]
-    public: frozenset[str]
-    templates: tuple[str, ...]
-    source: str
-
-
-@dataclass(frozen=True)
-class AuditTable:
+class AuditTable(TableRow):
     """data/audit.toml."""
 
     rule: tuple[AuditRule, ...]
     base: tuple[KnownBase, ...]
     filler: tuple[Filler, ...]
     locker: tuple[_Locker, ...]
-    compilers: _Compilers
-    credentials: _CredentialNames
+    installers: frozenset[str]
+    compilers: frozenset[str]
+    credential: str
+    no_credential: str
+    templates: tuple[str, ...]
     releases: frozenset[str]
     logins: frozenset[str]
     known: tuple[str, ...]
+    recipes: frozenset[str]
+    starters: frozenset[str]
+    program_folders: tuple[str, ...]
+    kinds: str
 
 
 @dataclass(frozen=True)
@@ -130,16 +118,14 @@ class AuditReport:
 audit_table = table_reader(AuditTable, "audit")
 
 
-def by_rule(*judges: Callable[[T], Iterator[AuditSeen]]) -> dict[str, Callable[[T], Iterator[AuditSeen]]]:
-    """Functions by the names of the rules that they judge."""
-    return {judge.__name__[1:].replace("_", "-"): judge for judge in judges}
-
-
-def judgement(rule: AuditRule, seen: Iterable[AuditSeen]) -> Judgement:
-    """The worst of what a rule saw; one that saw nothing does not apply."""
-    seen = tuple(seen)
-    verdict: AuditVerdict = next((one for one in _WORST if any(each.verdict == one for each in seen)), "not applicable")
-    return Judgement(rule, verdict, tuple(dict.fromkeys(each for each in seen if each.verdict == verdict)) or seen)
+def judge_all(found: T, *judges: Callable[[T], Iterator[AuditSeen]]) -> tuple[Judgement, ...]:
+    """The worst of what each rule saw, by the function of its name; one that saw nothing does not apply."""
+    by_rule, rows = {judge.__name__[1:].replace("_", "-"): judge for judge in judges}, list[Judgement]()
+    for rule in audit_table().rule:
+        seen = tuple(by_rule[rule.id](found))
+        worst = min(seen, key=lambda each: _WORST.index(each.verdict)).verdict if seen else "not applicable"
+        rows.append(Judgement(rule, worst, tuple(dict.fromkeys(each for each in seen if each.verdict == worst))))
+    return tuple(rows)
 
 
 def known_base(image: str) -> KnownBase | None:
@@ -147,7 +133,9 @@ def known_base(image: str) -> KnownBase | None:
     name, tag = split_reference(image)
     words = set(tag.replace(".", "-").split("-")) | {"alpine" for part in tag.split("-") if part.startswith("alpine")}
     rows = (row for row in audit_table().base if name in row.names and not words & set(row.without))
-    return next((row for row in rows if not row.tag or words & set(row.tag)), None)
+    found = next((row for row in rows if not row.tag or words & set(row.tag)), None)
+    is_any = UNKNOWN in tag or (not tag and "@" in image)  # may be of another row
+    return None if found and found.without and is_any else found
 
 
 def split_reference(image: str) -> tuple[str, str]:
@@ -161,23 +149,16 @@ def split_reference(image: str) -> tuple[str, str]:
     return name, tag
 
 
-def is_credential_name(name: str) -> bool:
-    """Whether a variable's name says that it holds a credential."""
-    table = audit_table().credentials
-    words = set(name.lower().replace("-", "_").split("_"))
-    return bool(words & table.words) and name.upper() not in table.public and "public" not in words
-
-
 def may_hold_credentials(file: str) -> bool:
     """Whether files of this name often hold credentials in formats that are not published; templates do not."""
-    templates = audit_table().credentials.templates
-    is_named, is_template = (any(fnmatch(file, one) for one in rows) for rows in (UNDOCUMENTED, templates))
-    return is_named and not is_template
+    matches = (any(fnmatch(file, one) for one in rows) for rows in (UNDOCUMENTED, audit_table().templates))
+    return tuple(matches) == (True, False)
 
 
 def is_credential(name: str, value: str | None) -> bool:
-    """Whether a variable holds a credential, by its name; None is a value that is not known. A path holds none."""
-    return value != "" and is_credential_name(name) and not _PATH.fullmatch(value or "")
+    """Whether a variable holds a credential, by its name; None is a value that is not known."""
+    is_named = re.fullmatch(audit_table().credential, name.replace("-", "_"))
+    return bool(is_named) and (value is None or not re.fullmatch(audit_table().no_credential, value))
 
 
 def verb(arguments: tuple[str, ...]) -> str:

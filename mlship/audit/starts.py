@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mlship.audit.rules import AuditSeen
+from mlship.audit.rules import AuditSeen, audit_table
 from mlship.dockerfile.shell import SHELLS, replacement, run_by, script_of, started_command
 from mlship.dockerfile.stages import Start
 
@@ -48,7 +48,7 @@ def _judge_program(start: Start, name: str, program: str, file: str | None) -> A
     if file is not None or program.endswith(".sh") or program in SHELLS:
         return AuditSeen("unknown", f"whether {name} starts a script that does not end with `exec`", start.line)
     words = started_command(start.exec_form or ())
-    if words and run_by(words) is not None:
+    if words and (run_by(words) is not None or program in {*audit_table().recipes, *audit_table().starters}):
         return AuditSeen("unknown", f"whether `{program}` of {name} passes SIGTERM on", start.line)
     return AuditSeen("pass", f"{name} is in exec form", start.line)
 

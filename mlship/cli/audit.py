@@ -58,9 +58,10 @@ def _report(target: str, stage: str) -> "AuditReport":
     from mlship.files import check_readable
     from mlship.size.stream import is_compressed, is_tar
 
-    path, inside, data = Path(target), Path(target, "Dockerfile"), b""
+    path, data = Path(target), b""
     if path.exists():
-        check_readable(path, f"run `mlship audit {inside}`" if inside.exists() else _NAME)
+        inside = [one for name in ("Dockerfile", "Containerfile") if (one := path / name).exists()]
+        check_readable(path, f"run `mlship audit {inside[0]}`" if inside else _NAME)
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     elif target.startswith((".", "/", "~")) or _FILE_NAME.search(target):

@@ -32,18 +32,20 @@ class _Runner(TableRow):
     subcommand: str = ""
     appends: bool = False
     modules: frozenset[str] = frozenset()
+    installs: bool = False
 
 
 class _Table(TableRow):
     runner: tuple[_Runner, ...]
     pip_options: frozenset[str]
+    variables: frozenset[str]
 
     @cached_property
     def runners(self) -> Mapping[str, _Runner]:
         return {program: row for row in self.runner for program in row.programs}
 
 
-_table = table_reader(_Table, "commands")
+command_table = table_reader(_Table, "commands")
 
 
 @dataclass(frozen=True)
@@ -217,15 +219,15 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
         if equals and name.replace("_", "a").isalnum() and not name[0].isdigit():
             env[name] = value
             words.pop(0)
-        elif words[0] == "case":
-            return
-        elif words[0] in RESERVED:
+        elif words[0] in RESERVED - {"case"}:
             words.pop(0)
         elif (run := run_by(words)) is not None:
+            if command_table().runners[words[0].rpartition("/")[2]].installs:
+                yield Command(tuple(words), env)
             words = list(run)
         else:
             break
-    if not words:
+    if not words or words[0] == "case":
         return
     found = Command(tuple(words), env)
     if found.program in SHELLS and depth < _DEEPEST and (script := script_of(words)) is not None:
@@ -256,7 +258,7 @@ def run_by(words: Sequence[str], *, becomes: bool = False) -> tuple[str, ...] | 
         becomes: only for a program that becomes the command or passes signals on.
     """
     program, rest = words[0].rpartition("/")[2], tuple(words[1:])
-    row = _table().runners.get(program)
+    row = command_table().runners.get(program)
     if row is None or (becomes and not row.becomes):
         return None
     if row.subcommand:  # before it are options, which no program reads as its own
@@ -289,13 +291,16 @@ def started_command(words: Sequence[str]) -> tuple[str, ...]:
 def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
     """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
     program, arguments = command.program, command.words[1:]
-    if program.rstrip(_VERSION) in _PYTHONS and "-m" in arguments[:3]:
-        at = arguments.index("-m") + 1
-        program, arguments = (arguments[at] if at < len(arguments) else ""), arguments[at + 1 :]
+    at = next((at for at, word in enumerate(arguments[:3]) if word in ("-m", "setup.py")), None)
+    if program.rstrip(_VERSION) in _PYTHONS and at is not None:
+        program, *rest = arguments[at + (arguments[at] == "-m") :] or ("",)
+        arguments = tuple(rest)
     is_pip = program.startswith("pip") and not program.removeprefix("pip").strip(_VERSION)
     return ("pip" if is_pip else program), arguments
 
 
-def pip_value_options() -> frozenset[str]:
-    """Options of pip and uv that take a value."""
-    return _table().pip_options
+def installer_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
+    """As `program_and_arguments`, with `uv pip` as pip."""
+    program, arguments = program_and_arguments(command)
+    at = next((at for at, word in enumerate(arguments) if not word.startswith("-")), 0)
+    return ("pip", arguments[at + 1 :]) if program == "uv" and arguments[at:][:1] == ("pip",) else (program, arguments)

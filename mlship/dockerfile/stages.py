@@ -3,12 +3,12 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from posixpath import basename, dirname, join, normpath, relpath
 
 from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
-from mlship.dockerfile.shell import SHELLS, Command, commands
+from mlship.dockerfile.shell import SHELLS, Command, command_table, commands
 from mlship.dockerfile.words import UNKNOWN, expand, pairs, split_words
 
 _MOST_COPIED = 10_000  # paths: stages that copy from each other can double them
@@ -68,6 +68,7 @@ class Run:
         commands: what it runs; `known` says whether that is all.
         files: what it can read.
         mounts: the options of each mount, and the `user` who runs the commands; empty if the base decides.
+        env: variables of package managers that are set for it.
     """
 
     line: int
@@ -76,6 +77,7 @@ class Run:
     mounts: tuple[Mapping[str, str], ...]
     known: bool = True
     files: CopiedFiles = field(default_factory=CopiedFiles, compare=False)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Start:
     exec_form: tuple[str, ...] | None
 
 
-@dataclass
+@dataclass(eq=False)
 class BuildStage:
     """One stage. What it takes from a stage of this file is in it; what it takes from another image is not.
 
@@ -98,6 +100,7 @@ class BuildStage:
         workdir: the folder of the last WORKDIR; "/" without one, though the base may have another.
         ports: those of EXPOSE, such as 8080/tcp.
         copied: where files and folders of the build context are, each with its path there.
+        parts: lines and paths of COPY from another stage, or from an image (None).
         user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
     """
 
@@ -116,6 +119,7 @@ class BuildStage:
     workdir: str = "/"
     copied: tuple[tuple[str, str, bool], ...] = ()
     runs: list[Run] = field(default_factory=list)
+    parts: dict["BuildStage | None", list[tuple[int, str]]] = field(default_factory=dict)
     taken: list[TakenImage] = field(default_factory=list)
     triggers: list[Instruction] = field(default_factory=list)
 
@@ -159,10 +163,14 @@ class ParsedDockerfile:
     @property
     def shipped(self) -> tuple[BuildStage, ...]:
         """The last stage, and the stages that it starts from: their layers are in the image."""
-        found = [self.stages[-1]]
-        while (parent := found[0].parent) is not None:
-            found.insert(0, self.stages[parent])
-        return tuple(found)
+        return self.chain(self.stages[-1])
+
+    def chain(self, stage: BuildStage | None) -> tuple[BuildStage, ...]:
+        """A stage, after the stages that it starts from; none for an image."""
+        found = [stage] if stage else []
+        while found and (parent := found[-1].parent) is not None:
+            found.append(self.stages[parent])
+        return tuple(found[::-1])
 
     @property
     def images(self) -> tuple[TakenImage, ...]:
@@ -184,10 +192,11 @@ def parse_dockerfile(text: str, target: str = "") -> ParsedDockerfile:
         reader.take(instruction)
     if not reader.stages:
         raise DockerfileError(1, "it has no FROM")
-    end = reader.names.get(target.lower()) if target else len(reader.stages) - 1
-    if end is None:
-        raise DockerfileError(1, f"it has no stage `{target}`, only {', '.join(reader.names) or 'one without a name'}")
-    return ParsedDockerfile(tuple(reader.stages[: end + 1]), tuple(reader.settings), instructions)
+    last = reader.stage(target) if target else reader.stages[-1]
+    if last is None:
+        names = ", ".join(one.name or str(number) for number, one in enumerate(reader.stages))
+        raise DockerfileError(1, f"it has no stage `{target}`, only {names}")
+    return ParsedDockerfile(tuple(reader.stages[: reader.stages.index(last) + 1]), tuple(reader.settings), instructions)
 
 
 @dataclass
@@ -234,8 +243,8 @@ class _Reader:
         for trigger in of.triggers:
             self._apply(stage, trigger)
 
-    def _stage(self, source: str) -> BuildStage | None:
-        """The stage that COPY and RUN take files from, by its name or number."""
+    def stage(self, source: str) -> BuildStage | None:
+        """A stage by its name or number."""
         number = int(source) if re.fullmatch("[0-9]{1,9}", source) else self.names.get(source.lower())
         return self.stages[number] if number is not None and number < len(self.stages) else None
 
@@ -256,13 +265,7 @@ class _Reader:
             words = (expand(word, self.escape, stage.lookup) for word in split_words(one.text, self.escape))
             stage.ports = (*stage.ports, *words)
         elif one.name == "RUN":
-            run = self._run(stage, one)
-            bound = ((m["target"], m.get("source", ".")) for m in run.mounts if m.get("type", "bind") == "bind")
-            places = (
-                *stage.copied,
-                *((normpath(join(stage.workdir, target)), source, True) for target, source in bound),
-            )
-            stage.runs.append(replace(run, files=CopiedFiles(stage.workdir, places)))
+            stage.runs.append(self._run(stage, one))
         elif one.trigger:
             stage.triggers.append(one.trigger)
         self._take(stage, one)
@@ -272,14 +275,16 @@ class _Reader:
         if one.name in ("ADD", "COPY"):
             given = one.exec_form or split_words(one.text, self.escape)
             *words, target = [expand(word, self.escape, stage.lookup) for word in given] or [""]
-            of = [self._stage(expand(name, self.escape, self._global)) for name in one.values("from")]
+            of = [self.stage(expand(name, self.escape, self._global)) for name in one.values("from")]
             has = (("/", "", True),) if not of else of[-1].copied if of[-1] else ()
+            for source in of:
+                stage.parts.setdefault(source, []).extend((one.line, word) for word in words)
             into = join(stage.workdir, target)
             copied = (*stage.copied, *(copy for word in words for place in has for copy in _copies(word, place, into)))
             stage.copied = copied if len(copied) < _MOST_COPIED else (("/", "", True),)
         sources = [*one.values("from"), *(mount.get("from", "") for mount in self._mounts(stage, one))]
         named = (expand(source, self.escape, self._global) for source in sources if source)
-        stage.taken += [TakenImage(name, one.line) for name in named if self._stage(name) is None]
+        stage.taken += [TakenImage(name, one.line) for name in named if self.stage(name) is None]
 
     def _set(self, stage: BuildStage, one: Instruction) -> None:
         for name, given in pairs(one.text, self.escape, stage.lookup, arguments=one.name == "ARG"):
@@ -291,19 +296,23 @@ class _Reader:
             self.settings.append(Setting(one.name, name, value, one.line))
 
     def _run(self, stage: BuildStage, one: Instruction) -> Run:
-        mounts = tuple(self._mounts(stage, one))
-        text = "\n".join((one.text, *one.heredocs))
-        if one.exec_form is not None:
-            return Run(one.line, text, commands(shlex.join(one.exec_form), stage.lookup), mounts)
-        if not _is_shell(stage.shell):
-            return Run(one.line, text, (), mounts, known=False)
-        first = commands(one.text, stage.lookup)
-        # Without a command, the shell runs the document; a program such as `python` reads it otherwise.
-        alone = not first or (len(first) == 1 and first[0].program in SHELLS)
-        start = "".join(one.heredocs[:1]).partition("\n")[0]
-        is_shell = alone and (not start.startswith("#!") or _is_shell(start[2:].split()))
-        inside = tuple(found for body in one.heredocs for found in commands(body, stage.lookup)) if is_shell else ()
-        return Run(one.line, text, inside or first, mounts, known=is_shell or bool(first))
+        script = one.text if one.exec_form is None else shlex.join(one.exec_form)
+        known, found = True, commands(script, stage.lookup)
+        if one.exec_form is None and not _is_shell(stage.shell):
+            known, found = False, ()
+        elif one.heredocs:
+            # Without a command, the shell runs the document; a program such as `python` reads it otherwise.
+            alone = not found or (len(found) == 1 and found[0].program in SHELLS)
+            start = one.heredocs[0].partition("\n")[0]
+            is_shell = alone and (not start.startswith("#!") or _is_shell(start[2:].split()))
+            inside = tuple(each for body in one.heredocs for each in commands(body, stage.lookup)) if is_shell else ()
+            known, found = is_shell or bool(found), inside or found
+        text, mounts = "\n".join((one.text, *one.heredocs)), tuple(self._mounts(stage, one))
+        places = ((m["target"], m.get("source", ".")) for m in mounts if m.get("type", "bind") == "bind")
+        bound = ((normpath(join(stage.workdir, target)), source, True) for target, source in places)
+        values = ((name, stage.env.get(name, stage.args.get(name))) for name in command_table().variables)
+        env = {name: value for name, value in values if value}
+        return Run(one.line, text, found, mounts, known, CopiedFiles(stage.workdir, (*stage.copied, *bound)), env)
 
     def _mounts(self, stage: BuildStage, one: Instruction) -> Iterator[Mapping[str, str]]:
         for value in one.values("mount"):

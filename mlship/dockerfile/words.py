@@ -10,6 +10,7 @@ from typing import TypeAlias
 UNKNOWN = "\0"  # stands for a part of a value that the text does not decide; no value of a Dockerfile can hold it
 VariableLookup: TypeAlias = Callable[[str], str | None]
 _DEEPEST = 10  # variables in defaults of variables
+_NAME = re.compile(r"[0-9@*#?$!-]|\w+", re.ASCII)
 
 
 def split_words(text: str, escape: str) -> list[str]:
@@ -74,11 +75,8 @@ def _modified(value: str | None, modifier: str, escape: str, lookup: VariableLoo
 
 
 def _name_end(text: str, at: int) -> int:
-    if text[at : at + 1].isdigit() or text[at : at + 1] in tuple("@*#?-$!"):
-        return at + 1
-    while at < len(text) and (text[at] == "_" or (text[at].isascii() and text[at].isalnum())):
-        at += 1
-    return at
+    found = _NAME.match(text, at)
+    return found.end() if found else at
 
 
 def _closing(text: str, at: int) -> int:

@@ -8,7 +8,7 @@ from posixpath import normpath
 
 from packaging.utils import canonicalize_name
 
-from mlship.dockerfile.shell import Command, pip_value_options, program_and_arguments
+from mlship.dockerfile.shell import Command, command_table, installer_and_arguments, program_and_arguments
 from mlship.dockerfile.stages import CopiedFiles, Run
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
@@ -133,9 +133,7 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
 
 def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None:
     """The requirements and indexes of a pip command, and what is installed of the project; None for another command."""
-    program, arguments = program_and_arguments(command)
-    if program == "uv" and arguments[:1] == ("pip",):
-        program, arguments = "pip", arguments[1:]
+    program, arguments = installer_and_arguments(command)
     whole = " ".join((program, *arguments[:1])) in _table().whole
     if not whole and (program != "pip" or "install" not in arguments):
         return None
@@ -156,7 +154,7 @@ def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None
             found.options.append((word, ""))
         elif word.startswith("-r") and not word.startswith("--"):
             found.files.append(word[2:])
-        elif word in pip_value_options():
+        elif word in command_table().pip_options:
             rest = rest[1:]
         elif not (word.startswith("-") or whole):
             found.words.append(word)

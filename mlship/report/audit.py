@@ -20,9 +20,8 @@ def show_audit(report: AuditReport) -> None:
     """Print each rule with its verdict, what decided it, and for a failure why it matters and what to do."""
     rules = (line for one in report.judgements for line in _rule(one))
     counts = [f"{report.count('pass')} passed", f"{report.count('fail')} failed", f"{report.count('unknown')} unknown"]
-    skipped = report.count("not applicable")
-    total = ", ".join((*counts, *([f"{skipped} not applicable"] if skipped else [])))
-    out_lines((f"{report.target}: {report.kind}", "", *rules, "", total))
+    counts += [f"{skipped} not applicable"] if (skipped := report.count("not applicable")) else []
+    out_lines((f"{report.target}: {report.kind}", "", *rules, "", ", ".join(counts)))
 
 
 def _rule(one: Judgement) -> Iterator[str]:

@@ -270,3 +270,20 @@ def test_an_archive_of_two_images_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_sarif_and_json_exclude_each_other() -> None:
     assert run("x", "--sarif", "--json").exit_code == 2
+
+
+def test_another_kind_of_file_is_named_with_the_next_command(tmp_path: Path) -> None:
+    for name, text, what in (
+        ("compose.yaml", "services: {}", "a Compose file"),
+        ("train.def", "Bootstrap: docker\nFrom: a", "a definition file of Apptainer"),
+        ("Dockerfile.j2", "FROM {{ base }} AS a b", "a template"),
+    ):
+        file = tmp_path / name
+        file.write_text(text)
+        result = run(str(file))
+        assert result.exit_code == 2
+        assert f"is {what}" in result.stderr.replace("\n", " ")
+        assert "mlship audit" in result.stderr
+    assert "DOCKERFILE" not in run(str(tmp_path)).stderr
+    (tmp_path / "Containerfile").write_text("FROM a\n")
+    assert "Containerfile" in run(str(tmp_path)).stderr

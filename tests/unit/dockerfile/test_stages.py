@@ -265,3 +265,11 @@ def test_a_file_of_the_image_is_from_the_last_copy_that_has_it(copies: list[tupl
     stage = parse_dockerfile(f"FROM x\nWORKDIR /srv\n{lines}").stages[-1]
     for path, source in image.items():
         assert next(one for one in stage.files.sources(path) if one in CONTEXT) == source
+
+
+@pytest.mark.parametrize(("target", "count"), [("0", 1), ("First", 1), ("1", 2), ("third", 3), ("", 4)])
+def test_a_target_is_a_name_or_a_number(target: str, count: int) -> None:
+    text = "FROM a AS first\nFROM first\nFROM b AS Third\nFROM first\n"
+    assert len(parse_dockerfile(text, target).stages) == count
+    with pytest.raises(DockerfileError, match="no stage `4`, only first, 1, third, 3"):
+        parse_dockerfile(text, "4")
