@@ -202,8 +202,10 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  the one in C allocates what t
 
 
 def _tensor(
-    storage: tuple[TorchType, str], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+    storage: tuple[TorchType, str], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: object
 ) -> StoredTensor:
+    if any(rest[2:]):  # after `requires_grad` and the hooks: bits that change what the elements mean
+        raise UsageError("a tensor is stored negated or conjugated", hint="call `resolve_neg()` and `resolve_conj()`")
     dtype, key = storage
     numbers = (offset, *shape, *strides)
     if len(shape) != len(strides) or not all(type(number) is int and number >= 0 for number in numbers):
@@ -214,10 +216,10 @@ def _tensor(
 def _typed_tensor(
     storage: tuple[TorchType, str], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: object
 ) -> StoredTensor:
-    _grad, _hooks, dtype, *_ = rest
+    grad, hooks, dtype, *metadata = rest
     if not isinstance(dtype, TorchType):
         raise TypeError("not an element type")
-    return _tensor((dtype, storage[1]), offset, shape, strides)
+    return _tensor((dtype, storage[1]), offset, shape, strides, grad, hooks, *metadata)
 
 
 def write_safetensors(state: TorchState, target: Path) -> None:
@@ -226,11 +228,8 @@ def write_safetensors(state: TorchState, target: Path) -> None:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, tensor in order:
-        header[name] = {
-            "dtype": tensor.dtype.name,
-            "shape": list(tensor.shape),
-            "data_offsets": [end, end + tensor.size],
-        }
+        place = [end, end + tensor.size]
+        header[name] = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "data_offsets": place}
         end += tensor.size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

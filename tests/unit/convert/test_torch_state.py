@@ -107,6 +107,28 @@ def test_no_code_of_a_pickle_runs(tmp_path: Path, pickled: bytes, monkeypatch: p
     assert [one.name for one in tmp_path.iterdir()] == ["hostile.pt"]
 
 
+def _text(text: str) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+
+@pytest.mark.parametrize(("call", "dtype"), [("v2", b""), ("v3", b"ctorch\nuint16\n")])
+@pytest.mark.parametrize(("metadata", "converts"), [(b"", True), (b"}", True), (b"}" + _text("neg") + b"\x88s", False)])
+def test_a_tensor_that_is_stored_negated_is_refused(
+    tmp_path: Path, call: str, dtype: bytes, metadata: bytes, converts: bool
+) -> None:
+    """As of `x.conj().imag`: torch writes the bytes of `x`, and a bit that negates them."""
+    storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu") + b"K\x01tQ"
+    tensor = b"(" + storage + b"K\x00K\x01\x85K\x01\x85\x89}" + dtype + metadata + b"tR"
+    pickled = b"\x80\x02}" + _text("w") + f"ctorch._utils\n_rebuild_tensor_{call}\n".encode() + tensor + b"s."
+    path, target = _hostile(pickled, tmp_path), tmp_path / "model.safetensors"
+    if converts:
+        assert convert_here(path, target).tensors == 1
+        return
+    with pytest.raises(UsageError, match="stored negated or conjugated"):
+        convert_here(path, target)
+    assert not target.exists()
+
+
 @pytest.mark.parametrize(
     "pickled",
     [b"", b".", b"N.", b"}.", b"(d", b"\x80\x04r\xff\xff\xff\x7f.", b"Pstorage\n.", b"(" * 1000, b"\x8d" + b"\xff" * 8],
