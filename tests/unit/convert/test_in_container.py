@@ -3,6 +3,7 @@
 import json
 import types
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeAlias
 
 import numpy as np
@@ -217,6 +218,28 @@ def test_one_other_number_anywhere_is_refused(before: Numbers, data: st.DataObje
     after[place] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, moved])) if moved else moved
     with pytest.raises(PROGRAM.Refused, match="differs in 1 of"):
         PROGRAM.check("predict", before, after, 1e-3, 1e-5)
+
+
+whole_numbers = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5)
+
+
+@given(whole_numbers, st.integers(1, 50), st.data())
+def test_another_class_is_no_small_difference(classes: list[int], distance: int, data: st.DataObject) -> None:
+    """Class 94110 is another one than 94103, however near."""
+    before = np.array(classes, dtype=np.int64)
+    assert PROGRAM.check("predict", before, before.reshape(-1, 1), 1e-3, 1e-5) == 0
+    after = before.copy()
+    after[data.draw(st.integers(0, len(classes) - 1))] ^= distance
+    with pytest.raises(PROGRAM.Refused, match="differs in 1 of"):
+        PROGRAM.check("predict", before, after, 1e-3, 1e-5)
+
+
+def test_the_classes_of_a_classifier_are_whole_numbers() -> None:
+    """Labels of a CSV file are often floats."""
+    classifier = SimpleNamespace(classes_=np.array([0.0, 94103.0]), predict=lambda _: np.array([94103.0]))
+    assert PROGRAM.sklearn_outputs(classifier, None)["predict"].dtype.kind == "i"
+    regressor = SimpleNamespace(predict=lambda _: np.array([94103.0]))
+    assert PROGRAM.sklearn_outputs(regressor, None)["predict"].dtype.kind == "f"
 
 
 @given(st.lists(st.text(), min_size=1), st.data())
