@@ -14,6 +14,7 @@ from mlship.project.config import Config
 from mlship.project.import_statements import live_nodes, read_imports
 from mlship.project.paths import LEFT_OUT, WORKDIR
 from mlship.project.syntax import parse_source
+from mlship.units import first_rows
 
 _CODE = (".py", ".pyi", ".pyx", ".so", ".pyd")
 
@@ -36,8 +37,8 @@ def unprovided_imports(repo: Path, config: Config, pins: Iterable[HashedPin], na
         if not has_module(names, module):
             choices = (line,) if (line := requirement_for(module, config.python)) else candidates_for(module)
             package = " or ".join(f"`{line}`" for line in choices) or "its package"
-            others = [*unread[:3], *([f"one of {len(unread) - 3} more"] if len(unread) > 3 else [])]
-            maybe = f", unless {' or '.join(others)} does, which cannot be looked into" if unread else ""
+            others = " or ".join(first_rows(unread, 3, "one of {} more"))
+            maybe = f", unless {others} does, which cannot be looked into" if unread else ""
             yield (
                 f"{path} needs `{module}`, which no locked package brings{maybe}; add {package} to "
                 f"`{config.requirements.input}`"

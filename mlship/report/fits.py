@@ -36,4 +36,4 @@ def _host(host: HostFit) -> Iterator[str]:
         for line in limit.why:
             yield f"      {line}" if limit.package in line else f"      {limit.package}: {line}"
     if len(host.limits) > _SHOWN:
-        yield f"      and {len(host.limits) - _SHOWN} more packages"
+        yield f"      and {count_of(len(host.limits) - _SHOWN, 'more package')}"

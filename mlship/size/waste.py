@@ -11,7 +11,7 @@ from typing import TypeAlias
 from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
-from mlship.units import count_of
+from mlship.units import count_of, first_rows
 from mlship.versioned import TableRow, table_reader
 
 _EXAMPLES = 3
@@ -148,10 +148,8 @@ def _advice(parts: Sequence[str], taken: PlacedFiles) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = list(names[:_NAMED])
-    if len(names) > _NAMED:
-        shown.append(f"{len(names) - _NAMED} more")
-    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+    *first, last = first_rows(names, _NAMED, "{} more")
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _of_packages(files: PlacedFiles) -> bool:

@@ -11,6 +11,7 @@ from mlship.doctor.facts.facts import SCHEMA, Facts
 from mlship.doctor.facts.host import Cdi, Docker, Packages, Toolkit
 from mlship.doctor.facts.kernel import ProcDriver
 from mlship.errors import UsageError
+from mlship.units import first_rows
 from mlship.versioned import adapter
 
 if TYPE_CHECKING:
@@ -113,8 +114,7 @@ def _first_errors(error: ValidationError, text: str) -> str:
     for detail in error.errors(include_url=False, include_input=False):
         if detail["type"] not in _NOT_ABOUT_THE_VALUE and "Unreadable" not in detail["loc"]:
             texts[_error_text(detail, plain)] = None
-    shown = list(texts)[:_SHOWN] or [_error_text(error.errors()[0], plain)]
-    return "; ".join(shown) + (f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")
+    return "; ".join(first_rows(texts, _SHOWN)) or _error_text(error.errors()[0], plain)
 
 
 def _error_text(detail: "ErrorDetails", plain: object) -> str:
