@@ -10,14 +10,14 @@ from mlship.build.prepare import Prepared
 from mlship.engine.base import Engine, EngineInfo
 from mlship.errors import EngineError, MatchError, UsageError
 from mlship.image.plan import BuildPlan
+from mlship.registry.reference import NAME_PART
 from mlship.units import first_rows
 
 if TYPE_CHECKING:
     from mlship.smoke.spec import Device
 
 # https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::\d+)?/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?")
+_REFERENCE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::\d+)?/)?{NAME_PART}(?:/{NAME_PART})*(?::[\w][\w.-]{{0,127}})?")
 
 # Bytes on disk per byte of wheel, measured on PyPI's torch with CUDA (2.7 GB -> 4.5 GB), scipy, pandas and others.
 _UNPACKED = {"cuda": 1.7, "framework": 2.5, "compiled": 4.0, "heavy": 3.5, "light": 3.5}

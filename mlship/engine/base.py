@@ -12,6 +12,7 @@ from uuid import uuid4
 
 LABEL = "dev.mlship.run"  # on every container that mlship starts; its value is the container's name
 OWNER = "dev.mlship.owner"  # the run that removes the container, see mlship.leftovers
+KILLED = 137  # exit code of a program that SIGKILL ended
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class ExitState:
     """How a container ended.
 
     Attributes:
-        code: its exit code (137 after SIGKILL).
+        code: its exit code (KILLED after SIGKILL).
         out_of_memory: the kernel killed it because it reached its memory limit.
     """
 

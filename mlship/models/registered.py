@@ -13,12 +13,12 @@ from mlship.errors import CheckFailed, UsageError
 from mlship.files import sha256_text
 from mlship.project.training import Printable, TrainedFile, Training
 from mlship.project.values import RepoPath, matching
+from mlship.registry.reference import NAME_PART
 from mlship.versioned import adapter, first_error
 
 SCHEMA: Literal[1] = 1
 METADATA_FILE = "metadata.json"
-_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"  # as of images: a name may become a repository's
-_VERSION = re.compile(rf"(?P<name>{_NAME})/(?P<commit>[0-9a-f]{{40,64}})/(?P<time>\d{{8}}T\d{{6}}Z)")
+_VERSION = re.compile(rf"(?P<name>{NAME_PART})/(?P<commit>[0-9a-f]{{40,64}})/(?P<time>\d{{8}}T\d{{6}}Z)")
 _KINDS = {"": "training", "packages": "package", "files": "file", "metrics": "metric", "statistics": "statistic"}
 _DAMAGED = "restore the store from a backup, or register the model again"
 

@@ -32,7 +32,7 @@ _DOCKER = "application/vnd.docker.distribution.manifest"
 INDEXES = (OCI_INDEX, f"{_DOCKER}.list.v2+json")
 _MANIFESTS = ", ".join((OCI_MANIFEST, f"{_DOCKER}.v2+json", *INDEXES))
 _MOST_BYTES = 8_000_000  # of a manifest, an index or an attestation; registries refuse manifests above 4 MiB
-_TIMEOUT = (10, 60)  # seconds to connect, and between bytes
+TIMEOUT = (10, 60)  # seconds to connect or to send a block, and between bytes of an answer
 _LOCAL = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")  # plain HTTP, as Docker's default
 _DAEMON = "/etc/docker/daemon.json"
 _CERTIFICATES = "/etc/docker/certs.d"
@@ -111,7 +111,7 @@ class Registry:
         own = Path(_CERTIFICATES) / reference.host / "ca.crt"
         self._own_ca = str(own) if own.is_file() else None
         session.verify = self._own_ca or session.verify  # also for its token server, unless the environment has a CA
-        self._request_to = partial(session.request, timeout=_TIMEOUT, stream=True)
+        self._request_to = partial(session.request, timeout=TIMEOUT, stream=True)
 
     def manifest(self, version: str) -> StoredContent | None:
         """A manifest or index, by tag or digest; None if there is none.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 DOCKER_HUB = "docker.io"
+NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"  # of a repository, between slashes
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from xml.etree import ElementTree as ET
 
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.known_texts import first_match, phrase
-from mlship.registry.client import http_session
+from mlship.registry.client import TIMEOUT, http_session
 from mlship.registry.s3_settings import EMPTY_SHA256, s3_bucket
 
 if TYPE_CHECKING:
     from requests import Response, Session
 
-_TIMEOUT = (10, 60)  # seconds to connect or to send a block, and between bytes of an answer
 _PATIENCE = 90.0  # seconds after its first failure in which a write is tried again
 _PAUSE = 0.5  # seconds before the second try; then twice as long each time, up to the longest
 _LONGEST_PAUSE = 20.0
@@ -159,7 +158,7 @@ class S3Objects:
                 signed = self._bucket.signed(method, url, headers, sha256)
                 body = BytesIO(data) if data else b""
                 answer = self._session.request(
-                    method, url, headers=signed, data=body, timeout=_TIMEOUT, stream=stream, allow_redirects=False
+                    method, url, headers=signed, data=body, timeout=TIMEOUT, stream=stream, allow_redirects=False
                 )
                 # An answer to HEAD has no body, so it does not say why.
                 refused = answer.status_code in {400, 403} and (method == "HEAD" or _EXPIRED in answer.text)

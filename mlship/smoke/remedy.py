@@ -4,7 +4,7 @@ import re
 import signal
 from collections.abc import Iterable, Mapping
 
-from mlship.engine.base import ExitState
+from mlship.engine.base import KILLED, ExitState
 from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
 from mlship.process import signal_name
@@ -142,7 +142,7 @@ def how_ended(state: ExitState, spec: SmokeSpec) -> str:
     """Such as "died of SIGSEGV" or "ended with exit code 1"."""
     if state.out_of_memory:
         return f"killed for memory (limit {size(spec.memory)})"
-    if state.code == 137:
+    if state.code == KILLED:
         return f"killed (SIGKILL), probably for memory (limit {size(spec.memory)})"
     if 128 < state.code < 128 + signal.NSIG:
         return f"died of {signal_name(state.code - 128)}"
@@ -152,7 +152,7 @@ def how_ended(state: ExitState, spec: SmokeSpec) -> str:
 def remedy_for_end(state: ExitState, spec: SmokeSpec) -> str:
     """The usual fix if a process left nothing but the way it ended."""
     shm = spec.shm or _SHM
-    what = {132: "SIGILL", 134: "native", 135: "SIGBUS", 137: "memory", 139: "native"}.get(state.code, "unknown_end")
+    what = {132: "SIGILL", 134: "native", 135: "SIGBUS", KILLED: "memory", 139: "native"}.get(state.code, "unknown_end")
     return fix(
         "process",
         "memory" if state.out_of_memory else what,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from mlship.engine.base import Engine, ExitState, ImageInfo, RunRequest, started
+from mlship.engine.base import KILLED, Engine, ExitState, ImageInfo, RunRequest, started
 from mlship.errors import CheckFailed, EngineError, MlshipError, UsageError
 from mlship.frameworks import silent_modules
 from mlship.project.testing import hider
@@ -28,7 +28,6 @@ _ENGINE_SECONDS = 15.0  # overhead of the engine itself
 _SERVER_START_SECONDS = 60.0  # longest time between the client's first line and the server's start
 _EXIT_SLACK_SECONDS = 0.5  # the engine takes time to report that a container has ended
 _NOT_STARTED = 127
-_KILLED = 137
 _ANY_USER = "1000760000:0"  # as OpenShift chooses them: a high number that no image knows, in root's group
 
 
@@ -194,7 +193,7 @@ def _run_as_any_user(bench: Bench, info: ImageInfo) -> tuple[ModelRun, ModelRun 
     if not name.isdecimal() or name == "0":
         return _run_model(bench), None
     by_any = _run_model(bench, _ANY_USER)
-    if by_any.output is not None or by_any.ended is None or by_any.ended.code == _KILLED:
+    if by_any.output is not None or by_any.ended is None or by_any.ended.code == KILLED:
         return by_any, by_any
     bench.watch("loading the model again as the image's own user")
     return _run_model(bench), by_any

@@ -13,7 +13,7 @@ from mlship import plain
 from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.project.weight_addresses import address_parts, hub_request
 from mlship.redact import redact
-from mlship.registry.client import http_session, opened, title_of
+from mlship.registry.client import TIMEOUT, http_session, opened, title_of
 from mlship.registry.reference import Reference
 from mlship.registry.s3 import s3_refusal
 from mlship.registry.s3_settings import s3_bucket
@@ -22,7 +22,6 @@ from mlship.weights.locked import LockedFile
 if TYPE_CHECKING:
     from requests import Response
 
-_TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 _BLOCK = 1 << 20
 _AGAIN = "run the same command again: what has arrived is kept"
 
@@ -130,7 +129,7 @@ def _over_http(address: str, parts: Mapping[str, str], start: int) -> Iterator[I
     try:
         with http_session() as session:
             session.auth = session.auth if "Authorization" in own or signed else None
-            answer = session.get(url, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=not signed)
+            answer = session.get(url, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=not signed)
             if answer.status_code == 416:  # all of it is here
                 yield Incoming(start, start, iter(()))
                 return

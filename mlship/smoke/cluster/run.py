@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mlship.console import warn
-from mlship.engine.base import ExitState, ImageInfo
+from mlship.engine.base import KILLED, ExitState, ImageInfo
 from mlship.errors import MlshipError, TransientError
 from mlship.smoke.cluster.job import CONTAINER, PENDING_SECONDS, Placement, PodTest, job_of
 from mlship.smoke.cluster.kubectl import Cluster, explained
@@ -20,7 +20,6 @@ _POLL_SECONDS = 2.0
 _NO_POD_SECONDS = 30.0  # from the Job to its pod; the controller takes a second
 _NO_NODE_SECONDS = 600.0  # a cluster that starts a GPU node for it takes minutes
 _SILENT_SECONDS = 120.0  # without an answer of the cluster
-_KILLED = 137
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def report_of_log(test: PodTest, info: ImageInfo, log: PodLog, state: PodState |
         if state.why or state.code is None or not (log.lines or state.out_of_memory):
             why = state.why or f"the container ended with code {state.code} and printed nothing"
             raise explained(f"pod ended: {why}", image=test.image)
-        killed = ExitState(_KILLED if state.out_of_memory else state.code, state.out_of_memory)
+        killed = ExitState(KILLED if state.out_of_memory else state.code, state.out_of_memory)
     return report_of(test.image, observed_of(log, test.spec, info, test.device, killed))
 
 

@@ -256,7 +256,7 @@ def test_parts_that_cannot_be_removed(uploads: Uploads, capsys: pytest.CaptureFi
 @pytest.mark.slow
 def test_a_slow_connection(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time limit is for a block, not for a part."""
-    monkeypatch.setattr("mlship.registry.s3._TIMEOUT", (limit(0.3), limit(10)))
+    monkeypatch.setattr("mlship.registry.s3.TIMEOUT", (limit(0.3), limit(10)))
     monkeypatch.setattr("mlship.registry.s3_upload.PART_BYTES", 12 << 20)
     uploads.faults.pause = limit(0.1)  # for each MiB
     path = uploads.file(bytes(13 << 20))
