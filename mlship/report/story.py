@@ -92,7 +92,7 @@ def _provenance(predicate: Mapping[str, JsonValue]) -> str:
     count = sum(1 for _ in plain.items(definition, "resolvedDependencies"))
     changed = plain.at(definition, "internalParameters", "uncommittedChanges")
     dirty = ", with uncommitted changes" if changed else ""
-    return f"SLSA v1, by {plain.at(builder, 'id')}{number}, from {count} inputs{dirty} (not signed)"
+    return f"SLSA v1, by {plain.at(builder, 'id')}{number}, from {count_of(count, 'input')}{dirty} (not signed)"
 
 
 def _training(record: Mapping[str, JsonValue]) -> str:

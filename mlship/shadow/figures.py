@@ -44,7 +44,7 @@ def shadow_figures(lines: Iterable[ShadowRecord | str]) -> Mapping[str, Figure]:
     return {
         name: meaning.of(records)
         if len(records) >= meaning.fewest
-        else Figure(None, f"{len(records)} records; needs {meaning.fewest}")
+        else Figure(None, f"{count_of(len(records), 'record')}; needs {meaning.fewest}")
         for name, meaning in MEANINGS.items()
     }
 
@@ -123,7 +123,7 @@ def hours_of(moments: Iterable[float]) -> Figure:
 def _psi(records: Sequence[ShadowRecord]) -> Figure:
     answered = [one for one in records if one.outcome != "error"]
     if len(answered) < FEWEST:
-        return Figure(None, f"{len(answered)} answers; needs {FEWEST}")
+        return Figure(None, f"{count_of(len(answered), 'answer')}; needs {FEWEST}")
     places = Counter(place for one in answered for place in (*one.primary, *one.candidate))
     usual = [place for place, count in places.items() if count >= len(answered)]  # half of all answers
     found = {
