@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from mlship import __version__
-from mlship.console import problem
+from mlship.console import problem, set_quiet
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:
@@ -112,8 +112,6 @@ def main(
     Start in a model repository: mlship init, mlship lock, mlship build.
     """
     if quiet:
-        from mlship.console import set_quiet
-
         set_quiet()
 
 
