@@ -16,7 +16,7 @@ from mlship.proof.statement import (
     read_statement,
 )
 from mlship.registry.client import Registry, StoredContent, opened
-from mlship.registry.images import image_in_registry, platforms_in, usual_platform
+from mlship.registry.images import found_image, platforms_in, usual_platform
 from mlship.registry.reference import Reference
 from mlship.registry.referrers import artifacts, attach
 from mlship.smoke.result import SmokeReport
@@ -93,7 +93,7 @@ def verify(image: str, device: Device | None, platform: str | None = None) -> Ve
         images = platforms_in(found)
         chosen = images
         if platform is not None:
-            there = images or {image_in_registry(str(reference.at(found.digest)))[1].platform: found.digest}
+            there = images or {found_image(registry, reference.at(found.digest), image)[2].platform: found.digest}
             chosen = {key: one for key, one in there.items() if ":" in key or key == usual_platform(platform)}
             if usual_platform(platform) not in chosen:
                 hint = f"name one that it has: {', '.join(there)}"

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from mlship import plain
-from mlship.errors import CheckFailed
 from mlship.proof.attach import proofs_of
 from mlship.proof.bom import MEDIA_TYPE as BOM
 from mlship.proof.provenance import SLSA, read_provenance
 from mlship.proof.statement import MEDIA_TYPE, Predicate
 from mlship.registry.client import Registry, StoredContent, opened
-from mlship.registry.images import for_one_platform, image_in_registry, layer_sizes
+from mlship.registry.images import found_image, layer_sizes
 from mlship.registry.reference import Reference
 from mlship.registry.referrers import artifacts
 
@@ -56,17 +55,14 @@ def read_story(image: str) -> Story:
         UsageError: the registry has no such image, or refuses.
         TransientError: the registry does not answer.
     """
-    name, info = image_in_registry(image)
-    reference = Reference.parse(name)
+    reference = Reference.parse(image)
     with opened(reference) as registry:
-        found = registry.manifest(reference.version)
-        if found is None:
-            raise CheckFailed(f"`{name}` is gone from the registry", hint="push it again")
+        found, manifest, config = found_image(registry, reference, image)
         return Story(
-            image=name,
-            platform=info.platform,
-            layers=layer_sizes(for_one_platform(registry, found, image)),
-            labels=info.labels,
+            image=str(reference.at(found.digest)),
+            platform=config.platform,
+            layers=layer_sizes(manifest),
+            labels=config.labels,
             proofs=tuple(proofs_of(registry, found)),
             contents=_contents(_attached(registry, found, BOM)),
             training=_attached(registry, found, TRAINING),

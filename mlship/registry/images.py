@@ -24,7 +24,7 @@ def registry_image(name: str) -> Iterator[tuple[ImageConfig, Iterator[Iterator[b
     """
     reference = Reference.parse(name)
     with opened(reference) as registry:
-        _, manifest, config = _found(registry, reference, name)
+        _, manifest, config = found_image(registry, reference, name)
         yield config, (registry.layer(str(layer.get("digest"))) for layer in manifest.rows("layers"))
 
 
@@ -37,10 +37,10 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
     """
     reference = Reference.parse(name)
     with opened(reference) as registry:
-        digest, manifest, config = _found(registry, reference, name)
+        found, manifest, config = found_image(registry, reference, name)
     sizes = layer_sizes(manifest)
-    return f"{reference.host}/{reference.repository}@{digest}", ImageInfo(
-        id=digest,
+    return str(reference.at(found.digest)), ImageInfo(
+        id=found.digest,
         size=sum(sizes),
         platform=config.platform,
         user=config.running.user or "",
@@ -48,25 +48,31 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
         command=config.running.command,
         labels=config.labels,
         env=config.running.variables,
-        digest=digest,
+        digest=found.digest,
         layers=len(sizes),
     )
 
 
-def _found(registry: Registry, reference: Reference, name: str) -> tuple[str, StoredContent, ImageConfig]:
-    """The digest that the name has now, the manifest of the image and its configuration."""
+def found_image(
+    registry: Registry, reference: Reference, name: str
+) -> tuple[StoredContent, StoredContent, ImageConfig]:
+    """What the name refers to now, which may be an index; the manifest of the image; and its configuration.
+
+    Raises:
+        UsageError, TransientError: see `image_in_registry`.
+    """
     found = registry.manifest(reference.version)
     if found is None:
         raise UsageError(
             f"{reference.host} has no image `{name}`",
             hint=f"push it first: `docker push {name}`, or `mlship build --push`",
         )
-    manifest = for_one_platform(registry, found, name)
+    manifest = _for_one_platform(registry, found, name)
     blob = registry.blob(str(plain.text(manifest.json(), "config", "digest")))
     if blob is None:
         raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
     with image_errors(name, "push the image again"):
-        return found.digest, manifest, image_config(blob.data)
+        return found, manifest, image_config(blob.data)
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:
@@ -115,7 +121,7 @@ def put_index(name: str, images: Mapping[str, str]) -> str:
     return index.digest
 
 
-def for_one_platform(registry: Registry, found: StoredContent, name: str) -> StoredContent:
+def _for_one_platform(registry: Registry, found: StoredContent, name: str) -> StoredContent:
     """The image itself; an index of one image and its attestations counts as one.
 
     Raises:
