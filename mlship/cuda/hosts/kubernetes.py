@@ -1,6 +1,5 @@
 """A cluster's nodes as host profiles, by the labels of GPU Feature Discovery or by ResourceSlices. Pure."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import TextIO, TypeAlias
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from mlship import plain
 from mlship.cuda.hosts.node_list import HINT, list_items
 from mlship.cuda.hosts.pools import Described, Kinship, Pool, pools_of
 from mlship.cuda.hosts.slices import NVIDIA, Slice, gpus_of, on_platform
@@ -84,10 +84,6 @@ class _List(BaseModel):
     items: list[JsonValue]
 
 
-class _Kind(BaseModel):
-    kind: str
-
-
 @dataclass(frozen=True)
 class Unlabelled:
     """A node with an NVIDIA GPU that its labels do not describe, and why."""
@@ -145,6 +141,8 @@ class _Seen:
 
     def add_node(self, node: _Node) -> None:
         name, labels = node.metadata.name, node.metadata.labels or {}
+        if name in self.platforms:
+            raise UsageError(f"node `{name}` is listed twice", hint="import one cluster at a time")
         self.vendors[name] = self.vendors.get(name) or _vendor((*labels, *node.resources))
         self.platforms[name] = _platform_of(labels)
         self.away[name] = node.state
@@ -208,9 +206,10 @@ def _item(item: object, where: tuple[str | int, ...] = ()) -> _Node | Slice:
 
 def _whole(text: str) -> list[_Node | Slice]:
     """The objects of a document that does not begin as kubectl writes a list."""
+    found = plain.json_of(text)
+    if plain.text(found, "kind") in {"Node", "ResourceSlice"}:
+        return [_item(found)]
     try:
-        if _Kind.model_validate_json(text).kind in {"Node", "ResourceSlice"}:
-            return [_item(json.loads(text))]
         items = _List.model_validate_json(text).items
     except ValidationError as error:
         raise _not_nodes(text, error) from error

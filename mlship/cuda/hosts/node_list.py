@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
+from mlship import plain
 from mlship.errors import UsageError
 
 HINT = "run `kubectl get nodes -o json | mlship hosts import -` (with NVIDIA's DRA driver: `nodes,resourceslices`)"
@@ -39,6 +40,8 @@ def _items(stream: TextIO, text: str) -> Iterator[object]:
         space = _SPACE.match(text, position)
         position = space.end() if space else position
         if text.startswith("]", position):
+            if plain.json_of('{"items": [' + text[position:] + stream.read(MOST)) is None:
+                raise UsageError("the list of nodes is broken off, or something follows it", hint=HINT)
             return
         try:
             item, position = decoder.raw_decode(text, position)

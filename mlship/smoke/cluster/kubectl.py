@@ -52,10 +52,8 @@ class Cluster:
 
     def version(self) -> str:
         """The cluster's version, such as v1.34.1."""
-        return (
-            plain.text(_object(self.call("version", "-o", "json")), "serverVersion", "gitVersion")
-            or "of unknown version"
-        )
+        found = plain.text(_object(self.call("version", "-o", "json")), "serverVersion", "gitVersion")
+        return found or "of unknown version"
 
 
 def explained(text: str, **values: str) -> MlshipError:

@@ -217,6 +217,9 @@ def test_numbers_that_are_none_stay_unknown(key: str, value: str) -> None:
         ("NAME   STATUS   ROLES\n", "the input is not JSON"),
         ('{"kind": "List", "items": [', "broken off"),
         ('{"kind": "List", "items": [{"metadata": {"name": "a"}} {', "broken off"),
+        ('{"kind": "List", "items": []', "broken off"),
+        ('{"kind": "List", "items": []} {"kind": "List", "items": []}', "something follows it"),
+        ('{"kind": "List", "items": [], "metadata": {"resourceVersion": ""', "broken off"),
         ("[]", "should be an object"),
         ('{"kind": "List"}', "items"),
         ('{"kind": "Status", "message": "Unauthorized"}', "items"),
@@ -232,6 +235,12 @@ def test_what_is_no_list_of_nodes_says_why_and_how_to_make_one(text: str, words:
         read(text)
     assert words in caught.value.message
     assert "kubectl get nodes -o json" in caught.value.hint
+
+
+def test_nodes_of_two_clusters_are_not_mixed() -> None:
+    """One name can be in both, and one of the two nodes would be lost."""
+    with pytest.raises(UsageError, match="node `a` is listed twice"):
+        read(cluster(node("a", labels(driver="550.54.15")), node("a", labels(driver="535.183.01"))))
 
 
 def test_a_large_cluster_is_read_in_parts() -> None:
