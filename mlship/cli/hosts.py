@@ -27,7 +27,7 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
     """
     from mlship.cuda.hosts.fleet import fleet_cuda
     from mlship.cuda.hosts.nvml import fleet_of
-    from mlship.report.hosts import fleet_document, show_fleet
+    from mlship.report.hosts import show_fleet
 
     if context.invoked_subcommand is not None:
         if json or directory != HERE:
@@ -38,7 +38,8 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
         return
     fleet = fleet_of(directory, *_named(directory))
     found = fleet_cuda(fleet)
-    show_result(fleet_document(fleet, found), lambda _: show_fleet(fleet, found), json=json)
+    document = {"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": found}
+    show_result(document, lambda _: show_fleet(fleet, found), json=json)
 
 
 def _named(directory: Path) -> tuple[str, ...]:

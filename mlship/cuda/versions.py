@@ -1,9 +1,10 @@
 """Version numbers of CUDA, of NVIDIA drivers and of GPUs, each as a value that sorts as its numbers do."""
 
 import re
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 _TWO = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}", re.ASCII)
+_KINDS = {"Cuda": "a CUDA version such as 12.6", "Capability": "a compute capability such as 8.0"}
 _DRIVER = re.compile(r"[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
 _DRIVER_IN = re.compile(r"(?<![0-9.])[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?(?![0-9.])", re.ASCII)
 
@@ -15,6 +16,17 @@ class _TwoNumbers(NamedTuple):
     major: int
     minor: int
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "12.6".
+
+        Raises:
+            ValueError: it is anything else, "12.6.3" and "sm_80" included.
+        """
+        if not _TWO.fullmatch(text):
+            raise ValueError(f"{text!r} is not {_KINDS[cls.__name__]}")
+        return cls(*map(int, text.split(".")))
+
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"
 
@@ -24,29 +36,11 @@ class Cuda(_TwoNumbers):
 
     __slots__ = ()
 
-    @classmethod
-    def parse(cls, text: str) -> "Cuda":
-        """Read "12.6".
-
-        Raises:
-            ValueError: it is anything else, "12.6.3" included.
-        """
-        return cls(*_two(text, "a CUDA version such as 12.6"))
-
 
 class Capability(_TwoNumbers):
     """A compute capability, such as 8.0: what code a GPU can run."""
 
     __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: str) -> "Capability":
-        """Read "8.0".
-
-        Raises:
-            ValueError: it is anything else, "sm_80" included.
-        """
-        return cls(*_two(text, "a compute capability such as 8.0"))
 
 
 class Driver(NamedTuple):
@@ -82,10 +76,3 @@ def driver_in(text: str) -> tuple[Driver | None, str]:
     if len(found) != 1:
         return None, text
     return Driver.parse(found[0].group()), text[: found[0].start()] + text[found[0].end() :]
-
-
-def _two(text: str, what: str) -> tuple[int, int]:
-    if not _TWO.fullmatch(text):
-        raise ValueError(f"{text!r} is not {what}")
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)

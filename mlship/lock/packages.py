@@ -72,10 +72,9 @@ def _files(folder: Path) -> Iterator[Path]:
     names = [entry.name for entry in folder.iterdir()]
     for name in sorted(set(names) - set(_LEFT_OUT(str(folder), names))):
         path = folder / name
-        if path.is_symlink() or path.is_file():
-            if path.is_file():
-                yield path
-        elif path.is_dir():
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not path.is_symlink():
             yield from _files(path)
 
 

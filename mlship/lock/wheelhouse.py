@@ -87,10 +87,9 @@ def _load(store: Path) -> dict[str, str]:
 
 def _named(settings: PipSettings, pins: dict[str, Pin], hashes: Hashes) -> dict[str, Path]:
     """Local files by name that match the pins."""
-    candidates = local_files(settings, frozenset(pins))
     named = {
         name: file.path
-        for name, file in candidates.items()
+        for name, file in local_files(settings, frozenset(pins)).items()
         if file.version == Version(pins[file.name].version) and hashes.of(file.path) in pins[file.name].hashes
     }
     hashes.save()

@@ -20,11 +20,6 @@ def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
     out_lines(_lines(fleet, cuda))
 
 
-def fleet_document(fleet: Fleet, cuda: FleetCuda) -> dict[str, object]:
-    """The same for machines."""
-    return {"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": cuda}
-
-
 def host_line(host: HostProfile) -> str:
     return f"driver {host.driver}, {', '.join(map(_gpu, host.gpus))}"
 

@@ -18,36 +18,26 @@ class LockChange:
     after: str | None
 
     def __str__(self) -> str:
-        match self.before, self.after:
-            case None, after:
-                return f"+ {self.name} {after}"
-            case before, None:
-                return f"- {self.name} {before}"
-            case before, after:
-                return f"~ {self.name} {before} -> {after}"
+        if self.before and self.after:
+            return f"~ {self.name} {self.before} -> {self.after}"
+        return f"- {self.name} {self.before}" if self.before else f"+ {self.name} {self.after}"
 
 
 def lock_changes(before: tuple[Pin, ...], after: tuple[Pin, ...]) -> tuple[LockChange, ...]:
     """Added, removed and changed packages, by name."""
     old = {pin.name: pin.version for pin in before}
     new = {pin.name: pin.version for pin in after}
-    return tuple(
-        LockChange(name, old.get(name), new.get(name))
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    )
+    found = (LockChange(name, old.get(name), new.get(name)) for name in sorted({*old, *new}))
+    return tuple(change for change in found if change.before != change.after)
 
 
 def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
     record = resolved.record
     yield f"{name}: {count_of(len(resolved.pins), 'pin')} with hashes, by {record.resolver} in {seconds:.1f} s"
     yield f"base image: {record.base}@{record.digest}"
-    changes = lock_changes(resolved.previous, resolved.pins)
-    if not resolved.previous:
-        return
-    yield from (f"  {row}" for row in first_rows(map(str, changes), 20))
-    if not changes:
-        yield "no pins changed"
+    if resolved.previous:
+        changes = map(str, lock_changes(resolved.previous, resolved.pins))
+        yield from [f"  {row}" for row in first_rows(changes, 20)] or ["no pins changed"]
 
 
 def lock_json(resolved: Resolved, seconds: float) -> str:

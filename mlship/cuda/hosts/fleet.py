@@ -126,9 +126,7 @@ def _blocked(judged: Iterable[tuple[Verdict, ...]]) -> Iterator[Remark]:
 
 def _edge(bounds: Iterable[Bound], side: Side) -> str | None:
     values = sorted(Cuda.parse(bound.cuda) for bound in bounds if bound.side == side)
-    if not values:
-        return None
-    return str(values[0] if side == "most" else values[-1])
+    return str(values[0 if side == "most" else -1]) if values else None
 
 
 def _limits(host: HostProfile) -> Iterator[Bound | Remark]:

@@ -228,14 +228,10 @@ def _not_nodes(text: str, error: ValidationError, above: tuple[str | int, ...] =
 
 
 def _has_gpu(node: _Node, labels: Labels) -> bool:
-    if labels.get(f"{_GPU}.present") == "true" or f"{_GPU}.product" in labels:
-        return True
-    if any(re.fullmatch(r".*/pci-(?:.*_)?10de(?:_.*)?\.present", label) for label in labels):
-        return True
-    return any(
-        re.match(r"nvidia\.com/(gpu|mig-)", resource) and str(amount) != "0"
-        for resource, amount in node.resources.items()
-    )
+    labelled = labels.get(f"{_GPU}.present") == "true" or f"{_GPU}.product" in labels
+    on_bus = any(re.fullmatch(r".*/pci-(?:.*_)?10de(?:_.*)?\.present", label) for label in labels)
+    offered = (str(amount) for name, amount in node.resources.items() if re.match(r"nvidia\.com/(gpu|mig-)", name))
+    return labelled or on_bus or any(amount != "0" for amount in offered)
 
 
 def _describe(node: str, labels: Labels) -> Described:

@@ -109,18 +109,14 @@ def _notes(kin: Kinship, family: list[Described]) -> list[str]:
 
 def _names(kinships: list[Kinship]) -> dict[Kinship, str]:
     """A file name for each: product and driver branch, and more only where two would be equal."""
+    made = {kin: [_name(kin, detail) for detail in (1, 2, 3)] for kin in kinships}
+    counts = Counter(name for each in made.values() for name in each)
     names: dict[Kinship, str] = {}
-    for detail in (1, 2, 3):
-        made = {kin: _name(kin, detail) for kin in kinships if kin not in names}
-        counts = Counter([*names.values(), *made.values()])
-        names |= {kin: name for kin, name in made.items() if counts[name] == 1}
-    for kin in kinships:
-        if kin not in names:  # products that differ only in characters that file names leave out
-            names[kin] = next(
-                name
-                for number in range(2, len(kinships) + 2)
-                if (name := f"{_name(kin, 3)}-{number}") not in names.values()
-            )
+    for kin, each in made.items():
+        # products that differ only in characters that file names leave out
+        numbered = (f"{each[-1]}-{number}" for number in range(2, 2 * len(kinships) + 2))
+        free = (name for name in numbered if name not in counts and name not in names.values())
+        names[kin] = next((name for name in each if counts[name] == 1), "") or next(free)
     return names
 
 
