@@ -7,8 +7,9 @@ Pipfile.lock, conda-lock.yml, pixi.lock, environment.yml, the output of `conda l
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -32,6 +33,7 @@ _EGG = re.compile(r"[#&]egg=([A-Za-z0-9][\w.-]*)")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 # Before the first table: Poetry and setuptools have a key of that name in theirs.
 _TABLES = re.compile(r"^\[\[packages?\]\]|\A(?:(?!\[).*\n)*?packages? *= *\[", re.MULTILINE)
+_GROUPS = ("optional-dependencies", "dev-dependencies", "dependency-groups")  # of uv.lock
 # `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
 _CONDA_HEADS = ("# packages in environment", "# This file may be used to create an environment")
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
@@ -93,14 +95,14 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
         conda = read_conda_document(text, platform)
         if conda:
             text = conda.pip
-        entries = [*_installed(path)] if path.is_dir() else [*_entries(text)]
+        holds = partial(_may_hold, platform, _pythons(text))
+        entries = [*_installed(path)] if path.is_dir() else [*_entries(text, holds)]
     except (ValueError, RecursionError) as error:  # not TOML, JSON or YAML
         raise UsageError(f"cannot read `{path}`: {error}", hint=f"pass {_FORMATS}") from error
     entries += [_Entry(name, version, conda=True) for name, version in (conda.conda if conda else ())]
     if not entries:
         raise _nothing(path, platform, conda)
-    pythons = _pythons(text)
-    here = [e for e in entries if any(marker_may_hold(m, platform, p) for m in e.markers or [""] for p in pythons)]
+    here = [entry for entry in entries if holds(entry.markers)]
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
     listed = text.lstrip().startswith(("{", "[", *_CONDA_HEADS)) or (conda is not None and conda.whole)
@@ -128,13 +130,17 @@ def _nothing(path: Path, platform: str, conda: CondaDocument | None) -> UsageErr
 def _text(path: Path) -> str:
     try:
         return read_regular(path, _MOST)
-    except OSError as error:
-        raise UsageError(f"cannot read `{path}`: {error.strerror or error}", hint=f"pass {_FORMATS}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read `{path}`: it is not text", hint=f"pass {_FORMATS}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror or error if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"cannot read `{path}`: {why}", hint=f"pass {_FORMATS}") from error
 
 
-def _entries(text: str) -> Iterator[_Entry]:
+def _may_hold(platform: str, pythons: tuple[str, ...], markers: tuple[str, ...]) -> bool:
+    """Whether any of these markers may be true, or there is none."""
+    return not markers or any(marker_may_hold(marker, platform, python) for marker in markers for python in pythons)
+
+
+def _entries(text: str, holds: Callable[[tuple[str, ...]], bool]) -> Iterator[_Entry]:
     start = text.lstrip()
     if start.startswith("{"):
         yield from _pipfile(json.loads(start))
@@ -143,7 +149,7 @@ def _entries(text: str) -> Iterator[_Entry]:
     elif _TABLES.search(text):
         document = tomllib.loads(start)
         _refuse_alternatives(document)
-        yield from map(_packaged, rows_in(document.get("package", document.get("packages"))))
+        yield from map(_packaged, _reached(document, holds))
     elif start.startswith(_CONDA_HEADS):
         form = _CONDA if start.startswith(_CONDA_HEADS[0]) else _EXPORTED
         found = (form.fullmatch(line.strip()) for line in text.splitlines() if not line.startswith("#"))
@@ -155,11 +161,24 @@ def _entries(text: str) -> Iterator[_Entry]:
         yield from _requirements(text)
 
 
+def _reached(document: dict[str, object], holds: Callable[[tuple[str, ...]], bool]) -> list[dict[str, object]]:
+    """The packages that uv.lock's projects or scripts require, by dependencies whose markers may hold; else all."""
+    rows, manifest = rows_in(document.get("package", document.get("packages"))), plain.table(document, "manifest")
+    found = [manifest, *(row for row in rows if {"editable", "virtual"} & plain.table(row, "source").keys())]
+    names = set[object]()
+    for row in found:
+        tables = (plain.table(row, key).values() for key in _GROUPS)
+        listed = (row.get("dependencies"), row.get("requirements"), *(each for table in tables for each in table))
+        edges = (edge for each in listed for edge in rows_in(each) if holds(_texts(edge.get("marker"))))
+        new = {edge.get("name") for edge in edges} - names
+        names |= new
+        found += (one for one in rows if one.get("name") in new)
+    return found[1:] or rows
+
+
 def _refuse_alternatives(document: Mapping[str, object]) -> None:
     """Refuse extras that conflict: uv locks them side by side and never installs them together."""
-    sets = document.get("conflicts")
-    items = [item for found in sets if isinstance(found, list) for item in found] if isinstance(sets, list) else []
-    options = [*dict.fromkeys(_option(item) for item in items if isinstance(item, dict))]
+    options = [*dict.fromkeys(_option(item) for each in plain.items(document, "conflicts") for item in rows_in(each))]
     if options:
         raise UsageError(
             f"the lock contains alternatives that are never installed together: {', '.join(options)}",

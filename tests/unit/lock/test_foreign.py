@@ -131,6 +131,57 @@ def test_a_package_of_any_python_counts(
     assert [pin.name for pin in found.pins] == ["numpy", "tensorflow"]
 
 
+HERE, ELSEWHERE = "sys_platform == 'linux'", "sys_platform == 'win32'"
+EDGES = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(1, 6), st.sampled_from(["", HERE, ELSEWHERE]), st.sampled_from("dox")),
+    max_size=14,
+)
+
+
+def uv_lock(edges: list[tuple[int, int, str, str]], project: str) -> str:
+    """A lock of seven packages, the first is the project; each edge is a dependency, in one of three tables."""
+    text = "version = 1\n"
+    for number in range(7):
+        text += f'\n[[package]]\nname = "p{number}"\nversion = "1.{number}"\n'
+        text += f"source = {{ {project} }}\n" if number == 0 else 'source = { registry = "https://x/simple" }\n'
+        own = [edge for edge in edges if edge[0] == number]
+        for kind, key in (
+            ("d", "dependencies = "),
+            ("o", "optional-dependencies = { more = "),
+            ("x", "dev-dependencies = { dev = "),
+        ):
+            rows = [
+                f'{{ name = "p{to}"{f", marker = {chr(34)}{marker}{chr(34)}" * bool(marker)} }}'
+                for _, to, marker, of in own
+                if of == kind
+            ]
+            text += f"{key}[{', '.join(rows)}]{' }' * (kind != 'd')}\n"
+    return text
+
+
+@given(EDGES, st.sampled_from(['editable = "."', 'virtual = "."']))
+def test_a_package_that_only_another_system_requires_is_not_installed(
+    tmp_path_factory: pytest.TempPathFactory, edges: list[tuple[int, int, str, str]], project: str
+) -> None:
+    reached, before = {0}, set[int]()
+    while reached != before:
+        before = set(reached)
+        reached |= {to for start, to, marker, _ in edges if start in reached and marker != ELSEWHERE}
+    lock = read(tmp_path_factory.mktemp("uv"), uv_lock(edges, project))
+    assert set(versions(lock)) == {f"p{number}" for number in reached}
+
+
+def test_the_requirements_of_a_script_are_where_its_lock_begins(tmp_path: Path) -> None:
+    manifest = f'[manifest]\nrequirements = [{{ name = "p1" }}, {{ name = "p2", marker = "{ELSEWHERE}" }}]\n'
+    text = uv_lock([(1, 3, "", "d")], 'registry = "https://x/simple"')
+    assert set(versions(read(tmp_path, manifest + text.removeprefix("version = 1\n")))) == {"p1", "p3"}
+
+
+def test_a_lock_that_names_no_project_is_installed_whole(tmp_path: Path) -> None:
+    lock = read(tmp_path, uv_lock([(1, 2, ELSEWHERE, "d")], 'registry = "https://x/simple"'))
+    assert len(lock.pins) == 7
+
+
 @pytest.mark.parametrize(
     ("head", "pins", "loose"),
     [
