@@ -84,7 +84,7 @@ class Stack:
         supported: the oldest driver that its project supports, where it may run on older ones.
         unknown: why the tables do not know this release; empty where they do.
         measured: the code in its wheel, which decides instead of the tables; empty where it was not measured.
-        optional: its measured code may never be called.
+        optional: its code may never be called.
         at_run_time: most of its kernels are compiled there, by its libraries; `architectures` is what it brings.
     """
 
@@ -251,7 +251,12 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
         built = replace(stack, built=stack.cuda) if runs and stack.at_run_time and not stack.least_cuda else stack
         yield from _toolkit_reasons(built, named, architecture)
     else:
-        yield from _code_reasons(stack, architecture, named, (capability, driver), translates=translates)
+        found = _code_reasons(stack, architecture, named, (capability, driver), translates=translates)
+        yield from map(_unless_called, found) if stack.optional else found
+
+
+def _unless_called(reason: Reason) -> Reason:
+    return replace(reason, kind="unknown-gpu", needs=None)
 
 
 def _measured_reasons(
@@ -272,7 +277,7 @@ def _measured_reasons(
         has = {one for kernels in stack.measured for one in (*kernels.architectures, *kernels.specific)}
         by_driver = [reason for reason in lacking if reason.kind == "ptx-jit" or reason.outcome == "unknown"]
         reason = by_driver[0] if by_driver else _no_kernels(stack, named, on[0], has, _MEASURED)
-        yield Reason("unknown-gpu", reason.text, reason.source) if stack.optional else reason
+        yield _unless_called(reason) if stack.optional else reason
     elif needed and stack.architectures is not None:
         yield from _code_reasons(stack, architecture, named, on, translates=translates)
     elif needed:

@@ -86,7 +86,7 @@ class _Package:
 
     @property
     def major(self) -> int | None:
-        return self.variant.cuda.major if self.variant and self.variant.cuda else None
+        return self.variant.cuda.major if self.variant and self.variant.cuda and not self.variant.optional else None
 
     @property
     def cudnn(self) -> Version | None:
@@ -220,14 +220,15 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
     """The stack of one build of a package, with CUDA libraries of version `cuda`."""
     arm = platform == _ARM
     open_ = arm and variant.aarch64 is None and not variant.at_run_time
+    built = variant.cuda or cuda
     unread = f"the tables do not say for which GPUs {name} has code" if variant.unread else ""
     return Stack(
         name=name,
         cuda=cuda,
-        built=variant.cuda or cuda,
+        built=built,
         platform=platform,
         source=variant.source,
-        exact=variant.cuda_below is None,
+        exact=variant.cuda_below in {None, Cuda(built.major, built.minor + 1)},
         architectures=variant.aarch64 if arm else variant.x86_64,
         specific=() if arm else variant.specific_x86_64,
         ptx=variant.ptx_aarch64 if arm else variant.ptx_x86_64,
@@ -236,6 +237,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         floor=variant.min_driver,
         supported=variant.supported_driver,
         at_run_time=variant.at_run_time,
+        optional=variant.optional,
     )
 
 

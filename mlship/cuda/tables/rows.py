@@ -258,6 +258,7 @@ class Variant(Row):
         specific_x86_64: the GPUs it has architecture-specific kernels for (sm_90a), which no other GPU runs.
         ptx_x86_64: the capability of its PTX, which a driver can compile for newer GPUs.
         at_run_time: its kernels are compiled there, for whatever GPU its CUDA supports. unread: its GPUs are unknown.
+        optional: its package works without its kernels.
         libraries: "wheels": the wheel or its requirements bring CUDA's; "system": they are expected in the image.
         extras: the extras with which wheels bring the libraries.
         min_driver: where it needs a newer driver than its CUDA; supported_driver: where only support begins there.
@@ -274,6 +275,7 @@ class Variant(Row):
     ptx_aarch64: CapabilityText | None = None
     at_run_time: StrictBool = False
     unread: StrictBool = False
+    optional: StrictBool = False
     libraries: Literal["wheels", "system"] | None = None
     extras: tuple[Text, ...] = ()
     min_driver: DriverText | None = None
@@ -311,7 +313,6 @@ class Release(Row):
         torch: the version of torch that it requires; torch_from: the oldest. torch_offset: its minor minus torch 2's.
         min_capability: the oldest compute capability that its project supports, for one without variants of its own.
         compiled: PyPI has no wheel of it: nvcc builds it, `compiled_for` these GPUs if that is fixed.
-        needs_torch: that build imports torch.
     """
 
     package: Text
@@ -326,7 +327,6 @@ class Release(Row):
     min_capability: CapabilityText | None = None
     compiled: StrictBool = False
     compiled_for: Capabilities | None = None
-    needs_torch: StrictBool = False
 
     def variant(self, name: str | None = None) -> Variant | None:
         """The variant of that name, or the default one."""

@@ -72,7 +72,9 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         ("torch==2.13.0+cu129\n", "470.82.01", "refused", "torch 2.13.0 (cu129) needs driver >= 525.60.13"),
         ("torch==2.9.0\ntorchcodec==0.8.1\n", "550.54.15", "runs", "torch 2.9.0 (cu128)"),
         ("torch==2.11.0\ntorchcodec==0.8.1\n", "580.95.05", "refused", "torchcodec 0.8.1: not built for torch 2.11.0"),
-        ("torch==2.11.0\ntorchcodec==0.14.0\n", "580.95.05", "unknown", "torchcodec 0.14.0 is newer than the known"),
+        ("torch==2.11.0\ntorchcodec==0.14.0\n", "580.95.05", "runs", "torchcodec 0.14.0 (cu130)"),
+        ("torch==2.11.0+cu126\ntorchcodec==0.14.0\n", "580.95.05", "refused", "two CUDA majors"),
+        ("torch==2.11.0\ntorchcodec==0.99.0\n", "580.95.05", "unknown", "torchcodec 0.99.0 is newer than the known"),
         ("torch==2.10.0\ntorchcodec==0.10.0+cu130\n", "550.54.15", "refused", "needs driver >= 580.65.06"),
         ("torch==2.8.0+cu128\ntorchcodec==0.7.0+cu126\n", "580.95.05", "refused", "(torch +cu128, torchcodec +cu126)"),
         ("torch==2.10.0+cu130\ntorchcodec==0.10.0+cu130\n", "580.95.05", "unknown", "do not list this build of torchc"),
@@ -124,6 +126,31 @@ def test_a_build_for_aarch64_is_never_taken_for_granted(
     tmp_path: Path, lock: str, capability: str, outcome: str, words: str
 ) -> None:
     found = answer(tmp_path, lock, "580.95.05", capability, "linux/arm64")
+    assert found.outcome == outcome
+    assert words in str((found.problems, found.hosts))
+
+
+@pytest.mark.parametrize(
+    ("lock", "capability", "outcome", "words"),
+    [
+        ("torch==2.8.0\ntorchao==0.13.0\n", "8.6", "runs", "torchao 0.13.0 (cu12)"),
+        ("torch==2.8.0\ntorchao==0.13.0\n", "7.5", "unknown", "torchao 0.13.0 (cu12) has no kernels for GPU"),
+        ("torch==2.14.0\ntorchao==0.13.0\n", "8.0", "runs", "torch 2.14.0 (cu130)"),
+        ("torch==2.14.0\ntorchao==0.18.0\n", "7.5", "runs", "torch 2.14.0 (cu130)"),
+        ("tensorflow[and-cuda]==2.15.1\n", "8.9", "runs", "tensorflow 2.15.1 (cu122)"),
+        ("tensorflow[and-cuda]==2.15.1\n", "9.0", "runs", "tensorflow 2.15.1 (cu122)"),
+        ("tensorflow[and-cuda]==2.15.1\n", "12.0", "refused", "the libraries of CUDA 12.2 do not support it"),
+        ("tensorflow[and-cuda]==2.15.0\n", "8.0", "unknown", "no locked package brings the CUDA libraries"),
+        (
+            "onnxruntime-gpu==1.16.3\nnvidia-cublas-cu11==11.11.3.6\nnvidia-cudnn-cu11==8.9.6.50\n",
+            "3.7",
+            "refused",
+            "5.2",
+        ),
+    ],
+)
+def test_gpus_that_a_build_has_code_for(tmp_path: Path, lock: str, capability: str, outcome: str, words: str) -> None:
+    found = answer(tmp_path, lock, "470.82.01" if capability == "3.7" else "580.95.05", capability)
     assert found.outcome == outcome
     assert words in str((found.problems, found.hosts))
 
