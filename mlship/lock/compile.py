@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from mlship import process
+from mlship.console import say
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
 from mlship.errors import BuildError, MlshipError, UsageError
 from mlship.files import read_regular
@@ -50,6 +52,7 @@ _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
 _IN_IMAGE = Path("/wheelhouse")
 _CONSTRAINT = re.compile(r"(The user requested \(constraint\)) (\S+)")
+_SOURCE = re.compile(r"(?:Downloading|Using cached|Processing) (?:\S*/)?([^\s/]+)\.(?:tar\.gz|tar\.bz2|zip)\b")
 _WHEEL = re.compile(r"^\S+ @ file://\S*/([^/\s]+\.whl)", re.MULTILINE)
 
 
@@ -120,17 +123,19 @@ def compile_here(question: CompileRequest, work: Path) -> str:
     _write_inputs(question, inputs, {name: file.path for name, file in named.items()})
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
-    argv = [sys.executable, "-I", "-m", "piptools", *_command(question, str(output), constraints)]
+    argv = [sys.executable, "-Ium", "piptools", *_command(question, str(output), constraints)]
     # pip leaves its temporary folders behind when it is interrupted.
     env = {**_ENVIRONMENT, "TMPDIR": str(work)}
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
     if question.settings.retries:
         env["PIP_RETRIES"] = question.settings.retries
-    done = process.run(argv, process.Options(cwd=inputs, env=env))
+    lines = list[str]()
+    done = process.run(argv, process.Options(cwd=inputs, env=env, on_stdout=partial(_hear, lines)))
+    said = "\n".join([*lines, done.stderr])
     if not done.ok:
-        raise _failure(done.stdout + done.stderr, question)
-    question.said.append(done.stdout + done.stderr)
+        raise _failure(said, question)
+    question.said.append(said)
     return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
 
 
@@ -148,7 +153,7 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
 
     def watch(event: BuildEvent) -> None:
         if isinstance(event, StepOutput):
-            output.append(event.text)
+            _hear(output, event.text)
 
     request = _request(question, base, work, cache)
     try:
@@ -158,6 +163,13 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
     question.said.append("\n".join(output))
     text = (work / "out" / _LOCK).read_text(encoding="utf-8")
     return _without_places(text, question.settings, Path("/repo"))
+
+
+def _hear(lines: list[str], line: str) -> None:
+    """Keep a line of pip-compile, and say when pip builds a package to read what it requires."""
+    lines.append(line)
+    if found := _SOURCE.search(line):
+        say(f"pip builds {found[1]} from source to read what it requires; this can take minutes")
 
 
 def _failure(said: str, question: CompileRequest, otherwise: BuildError | None = None) -> MlshipError:
@@ -197,7 +209,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
             resolver=resolver,
             nonce=uuid.uuid4().hex,
             environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
-            command=shlex.join(["/resolver/bin/python", "-Im", "piptools", *command]),
+            command=shlex.join(["/resolver/bin/python", "-Ium", "piptools", *command]),
         ),
         ignore="",
         context=context,

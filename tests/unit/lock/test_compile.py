@@ -67,3 +67,27 @@ def test_the_hint_is_about_the_origin_of_the_constraint(
     assert caught.value.cause == f"lock-conflict-{cause}"
     assert f"{shown}\n" in f"{caught.value.message}\n"
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("    Downloading alpha-1.26.4.tar.gz (15.8 MB)", "pip builds alpha-1.26.4 from source"),
+        ("    Using cached beta_one-2.0.zip (19 kB)", "pip builds beta_one-2.0 from source"),
+        ("    Downloading https://user:secret@host/files/alpha-1.0.tar.gz (1 kB)", "pip builds alpha-1.0 from source"),
+        ("    Downloading alpha-1.26.4-cp311-cp311-manylinux_2_28_x86_64.whl (18 MB)", ""),
+    ],
+)
+def test_a_build_from_source_is_announced_before_it_takes_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    def run(_argv: object, options: process.Options) -> process.Completed:
+        assert options.on_stdout
+        options.on_stdout(line)
+        assert (said in capsys.readouterr().err) if said else not capsys.readouterr().err
+        return process.Completed((), 0, "", "")
+
+    monkeypatch.setattr(process, "run", run)
+    question = CompileRequest(config(), (), PipSettings(no_index=True), Upgrade(), "alpha==1.0\n")
+    assert compile_here(question, tmp_path) == "alpha==1.0\n"
+    assert line in question.said[0]
