@@ -102,8 +102,8 @@ def is_inside(folder: str, copied: Sequence[str]) -> bool:
 def _kept_out(row: Filler, command: Command, run: Run, at: int) -> bool:
     exports = (word.partition("=") for one in run.commands[:at] if one.program == "export" for word in one.words)
     env = {**run.env, **{name: value for name, _, value in exports}, **command.env}
-    words = [part for word in command.words for part in (word.split("=", 1) if word.startswith("-") else [word])]
-    moved = [*(two for one, two in pairwise(words) if one == "--cache-dir"), *(env.get(name) for name in row.moved_by)]
+    options = dict((*pairwise(command.words), *(word.rpartition("=")[::2] for word in command.words)))
+    moved = [options.get(name) or env.get(name) for name in row.moved_by]
     folders = [one.rstrip("/") for one in moved if one][:1] or row.folders
     mounts = [
         one["target"].rstrip("/")

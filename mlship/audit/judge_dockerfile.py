@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from posixpath import basename
+from posixpath import basename, dirname
 from shlex import quote
 
 from mlship.audit.installs import cached, compilers, is_inside, is_known_program, locked, logins, may_be_copied, unread
@@ -146,9 +146,10 @@ def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for name, start in starts(entrypoint, cmd):
         if start.text.strip() not in ("", "[]"):
             program = "".join(started_command(start.exec_form or ())[:1])
-            place = re.escape(program if "/" in program else f"bin/{program}")
-            is_made = not is_known_program(program) and re.search(rf"(?<![\w.-]){place}(?![\w./-])", steps)
-            may_be_script = is_made or may_be_copied(program, last.files)
+            path = program if "/" in program else f"bin/{program}"
+            is_strange = not dirname(path).endswith("bin") and not any(stage.parts for stage in file.shipped)
+            is_made = is_strange or re.search(rf"(?<![\w.-]){re.escape(path)}(?![\w./-])", steps)
+            may_be_script = (is_made and not is_known_program(program)) or may_be_copied(program, last.files)
             yield judge_start(start, name, "" if may_be_script else None)
     if last.entrypoint is None and not known_base(last.root.image):
         yield _by_base(file, lambda _: None, "has an ENTRYPOINT")

@@ -64,14 +64,12 @@ def _modified(value: str | None, modifier: str, escape: str, lookup: VariableLoo
         return UNKNOWN
     colon, rest = modifier.startswith(":"), modifier.removeprefix(":")
     is_set = bool(value) if colon else value is not None
-    if not modifier:
-        return value or ""
-    if rest[:1] in ("-", "+"):
-        use_word = is_set == (rest[0] == "+")
-        if use_word:
-            return expand(rest[1:], escape, lookup, depth + 1)
-        return value or "" if rest[0] == "-" else ""
-    return value or "" if rest[:1] == "?" and is_set else UNKNOWN  # ${name#pattern} and the like
+    kind = rest[:1]
+    if kind in ("-", "+") and is_set == (kind == "+"):
+        return expand(rest[1:], escape, lookup, depth + 1)
+    if kind == "+":
+        return ""
+    return value or "" if not modifier or kind == "-" or (kind == "?" and is_set) else UNKNOWN  # ${name#pattern}
 
 
 def _name_end(text: str, at: int) -> int:

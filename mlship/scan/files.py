@@ -19,6 +19,7 @@ _MODEL_NAME = re.compile(
     r"(?i).+\.(safetensors|onnx|gguf|ggml|tflite|lite|cbm|ubj|keras|h5|hdf5|npy|npz|skops|ftz|model|mlmodel|msgpack|pb"
     r"|engine|plan|params|weights|caffemodel|t7|nemo|mar|tar|tgz|tar\.\w+|zip|7z|pkl\.\w+|joblib\.\w+)"
 )
+_PATH_FILE = re.compile(r"(?:^|/)(?:site|dist)-packages/[^/]+\.pth$")  # folders for Python, not a file of PyTorch
 _NO_FILES = {".git", "__pycache__"}
 _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
 _QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz", "savedmodel-data"})
@@ -113,7 +114,7 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     foreign = unlisted(uses)
     if kind in CODE or foreign or problem:
         return ScannedFile(name, kind, size, "code", tuple(sorted(uses)), foreign, problem)
-    if kind == "text" and _is_path_file(name):
+    if kind == "text" and _PATH_FILE.search(name):
         return None
     if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
         return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
@@ -125,12 +126,6 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     problem = "is packed: unpack it, and scan what is in it" if packed else None
     verdict: FileVerdict = "data" if kind in MODELS | _QUIET else "unknown"
     return ScannedFile(name, kind, size, verdict, tuple(sorted(uses)), (), problem)
-
-
-def _is_path_file(name: str) -> bool:
-    """A list of folders for Python's `site`, which has the suffix of PyTorch's files."""
-    path = PurePosixPath(name)
-    return path.suffix == ".pth" and path.parent.name in ("site-packages", "dist-packages")
 
 
 def _is_packed(head: bytes) -> bool:

@@ -402,6 +402,9 @@ def test_a_good_image_passes() -> None:
                 ("ENV PIP_CACHE_DIR=/c\nRUN --mount=type=cache,target=/root/.cache/pip pip install -r x", "fail"),
                 ("RUN --mount=type=cache,target=/c uv sync --cache-dir /c", "pass"),
                 ("RUN export UV_CACHE_DIR=/c && uv sync && rm -rf /c", "pass"),
+                ("RUN --mount=type=cache,target=/c microdnf install --setopt=cachedir=/c a", "pass"),
+                ("RUN --mount=type=cache,target=/c pip install --cache-dir=/c a", "pass"),
+                ("RUN uv pip install --no-cache-dir a", "pass"),
                 ("RUN pip install -r x && pip cache dir", "fail"),
                 ("RUN pip install -r x && pip cache purge", "pass"),
                 ("RUN uv sync && uv cache prune", "fail"),
@@ -644,6 +647,13 @@ def test_what_is_not_shown_is_not_called_a_script(step: str) -> None:
     report = audit_dockerfile(f"FROM python:3.12\nRUN {step}\n", "Dockerfile")
     (seen,) = next(one.seen for one in report.judgements if one.rule.id == "locked")
     assert seen.text == f"`{step}` runs a program that the Dockerfile does not show"
+
+
+@pytest.mark.parametrize(("program", "verdict"), [("/srv/start", "unknown"), ("/usr/bin/serve", "pass"), ("a", "pass")])
+def test_a_program_in_an_unusual_place_may_be_a_script(program: str, verdict: str) -> None:
+    for copied, expected in (("", verdict), ("COPY --from=one /out /srv\n", "pass")):
+        text = f'FROM scratch AS one\nFROM scratch\n{copied}ENTRYPOINT ["{program}"]\n'
+        assert verdicts(audit_dockerfile(text, "Dockerfile"))["exec-form"] == expected
 
 
 def test_what_is_copied_is_not_called_a_script() -> None:
