@@ -4,17 +4,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlship.build.prepare import Prepared
 from mlship.engine.base import Engine, EngineInfo
 from mlship.errors import EngineError, MatchError, UsageError
 from mlship.image.plan import BuildPlan
 from mlship.registry.reference import NAME_PART
+from mlship.smoke.spec import Device
 from mlship.units import first_rows
-
-if TYPE_CHECKING:
-    from mlship.smoke.spec import Device
 
 # https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
 _REFERENCE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::\d+)?/)?{NAME_PART}(?:/{NAME_PART})*(?::[\w][\w.-]{{0,127}})?")
@@ -105,7 +102,7 @@ def check_metadata(path: Path, *, images: int) -> None:
         raise UsageError(f"--metadata `{path}`: cannot write to `{folder}`", hint="name a file in a writable folder")
 
 
-def smoke_device(prepared: Prepared, requested: "Device | None") -> "Device":
+def smoke_device(prepared: Prepared, requested: Device | None) -> Device:
     """The device to test on: the requested one, or else the one the image is built for.
 
     Raises:

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -31,16 +32,13 @@ from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
 from mlship.project.testing import resolve_test_values
 from mlship.resources import cache_folder
-from mlship.smoke.spec import SmokeSpec
+from mlship.smoke.spec import Device, SmokeSpec
 from mlship.units import size
 
 # Imported when the engine builds: what a report consists of takes as long to import as a small layer to build.
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from mlship.build.report import BuildReport
     from mlship.smoke.result import SmokeReport
-    from mlship.smoke.spec import Device
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class BuildOptions:
     tags: tuple[str, ...] = ()
     push: bool = False
     push_unproven: bool = False
-    smoke: "Device | None" = "cpu"
+    smoke: Device | None = "cpu"
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
@@ -83,7 +81,7 @@ def build(
     engine: Engine,
     options: BuildOptions,
     reporter: Reporter,
-    disk: "Future[Disk | None] | None" = None,
+    disk: Future[Disk | None] | None = None,
 ) -> "BuildReport":
     """Build the image, prove it, push it.
 
@@ -111,7 +109,7 @@ def _build_and_prove(
     own: str,
     options: BuildOptions,
     reporter: Reporter,
-    disk: "Future[Disk | None] | None",
+    disk: Future[Disk | None] | None,
 ) -> "BuildReport":
     if options.reproducible:
         check_keeps_manifests(engine)

@@ -1,9 +1,11 @@
 """`mlship smoke --kubernetes`: the Job that is printed, or created and judged."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
 
 import typer
 
@@ -12,8 +14,6 @@ from mlship.console import emit, say
 from mlship.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mlship.engine.base import ImageInfo
     from mlship.smoke.cluster.job import Placement, PodTest
     from mlship.smoke.result import SmokeReport
@@ -99,7 +99,7 @@ class ClusterOptions:
 def smoke_in_kubernetes(  # noqa: PLR0913  called once
     image: str,
     options: ClusterOptions,
-    spec_of: "Callable[[ImageInfo], SmokeSpec]",
+    spec_of: Callable[["ImageInfo"], "SmokeSpec"],
     device: "Device | None",
     *,
     attest: bool,
@@ -107,8 +107,6 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
     json: bool,
 ) -> "SmokeReport | None":
     """The judged test, if there was one; otherwise the Job is printed."""
-    from uuid import uuid4
-
     from mlship.cli.reporter import ConsoleReporter
     from mlship.registry.images import image_in_registry
     from mlship.smoke.cluster.job import PodTest

@@ -1,5 +1,6 @@
 """`mlship convert`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +34,6 @@ def convert_command(
 
     SOURCE stays as it is, and no file is replaced.
     """
-    from dataclasses import replace
-
     from mlship.cli.reporter import ConsoleReporter
     from mlship.convert.in_container import ComparedModel, ContainerConversion, convert_in_container
     from mlship.convert.run import ConversionOptions, convert

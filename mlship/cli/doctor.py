@@ -1,11 +1,15 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from mlship import __version__
 from mlship.cli.options import Html, Json, only_one, save_page, show_result
 from mlship.console import emit, say
 from mlship.errors import UsageError
@@ -143,8 +147,6 @@ def _seen(sources: _Sources) -> tuple["Facts", str | None]:
 
 
 def _looked(sources: _Sources) -> tuple["Facts", str | None]:
-    from threading import Thread
-
     # Loading the rules takes as long as the probes, which mostly wait for other processes.
     Thread(target=_load_rules, daemon=True).start()
     from mlship.doctor.probes.base import Look
@@ -163,9 +165,6 @@ def _looked(sources: _Sources) -> tuple["Facts", str | None]:
 
 def _seen_pod(sources: _Sources) -> tuple["Facts", str | None]:
     """The pod and its node in the cluster, and this machine if it is that node."""
-    from dataclasses import replace
-
-    from mlship import __version__
     from mlship.doctor.facts.fact import known
     from mlship.doctor.facts.facts import merge
     from mlship.doctor.probes.pod import look_at_pod
@@ -187,8 +186,6 @@ def _load_rules() -> None:
 
 def _host_of(sources: _Sources) -> str:
     """The machine or the file that the facts describe."""
-    import platform
-
     if sources.replay is not None:
         return sources.replay.name
     if sources.pod is not None:
@@ -211,8 +208,6 @@ def _record(facts: "Facts", path: Path) -> None:
 
 
 def _conclude(facts: "Facts", html: Path | None, host: str, *, verbose: bool, json: bool) -> None:
-    from datetime import UTC, datetime
-
     from mlship.doctor.diagnose import diagnose as conclude
     from mlship.report.doctor.page import PageHead, diagnosis_page
     from mlship.report.doctor.text import show_diagnosis

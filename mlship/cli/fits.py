@@ -1,5 +1,6 @@
 """`mlship fits`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -43,8 +44,6 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
 
     Exit code 4: a host does not run it, or that is unknown.
     """
-    from dataclasses import replace
-
     from mlship.cuda.fit.fits import fit_lock
     from mlship.cuda.hosts.nvml import fleet_of
     from mlship.cuda.hosts.profile import named_fleet
@@ -102,8 +101,6 @@ def _is_file(lock: str) -> bool:
 
 def _with_code(lock: "ForeignLock", platform: str) -> "ForeignLock":
     """What builds on this machine have measured in these wheels."""
-    from dataclasses import replace
-
     from mlship.lock.measured import CodeCache, with_cached_code
     from mlship.resources import cache_folder
 

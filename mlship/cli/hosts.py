@@ -2,18 +2,16 @@
 
 import io
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from mlship.cli.options import HERE, Directory, Json, show_result
 from mlship.console import emit, say, warn
 from mlship.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 hosts = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -111,7 +109,7 @@ def import_nodes(
 
 
 @contextmanager
-def _opened(file: Path) -> "Iterator[TextIO]":
+def _opened(file: Path) -> Iterator[TextIO]:
     """The text of a file or of stdin, read in parts: a large cluster has hundreds of megabytes."""
     from mlship.cuda.hosts.node_list import HINT
 

@@ -1,7 +1,9 @@
 """`mlship lock`."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,8 +185,6 @@ def _resolve(
     directory: Path, config: "Config", upgrade: "Upgrade", gpu: "LockTarget | None", *, json: bool
 ) -> "Trace | None":
     """Resolve and write the lock; returns what is still valid of the earlier trace."""
-    import time
-
     from mlship.cuda.fit.target import cpu_target
     from mlship.engine import connect
     from mlship.lock.compile import choose_place
@@ -218,9 +218,6 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
         known: what is still valid of an earlier trace; it is kept.
         again: trace even if there is a trace.
     """
-    import time
-    from dataclasses import replace
-
     from mlship.build import run
     from mlship.build.prepare import prepare
     from mlship.cli.reporter import ConsoleReporter

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
@@ -9,8 +10,6 @@ from mlship.console import emit, say
 from mlship.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from mlship.build.prepare import FindFleet
     from mlship.cuda.hosts.profile import Fleet
     from mlship.project.config import Config
@@ -54,7 +53,7 @@ Progress = Annotated[
 ]
 
 
-def show_result(value: T, show: "Callable[[T], None]", *, json: bool) -> None:
+def show_result(value: T, show: Callable[[T], None], *, json: bool) -> None:
     """Print the result of a command: as JSON for machines, or with `show` for people."""
     from mlship.versioned import to_json
 
@@ -64,7 +63,7 @@ def show_result(value: T, show: "Callable[[T], None]", *, json: bool) -> None:
         show(value)
 
 
-def save_page(file: Path | None, page: "Callable[[], str]") -> None:
+def save_page(file: Path | None, page: Callable[[], str]) -> None:
     """Write the HTML page of a result, if one is asked for; `check_new` has seen that the file is new."""
     from mlship.files import save_new
 
@@ -78,7 +77,7 @@ def platforms_of(text: str | None) -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(text.split(","))) if text is not None else (None,)
 
 
-def only_one(given: "Mapping[str, object]") -> None:
+def only_one(given: Mapping[str, object]) -> None:
     """Refuse options that exclude each other, by their names and values.
 
     Raises:

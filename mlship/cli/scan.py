@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli.options import Json, show_result
+from mlship.console import say
 from mlship.errors import UsageError
+from mlship.units import count_of
 
 if TYPE_CHECKING:
     from mlship.scan.report import ScanReport
@@ -25,10 +27,8 @@ def scan_command(
 
     Exit code 1: a file runs code, or what it is is unknown.
     """
-    from mlship.console import say
     from mlship.report.scan import show_scan
     from mlship.scan.files import scan_path
-    from mlship.units import count_of
 
     path = Path(target)
     said = time.monotonic()

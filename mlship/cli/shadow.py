@@ -1,5 +1,7 @@
 """`mlship shadow report` and `mlship shadow promote`."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +11,6 @@ from mlship.cli.options import Json, show_result
 from mlship.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mlship.shadow.figures import Figure
 
 shadow = typer.Typer(no_args_is_help=True, help="Judge a candidate by the records of a shadow.")
@@ -72,7 +72,7 @@ def promote_shadow(
         raise typer.Exit(1)
 
 
-def _figures(records: Path | None, prometheus: str, hours: float, match: str) -> "Mapping[str, Figure]":
+def _figures(records: Path | None, prometheus: str, hours: float, match: str) -> Mapping[str, "Figure"]:
 
     if (records is None) == (not prometheus):
         raise UsageError(
@@ -94,9 +94,7 @@ def _figures(records: Path | None, prometheus: str, hours: float, match: str) ->
     return scraped_figures(scraped(prometheus, METRICS, match, hours))
 
 
-def _of_file(records: Path) -> "Mapping[str, Figure]":
-    import sys
-
+def _of_file(records: Path) -> Mapping[str, "Figure"]:
     from mlship.files import check_readable
     from mlship.shadow.figures import shadow_figures
     from mlship.shadow.records import read_records

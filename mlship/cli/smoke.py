@@ -1,5 +1,7 @@
 """`mlship smoke`."""
 
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +12,9 @@ from mlship.cli import cluster
 from mlship.cli.options import HERE, Directory, Json, On, Smoke, only_one, show_result
 from mlship.console import say, warn
 from mlship.errors import CheckFailed, UsageError
+from mlship.units import bytes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from mlship.engine.base import ImageInfo
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.run import Bench
@@ -74,7 +75,7 @@ def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
 
 
 def _bench(
-    image: str, spec_of: "Callable[[ImageInfo], SmokeSpec]", directory: Path, on: On | None, *, verbose: bool
+    image: str, spec_of: Callable[["ImageInfo"], "SmokeSpec"], directory: Path, on: On | None, *, verbose: bool
 ) -> "tuple[Bench, ImageInfo]":
     """How a local image is tested."""
     from mlship.cli.reporter import ConsoleReporter
@@ -161,10 +162,8 @@ def spec_of_image(info: "ImageInfo", image: str, directory: Path) -> "SmokeSpec"
     return SmokeSpec.from_config(load_config(directory))
 
 
-def _values(spec: "SmokeSpec", directory: Path) -> "Mapping[str, str]":
+def _values(spec: "SmokeSpec", directory: Path) -> Mapping[str, str]:
     """Values of the variables that the image's label names, from mlship.yaml or else from the environment."""
-    import os
-
     from mlship.project.load import FILE_NAME, load_config
     from mlship.project.testing import resolve_test_values
 
@@ -173,7 +172,6 @@ def _values(spec: "SmokeSpec", directory: Path) -> "Mapping[str, str]":
 
 
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":
-    from mlship.units import bytes_of
 
     if memory is not None:
         try:

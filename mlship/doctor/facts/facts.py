@@ -1,5 +1,6 @@
 """All facts as one frozen value with JSON both ways; each probe fills its part and leaves the rest unknown."""
 
+import json
 from dataclasses import fields, is_dataclass, replace
 from functools import reduce
 from typing import TypeVar
@@ -37,8 +38,6 @@ class Facts(FactGroup):
 
     def to_json(self) -> str:
         """The text of a facts file without unknown facts; the same facts give the same bytes."""
-        import json
-
         plain: object = adapter(Facts).dump_python(self, mode="json", exclude_defaults=True)
         assert isinstance(plain, dict)  # noqa: S101  for mypy: a dataclass dumps to a dict
         return json.dumps({"schema": self.schema, **plain}, indent=2, ensure_ascii=False) + "\n"

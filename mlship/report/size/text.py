@@ -1,5 +1,7 @@
 """Print an image's size report: totals, then groups, parts, layers and waste."""
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -24,9 +26,6 @@ def show_size(report: SizeReport, *, verbose: bool = False) -> None:
 
 def terminal_width() -> int:
     """Return the width of the terminal, or WIDTH if stdout is not a terminal."""
-    import shutil
-    import sys
-
     columns = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
     return max(NARROWEST, min(columns, 140))
 
