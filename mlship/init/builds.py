@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from posixpath import normpath
+from posixpath import dirname, join, normpath, relpath
 
+from mlship import plain
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.shell import program_and_arguments
 from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
@@ -65,13 +66,15 @@ class Build:
 
 @dataclass(frozen=True)
 class _Service:
-    """A build of a compose file, or of a Dockerfile alone."""
+    """A build of a compose file, or of a Dockerfile alone; `mounted` folders are as `BuildStage.copied`."""
 
     dockerfile: str
     folder: str
     origin: str
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
+    workdir: str = ""
+    mounted: tuple[tuple[str, str, bool], ...] = ()
 
 
 def find_build(tree: Tree) -> Build:
@@ -92,7 +95,9 @@ def find_build(tree: Tree) -> Build:
     root = replace(root, stage=replace(stage, ports=())) if stage and any_file else root
     of = [one for one in _builds(tree) if any_file or one.dockerfile == "Dockerfile"]
     built = [(one, one.stage) for one in of if one.stage and _serves(tree, one)]
-    found = {(one.folder, stage.command): one for one, stage in reversed(built)}  # the first of equal ones
+    found = {
+        (one.folder, stage.workdir, stage.command): one for one, stage in reversed(built)
+    }  # the first of equal ones
     if len(found) > 1:
         origins = few([f"`{origin}`" for origin in dict.fromkeys(one.origin for one, _ in built)])
         several = f"{origins} start several servers; for one in a folder of its own, run `mlship init -C FOLDER`"
@@ -147,17 +152,22 @@ def _services(tree: Tree, path: str) -> Iterator[_Service]:
 
     https://docs.docker.com/reference/compose-file/build/
     """
-    for one in table_in(document_if_any(tree, path), "services").values():
-        if not isinstance(one, Mapping) or not (build := one.get("build")):
+    for service in table_in(document_if_any(tree, path), "services").values():
+        if not (build := plain.at(service, "build")):
             continue
         table = table_in(build) if isinstance(build, Mapping) else {"context": build}
         context, dockerfile = table.get("context", "."), table.get("dockerfile", "Dockerfile")
         folder = normpath(f"{path.rpartition('/')[0] or '.'}/{context}")
         file = normpath(f"{folder}/{dockerfile}")
         if file in tree:
-            command, entrypoint = _words(one.get("command")), _words(one.get("entrypoint"))
+            command, entrypoint = (_words(plain.at(service, name)) for name in ("command", "entrypoint"))
             origin = path if command or entrypoint else file
-            yield _Service(file, "" if folder == "." else folder, origin, command, entrypoint)
+            pairs = [one.split(":") for one in plain.texts(service, "volumes") or () if one.startswith(".")]
+            beside = [(to, relpath(normpath(join(dirname(path), source)), folder), True) for source, to, *_ in pairs]
+            yield _Service(
+                file, "" if folder == "." else folder, origin, command, entrypoint,
+                plain.text(service, "working_dir") or "", tuple(beside),
+            )  # fmt: skip
 
 
 def _words(value: object) -> tuple[str, ...] | None:
@@ -176,4 +186,5 @@ def _with_command(stage: BuildStage, one: _Service) -> BuildStage:
     given = {"command": one.command, "entrypoint": one.entrypoint}
     starts = {name: Start(0, shlex.join(words), words) for name, words in given.items() if words}
     cmd = starts.get("command", None if "entrypoint" in starts else stage.cmd)
-    return replace(stage, entrypoint=starts.get("entrypoint", stage.entrypoint), cmd=cmd)
+    place, copied = one.workdir or stage.workdir, (*stage.copied, *one.mounted)
+    return replace(stage, entrypoint=starts.get("entrypoint", stage.entrypoint), cmd=cmd, workdir=place, copied=copied)

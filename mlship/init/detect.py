@@ -303,6 +303,8 @@ def _source(
     """Top-level files and folders of the served code, plus files that the code or server command names."""
     paths = [module.path for module in served]
     started = [word.removeprefix("./").removeprefix(f"{WORKDIR}/") for word in server.command] if server else []
+    unread = started if server and not server.modules else []  # such as a file that cannot be parsed
+    started += [f"{word.partition(':')[0].replace('.', '/')}.py" for word in unread]
     words = [*served_strings(served), *started, "gunicorn.conf.py", *_beside(tree, served, weights.named)]
     given = [word for word in words if word in tree and not (word.startswith(".") or _NO_DATA.search(word))]
     folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]

@@ -22,9 +22,7 @@ from mlship.units import count_of, few
 
 HOSTS = "hosts"
 _HOST = re.compile(rf"{HOSTS}/[^/]*\.json")
-_BASES = re.compile(
-    r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|(^|/)vllm-openai[:@]|:\S*-gpu\b"
-)
+_BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|:\S*cuda\d|(^|/)vllm-openai[:@]|:\S*-gpu\b")
 
 
 def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared], stage: BuildStage | None) -> GpuUse:

@@ -14,7 +14,7 @@ from mlship.project.config import PYTHONS
 from mlship.requirement_line import specifiers
 
 DEFAULT = "3.11"
-_OF_IMAGE = r"(?:(?:^|/)python:|:(?:\S*-)?python-?)(\d+\.\d+)"  # python:3.12-slim, uvicorn-gunicorn:python3.12
+_OF_IMAGE = r"(?:(?:^|/)python:|:(?:\S*-)?py(?:thon)?-?)(\d+\.\d+)"  # python:3.12-slim, uvicorn-gunicorn:python3.12
 _PATCHES = (*range(16), 99)  # `>=3.11.5` and `<3.11.3` both allow some 3.11
 
 

@@ -32,8 +32,8 @@ def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:
     live = _first_named(_LIVE, get) or next((path for path in ("/", DOCS) if path in get), None)
     ready = _first_named(_READY, get) or (live if at_once else None)
     plain = [route for route in routes if route.path.startswith("/") and not {*"{<"} & {*route.path}]
-    posts = tuple(sorted({route.path for route in plain if "POST" in route.methods}))
-    return Routes(live=live, ready=ready, predict=_predict(plain), posts_to=posts)
+    posts, other = ({one.path for one in of if "POST" in one.methods} for of in (plain, routes))
+    return Routes(live=live, ready=ready, predict=_predict(plain), posts_to=tuple(sorted(posts or other)))
 
 
 def _predict(routes: Sequence[Route]) -> str | None:

@@ -54,6 +54,8 @@ def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="sqlite3"), attr="connect"), args=[path, *_]):
                 yield path, node.lineno
+            case ast.Constant(value=str(text)) if text.startswith(_SQLITE):
+                yield node, node.lineno
             case ast.Assign(targets=[ast.Subscript(slice=ast.Constant(value=key)) | ast.Name(id=key)], value=value) if (
                 key in _FOLDERS
             ):

@@ -239,3 +239,24 @@ def test_a_script_in_a_folder_runs_where_the_files_are_that_it_opens(tmp_path: P
     server = detect(write(tmp_path, {"src/service.py": code, "labels.json": "{}", "Dockerfile": dockerfile})).server
     assert server is not None
     assert server.command == ("python", "src/service.py")
+
+
+def test_a_compose_service_runs_in_its_folder_and_has_the_folders_that_it_mounts(tmp_path: Path) -> None:
+    service = {
+        "build": {"context": "..", "dockerfile": "docker/dev"},
+        "volumes": ["../:/srv", "data:/data"],
+        "working_dir": "/srv/packages/api",
+        "command": "poetry run uvicorn main:app --reload",
+    }
+    files: dict[str, str | bytes] = {
+        **dict.fromkeys(("packages/api/main.py", "packages/other/main.py", "main.py"), FASTAPI),
+        "docker/dev": PLAIN,
+        "docker/compose.yaml": json.dumps({"services": {"api": service}}),
+    }
+    server = detect(write(tmp_path, files)).server
+    assert server is not None
+    assert server.command == ("env", "--chdir=packages/api", "uvicorn", "main:app", *ADDRESS)
+    other = {**service, "working_dir": "/srv/packages/other"}
+    write(tmp_path, {"docker/compose.yaml": json.dumps({"services": {"api": service, "other": other}})})
+    (note,) = find_build(read_tree(tmp_path)).notes
+    assert "start several servers" in note

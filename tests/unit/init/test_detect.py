@@ -610,6 +610,28 @@ def test_a_prediction_route_is_never_the_first_of_several(routes: list[Route], p
         assert find_routes(order).predict == predict
 
 
+def test_the_step_lists_a_prediction_route_with_parameters(tmp_path: Path) -> None:
+    code = "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/predict/{model}')\ndef predict(model: int): ...\n"
+    todo = scaffold(detect(write(tmp_path, {"main.py": code}))).todo
+    assert any("POST route that accepts the sample, one of `/predict/{model}`" in step for step in todo)
+
+
+def test_a_file_that_cannot_be_parsed_is_shipped_if_the_command_names_it(tmp_path: Path) -> None:
+    write(tmp_path, {"api.py": "def:", "infer.py": "", "Dockerfile": "FROM x-py3.12\nCMD uvicorn api:app\n"})
+    assert "api.py" in detect(tmp_path).source
+
+
+def test_a_model_of_seldon_is_served_by_its_program(tmp_path: Path) -> None:
+    model = "class MyModel:\n    def predict(self, x, names=None, meta=None): ...\n"
+    command = "CMD exec seldon-core-microservice $MODEL_NAME --service-type MODEL\n"
+    found = detect(
+        write(tmp_path, {"MyModel.py": model, "Dockerfile": f"FROM x:py3.12\nENV MODEL_NAME MyModel\n{command}"})
+    )
+    assert found.server is not None
+    assert (found.server.port, found.server.routes.ready) == (9000, "/health/status")
+    assert (found.source, found.python.value, found.server.needs) == (("MyModel.py",), "3.12", ("seldon-core",))
+
+
 def test_the_step_for_an_unclear_prediction_route_lists_the_routes(tmp_path: Path) -> None:
     code = (
         "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/a')\ndef a(): ...\n@app.post('/b')\ndef b(): ...\n"

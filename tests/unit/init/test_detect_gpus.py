@@ -46,6 +46,8 @@ def found(repo: Path, files: Files) -> GpuUse:
         ({"Dockerfile": "FROM vllm/vllm-openai:v0.9\n"}, "the Dockerfile starts from vllm/vllm-openai:v0.9"),
         ({"Dockerfile": "FROM pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime\n"},
          "the Dockerfile starts from pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime"),
+        ({"Dockerfile": "FROM runpod/pytorch:2.4.0-py3.11-cuda12.4.1-devel\n"},
+         "the Dockerfile starts from runpod/pytorch:2.4.0-py3.11-cuda12.4.1-devel"),
         (served('net = Net().to("cuda")'), 'model.py uses to("cuda")'),
         (served("net = Net().cuda()"), "model.py uses .cuda()"),
         (served('net = pipeline(device="cuda:0")'), 'model.py uses device="cuda:0"'),

@@ -27,6 +27,7 @@ def written(code: str) -> list[str]:
         ("UPLOAD_FOLDER = 'up'  # of another module", "up"),
         ("UPLOAD_FOLDER = 'up'\napp.config['UPLOAD_FOLDER'] = UPLOAD_FOLDER\nos.makedirs(UPLOAD_FOLDER)", "up"),
         ("app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///site.db'", "site.db"),
+        ("db = connect(os.environ.get('URL') or 'sqlite:///p.db')", "p.db"),
         ("open('log.txt', 'a')", "log.txt"),
         ("open(file='log.txt', mode='w')", "log.txt"),
         ("df.to_csv(os.path.join('data', 'x.csv'), index=False)", "data/x.csv"),
