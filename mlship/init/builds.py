@@ -19,7 +19,7 @@ from mlship.project.commands import is_server, parse_command, program_name, take
 from mlship.units import few
 
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
-_DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"
+_DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.[Dd]ockerfile"
 _SIDE = {*SIDE_FOLDERS, "example", "train", "ci"}
 _INSTALLS = r"(?s)(pip|uv|poetry|pdm|pipenv|conda|mamba|micromamba) (.* )?(install|sync|add|create|env update)( .*)?"
 _DEFAULT = re.compile(r"(?<!\$)\$\{\w+:?-([^{}$]*)\}")

@@ -260,3 +260,9 @@ def test_a_compose_service_runs_in_its_folder_and_has_the_folders_that_it_mounts
     write(tmp_path, {"docker/compose.yaml": json.dumps({"services": {"api": service, "other": other}})})
     (note,) = find_build(read_tree(tmp_path)).notes
     assert "start several servers" in note
+
+
+@pytest.mark.parametrize("name", ["api.dockerfile", "api.Dockerfile", "Dockerfile.api", "Dockerfile-api"])
+def test_a_dockerfile_has_its_servers_name_before_or_after(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {f"docker/{name}": SERVES, "main.py": FASTAPI})
+    assert find_build(read_tree(tmp_path)).dockerfile == f"docker/{name}"
