@@ -65,12 +65,9 @@ class ClusterOptions:
             raise UsageError(f"`{given[0]}` needs `--kubernetes`", hint=f"add `--kubernetes`, or remove `{given[0]}`")
         if self.log:
             only_one(dict.fromkeys(given[1:], True))
-        if self.context and not self.apply:
-            raise UsageError("`--context` needs `--apply`", hint="add `--apply`, or remove `--context`")
-        if self.kubernetes and attest and not self.apply:
-            raise UsageError(
-                "`--attest` needs `--apply`: a proof is about a test that mlship ran itself", hint="add `--apply`"
-            )
+        for flag, value in {"--context": self.context, "--attest": self.kubernetes and attest}.items():
+            if value and not self.apply:  # a proof is about a test that mlship ran itself
+                raise UsageError(f"`{flag}` needs `--apply`", hint=f"add `--apply`, or remove `{flag}`")
 
     def placement(self, spec: "SmokeSpec") -> "Placement":
         """Where the Job runs.

@@ -27,6 +27,7 @@ class LogLine:
     ended: ExitState | None = None
     exit_s: float | None = None
     sound: bool | None = None
+    image: str = ""
 
     @property
     def last(self) -> bool:

@@ -140,6 +140,7 @@ def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
         (("app:1", "--memory", "64g", "--attest"), "`--memory` cannot be used with `--attest`"),
         (("app:1", "--context", "lab"), "`--context` needs `--kubernetes`"),
         (("app:1", "--kubernetes", "--context", "lab"), "`--context` needs `--apply`"),
+        (("app:1", "--kubernetes", "--attest"), "`--attest` needs `--apply`"),
         (("app:1", "--kubernetes", "--apply", "--log", "a"), "`--apply` cannot be used with `--log`"),
         (("app:1", "--kubernetes", "--log", "a", "--node", "gpu-1"), "`--log` cannot be used with `--node`"),
         (("app:1", "--kubernetes", "--log", "a", "--context", "lab"), "`--log` cannot be used with `--context`"),

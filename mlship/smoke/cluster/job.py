@@ -77,13 +77,11 @@ class PodTest:
 def job_of(test: PodTest, where: Placement, name: str) -> dict[str, Yaml]:
     """The Job as an object."""
     labels: dict[str, Yaml] = {"app.kubernetes.io/name": "mlship-smoke", "app.kubernetes.io/managed-by": "mlship"}
-    metadata: dict[str, Yaml] = {"name": name, "labels": labels}
-    if where.namespace:
-        metadata["namespace"] = where.namespace
+    space: dict[str, Yaml] = {"namespace": where.namespace} if where.namespace else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata,
+        "metadata": {"name": name, "labels": labels, **space},
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": test.seconds + PENDING_SECONDS,
@@ -172,6 +170,7 @@ def _arguments(test: PodTest) -> list[str]:
     if test.command:
         commands["server"] = [*test.command]
     options = {
+        "image": test.image,
         "commands": commands,
         "gpu": test.device == "gpu",
         "load_seconds": spec.load_seconds,

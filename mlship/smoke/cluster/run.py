@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlship.console import warn
 from mlship.engine.base import KILLED, ExitState, ImageInfo
-from mlship.errors import MlshipError, TransientError
+from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.smoke.cluster.job import CONTAINER, PENDING_SECONDS, Placement, PodTest, job_of
 from mlship.smoke.cluster.kubectl import Cluster, explained
 from mlship.smoke.cluster.states import PodState, pod_state, refusal_of
@@ -72,7 +72,7 @@ def report_of_log(test: PodTest, info: ImageInfo, log: PodLog, state: PodState |
         state: how the pod ended; None if only its log is known.
 
     Raises:
-        UsageError: the log is not complete, and `state` is not known.
+        UsageError: the log is not complete or of another image, and `state` is not known.
         EngineError, TransientError: something else than the tested programs ended the pod.
     """
     for line in log.all_printed():
@@ -83,7 +83,11 @@ def report_of_log(test: PodTest, info: ImageInfo, log: PodLog, state: PodState |
             why = state.why or f"the container ended with code {state.code} and printed nothing"
             raise explained(f"pod ended: {why}", image=test.image)
         killed = ExitState(KILLED if state.out_of_memory else state.code, state.out_of_memory)
-    return report_of(test.image, observed_of(log, test.spec, info, test.device, killed))
+    observed, end = observed_of(log, test.spec, info, test.device, killed), log.end("pod")
+    if state is None and end and end.image.rpartition("@")[2] != test.image.rpartition("@")[2]:
+        tested = end.image or "an image that it does not name"
+        raise UsageError(f"the log is of {tested}, and not of {test.image}", hint="run the Job of this image")
+    return report_of(test.image, observed)
 
 
 @contextmanager

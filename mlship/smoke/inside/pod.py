@@ -225,7 +225,7 @@ def main(options: dict[str, object], texts: list[str]) -> None:
     if testable and "server" in commands:
         served = try_server(log, commands, float(str(options["startup_seconds"])), float(str(options["grace_seconds"])))
         sound = sound and served
-    log.send("pod", sound=sound)
+    log.send("pod", sound=sound, image=options["image"])
     sys.stdout.flush()
     os._exit(0 if sound else 1)
 
