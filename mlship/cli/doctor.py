@@ -41,7 +41,7 @@ doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
-def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def diagnose_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
     replay: _Replay = None,
     image: Annotated[
