@@ -43,7 +43,7 @@ DOORS = {
 INSIDE = ("image.inside",)
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 50
-MOST_LINES = 58_200  # of Python in mlship/: lower it with the code; a new feature makes room for itself
+MOST_LINES = 58_100  # of Python in mlship/: lower it with the code; a new feature makes room for itself
 
 
 @cache
