@@ -28,6 +28,7 @@ from mlship.resources import read_template
 
 _PROGRAM, _SAMPLE, _REPORT = "program.py", "sample.json", "report.json"
 _SUFFIXES = {"keras": ".keras", "hdf5": ".h5", "skops": ".skops"}
+_RELEASE = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?")  # pip can install it from an index: no local version
 _LIMIT = 1 << 20  # bytes of a file inside an archive of Keras
 # What the converters choose for themselves: the training's versions could be too old for them.
 _FREE = {"scikit-learn", "onnx", "onnxruntime", "protobuf", "ml-dtypes", "flatbuffers", "skl2onnx", "skops"}
@@ -174,7 +175,8 @@ def _request(wanted: ContainerConversion, work: Path, source: str, target: str) 
 def libraries_for(wanted: ContainerConversion) -> Libraries:
     """The packages that read the source and write the target."""
     training = wanted.training
-    recorded = {name: text for name, text in training.packages.items() if _is_release(text)} if training else {}
+    every = training.packages.items() if training else ()
+    recorded = {name: text for name, text in every if _RELEASE.fullmatch(text)}
     sklearn = sklearn_of(wanted.source)
     if sklearn is None:
         return Libraries(None, _keras_packages(wanted, recorded.get("keras")))
@@ -217,11 +219,6 @@ def _imported(wanted: ContainerConversion) -> set[str]:
         return set()
     modules = {name.partition(".")[0] for name in names}
     return {known_modules()[module] for module in modules - {"sklearn", "numpy"} if module in known_modules()}
-
-
-def _is_release(text: str) -> bool:
-    """Whether pip can install it from an index: no local version, and no other text."""
-    return re.fullmatch(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?", text) is not None
 
 
 def _keras_version(source: Path) -> str | None:

@@ -133,15 +133,11 @@ def _content(model: Buffer, span: Span, tensors: Buffer | None, name: str) -> tu
     raw = b"".join(value for n, _, value in rows if n == _RAW)
     entries = [value for n, _, value in rows if n == _EXTERNAL]
     if entries and tensors is not None:
-        place = dict(_pair(entry) for entry in entries)
+        pairs = ({n: entry[s[0] : s[1]] for n, _, s in fields(entry, (0, len(entry)))} for entry in entries)
+        place = {pair[1]: pair[2] for pair in pairs}
         located = [value for n, _, value in rows if n == _LOCATION]
         if (place[b"location"], located) != (name.encode(), [b"\1"]):
             raise ValueError("another place")
         raw = tensors[int(place[b"offset"]) : int(place[b"offset"]) + int(place[b"length"])]
     kept = sorted(row for row in rows if row[0] not in (_RAW, _EXTERNAL, _LOCATION))
     return *kept, raw
-
-
-def _pair(entry: bytes) -> tuple[bytes, bytes]:
-    found = {n: entry[s[0] : s[1]] for n, _, s in fields(entry, (0, len(entry)))}
-    return found[1], found[2]

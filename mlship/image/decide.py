@@ -58,7 +58,8 @@ def make_plan(
     folders, of_weights = _weights(weights)
     init, of_init = _init(config.serve.command)
     telemetry, of_telemetry = _telemetry(lock.pins)
-    packages = (of_base, _lock_reason(config, lock), of_layers, of_bytecode, *_keep_reasons(config))
+    kept = (PlanReason("keep", ", ".join(config.keep), "set in mlship.yaml"),) if config.keep else ()
+    packages = (of_base, _lock_reason(config, lock), of_layers, of_bytecode, *kept)
     service = (of_version, of_weights, _USER_REASON, of_init, *of_telemetry, *_pickles(config))
     return BuildPlan(
         tag=f"{config.name}:{version}",
@@ -112,11 +113,6 @@ def _lock_reason(config: Config, lock: Lock) -> PlanReason:
     return PlanReason(
         "lock", config.requirements.lock, f"{pins} with hashes, installed with --require-hashes --no-deps"
     )
-
-
-def _keep_reasons(config: Config) -> Iterator[PlanReason]:
-    if config.keep:
-        yield PlanReason("keep", ", ".join(config.keep), "set in mlship.yaml")
 
 
 def _pickles(config: Config) -> Iterator[PlanReason]:

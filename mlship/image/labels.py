@@ -24,12 +24,13 @@ def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: 
 
     https://github.com/opencontainers/image-spec/blob/main/annotations.md
     """
+    made = "" if revision.epoch is None else f"{datetime.fromtimestamp(revision.epoch, UTC):%Y-%m-%dT%H:%M:%SZ}"
     found = {
         f"{OCI}.title": config.name,
         f"{OCI}.version": version,
         f"{OCI}.revision": revision.commit,
         f"{OCI}.source": revision.source,
-        f"{OCI}.created": _rfc3339(revision.epoch),
+        f"{OCI}.created": made,
         f"{OCI}.base.name": f"docker.io/library/{base_name(config)}",
         f"{OCI}.base.digest": lock.record.digest,
         f"{OWN}.version": __version__,
@@ -39,7 +40,3 @@ def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: 
         SMOKE: smoke,
     }
     return {name: value for name, value in sorted(found.items()) if value}
-
-
-def _rfc3339(epoch: int | None) -> str | None:
-    return None if epoch is None else datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")

@@ -27,6 +27,7 @@ _SETTINGS = "--config-file"  # stands for an index in pip's settings, which are 
 _PUBLIC_INDEX = "https://download.pytorch.org/whl"
 _HIDING = ("--no-index", _SETTINGS)
 _CURRENT = re.compile(r"\./?(\[[^]]*\])?")
+_PATH = re.compile(r"(?!.*(://| @ )).*(/.*|\.whl)")
 
 
 class _InstallerTable(TableRow):
@@ -113,7 +114,7 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
         if reason or not names:
             continue
         words = [word for word in one.wanted if not _CURRENT.fullmatch(word)]
-        places = {word: _place(tree, build, one, word) for word in words if _is_path(word)}
+        places = {word: _place(tree, build, one, word) for word in words if _PATH.fullmatch(word)}
         absent = (word for word, place in places.items() if not place)
         notes += [f"{where} `{word}` is left out, because it is not in the repository" for word in absent]
         lines = [places.get(word, word) or "" for word in words]
@@ -177,10 +178,6 @@ def _is_tool(word: str) -> bool:
     requirement = parse_requirement(word)
     name = requirement.name if requirement else ""
     return name.partition("-")[0] in _table().tools or (bool(name) and is_development_package(name))
-
-
-def _is_path(word: str) -> bool:
-    return "://" not in word and " @ " not in word and ("/" in word or word.endswith(".whl"))
 
 
 def _place(tree: Tree, build: Build, one: _Install, word: str) -> str | None:

@@ -217,7 +217,8 @@ class _Paths:
 
     def routes(self, module: Routing) -> Iterator[Route]:
         for name, value in module.values.items():
-            if _has_docs(value):
+            app = isinstance(value, ast.Call) and last_name(value.func) == "FastAPI"
+            if isinstance(value, ast.Call) and app and _NO_DOCS.isdisjoint(one.arg for one in value.keywords):
                 yield from (Route(f"{prefix}{DOCS}", ("GET",)) for prefix in self._prefixes((module.name, name)))
         for one in module.registered:
             path = self._text(one.path, module)
@@ -300,11 +301,6 @@ class _Paths:
         if place[1] not in other.values and isinstance(made, ast.Call):
             return self._constant(f"{dotted(made.func)}.{name}", other, depth + 1) if depth < _DEPTH else None
         return self._text(other.values.get(place[1]), other, depth + 1)
-
-
-def _has_docs(value: ast.expr) -> bool:
-    made = isinstance(value, ast.Call) and last_name(value.func) == "FastAPI"
-    return isinstance(value, ast.Call) and made and _NO_DOCS.isdisjoint(one.arg for one in value.keywords)
 
 
 def _above(name: str) -> Iterator[list[str]]:

@@ -60,17 +60,15 @@ def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
                 key in _FOLDERS
             ):
                 yield value, node.lineno
-            case ast.Call(func=func) if (place := _WRITERS.get(last_name(func))) and _writes(node):
+            case ast.Call(func=func) if (place := _WRITERS.get(last_name(func))) and (
+                last_name(func) != "open" or any(map(_is_mode, (*node.args[:2], keyword_value(node, "mode"))))
+            ):
                 position, keyword = place
                 owner = [func.value] if isinstance(func, ast.Attribute) else []  # such as `Path("x")`
                 given = [*owner, *node.args[position : position + 1], keyword_value(node, keyword)]
                 yield from ((path, node.lineno) for path in given if path and not _is_mode(path))
             case _:
                 pass
-
-
-def _writes(call: ast.Call) -> bool:
-    return last_name(call.func) != "open" or any(map(_is_mode, (*call.args[:2], keyword_value(call, "mode"))))
 
 
 def _is_mode(node: ast.expr | None) -> bool:

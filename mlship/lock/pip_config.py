@@ -29,7 +29,8 @@ def pip_options(environment: Mapping[str, str], prefix: Path = Path(sys.prefix))
         for section, options in _read(path).items():
             merged.setdefault(section, {}).update(options)
     found = {key: value for section in _SECTIONS for key, value in merged[section].items() if value}
-    return {**found, **_from_environment(environment)}
+    variables = ((key, value) for key, value in environment.items() if key.startswith("PIP_") and value)
+    return found | {_name(key.removeprefix("PIP_")): value for key, value in variables if key not in _NO_OPTIONS}
 
 
 def config_files(environment: Mapping[str, str], prefix: Path) -> Iterator[Path]:
@@ -72,11 +73,6 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         hint = "run `pip config debug` to see the mistake"
         raise UsageError(f"`{path}` is not a valid pip configuration file", hint=hint) from error
     return {section: {_name(key): value for key, value in parser.items(section)} for section in parser.sections()}
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    found = ((key, value) for key, value in environment.items() if key.startswith("PIP_") and value)
-    return {_name(key.removeprefix("PIP_")): value for key, value in found if key not in _NO_OPTIONS}
 
 
 def _name(key: str) -> str:

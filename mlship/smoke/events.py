@@ -11,7 +11,7 @@ from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 from mlship.versioned import parse_line
 
 StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
-RequestKind: TypeAlias = Literal["first", "half", "kind", "empty", "garbage", "nothing", "after", "inflight"]
+RequestKind: TypeAlias = Literal["first", "again", "half", "kind", "empty", "garbage", "nothing", "after", "inflight"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class ServerResponse:
     """The server's response to a request.
 
     Attributes:
-        what: the sample ("first", "after" malformed requests, "inflight" during SIGTERM), or a malformed request:
+        what: the sample ("first", "again" if it failed, "after" malformed requests, "inflight" at SIGTERM), or bad:
             "half" a JSON text, JSON of another "kind", an "empty" object, "garbage" for a file, "nothing" in the body.
         status: 0 is no complete answer, and then `text` says why.
         output: the response's JSON, or nothing if it is not JSON.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 Shape = tuple[int, ...]
+_ERRORS = ("error", "errors", "exception", "traceback")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,14 @@ class Deviation:
     @property
     def equal(self) -> bool:
         return not self.mismatch and self.off == 0
+
+
+def reports_failure(value: JsonValue) -> bool:
+    """Whether an answer has no number and says by a field that something failed."""
+    if not isinstance(value, dict) or any(numbers(value)):
+        return False
+    fields = {key.lower(): found for key, found in value.items()}
+    return fields.get("status") == "error" or fields.get("success") is False or any(map(fields.get, _ERRORS))
 
 
 def numbers(value: JsonValue, path: str = "") -> Iterator[tuple[str, float]]:

@@ -22,7 +22,7 @@ _TESTS = re.compile(r"(?:-packages/|No module named ')([\w./-]*?)[/.]tests(?=[/.
 _ABSENT = re.compile(r"No such file or directory|FileNotFoundError|No module named|not found|does not exist")
 _MODULE = re.compile(r"No module named '?([\w.]+)")
 _FRAME = re.compile(rf'File "(?P<file>{WORKDIR}/[^"]+)", line (?P<line>\d+)')
-_PLACED = {"smoke-permission", "smoke-read-only", "smoke-no-file"}  # what the user's code asks for
+_PLACED = {"smoke-permission", "smoke-read-only", "smoke-no-file", "smoke-variable"}  # what the user's code asks for
 _SHM = 64 << 20  # bytes; the default of Docker Engine and containerd
 
 

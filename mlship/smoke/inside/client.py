@@ -160,10 +160,10 @@ def ask_server(events: Events, options: dict[str, object], requests: ModuleType,
             request = requests.build(description, os.environ)
         except OSError as error:
             answers.report("first", Reply(0, "", b"", 0.0, f"the request cannot be built: {error}"))
-    if request is None or not answers.report("first", server.send(request)):
+    good = request is not None and answers.report("first", server.send(request))
+    if request is None or not (good and events.measure(lambda: answers.again(server.send(request)), RUNS)):
         events.send("stop", inflight=False)
         return
-    events.measure(lambda: server.send(request).seconds, RUNS)
     for what, bad in requests.malformed(description, os.environ):
         answers.report(what, server.send(bad))
     answers.report("after", server.send(request))
@@ -218,6 +218,10 @@ class Answers:
             lacks=[text for text in self._contains if text not in whole] if right else [],
         )
         return right
+
+    def again(self, reply: Reply) -> float | None:
+        """The seconds of a later response; None if it has another status, which is reported."""
+        return reply.seconds if reply.status == self._status or self.report("again", reply) else None
 
 
 def stop(server: Server, events: Events, answers: Answers, request: HttpRequest, grace: float) -> None:

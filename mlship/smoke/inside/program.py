@@ -67,14 +67,18 @@ class Events:
         self.send("done", stage=name, seconds=time.perf_counter() - started)
         return result
 
-    def measure(self, run: Callable[[], float], runs: int) -> None:
-        """Report the latency of many runs, or as many as fit in two seconds; each run returns its own."""
+    def measure(self, run: Callable[[], float | None], runs: int) -> bool:
+        """Report the latency of many runs, or as many as fit in two seconds; False if one returns None instead."""
         until = time.perf_counter() + STEADY_SECONDS
-        found = [run()]
-        while len(found) < runs and time.perf_counter() < until:
-            found.append(run())
+        found: list[float] = []
+        while not found or (len(found) < runs and time.perf_counter() < until):
+            seconds = run()
+            if seconds is None:
+                return False
+            found.append(seconds)
         ordered, count = sorted(found), len(found)
         self.send("latency", p50=ordered[count // 2], p99=ordered[min(count - 1, count * 99 // 100)], runs=count)
+        return True
 
 
 def leave(code: int) -> NoReturn:

@@ -175,7 +175,10 @@ def _any_user(observed: Observed) -> Check:
     """OpenShift, among others, gives each container a user of its own."""
     run = observed.by_any
     if run is None or observed.model.output is None:
-        return skipped("model.any_user", "not reached" if run else _why_own_user(observed.image.user.partition(":")[0]))
+        user = observed.image.user.partition(":")[0]
+        numeric = user.isdecimal() and user != "0"
+        why = "the pod ran as the image's own user" if numeric else "the image's user is no number"
+        return skipped("model.any_user", "not reached" if run else why)
     if run.output is not None and run.begin:
         return passed("model.any_user", f"user {run.begin.uid}")
     broken = next((failed for stage in _WHERE if (failed := run.failed(stage))), None)
@@ -186,11 +189,6 @@ def _any_user(observed: Observed) -> Check:
         f"fails{where} as user {run.begin.uid if run.begin else 'unknown'} with group 0: {seen}".rstrip(": "),
         fix("model.any_user", "fails"),
     )
-
-
-def _why_own_user(user: str) -> str:
-    numeric = user.isdecimal() and user != "0"
-    return "the pod ran as the image's own user" if numeric else "the image's user is no number"
 
 
 def _compiled(observed: Observed) -> Check:

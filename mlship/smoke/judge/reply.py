@@ -52,6 +52,9 @@ def _json(answer: ServerResponse, asked: SampleRequest) -> Wrong | None:
     if bad := output.not_finite(list(answer.output)):
         seen = f"the answer contains {bad[0][1]}, which is not JSON and which clients cannot parse"
         return seen, fix("serve.predict", "not_finite")
+    if not (asked.values or asked.contains) and output.reports_failure(answer.output[0]):
+        seen = f"answers {answer.status}, but with an error: {output.short(answer.output[0])}"
+        return seen, fix("serve.predict", "error")
     return None
 
 

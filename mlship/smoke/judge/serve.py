@@ -1,8 +1,8 @@
 """What the server's part proves. Pure: observations in, checks out."""
 
+import re
 from collections.abc import Sequence
 
-from mlship.engine.base import ExitState
 from mlship.project.commands import is_shell
 from mlship.smoke import output
 from mlship.smoke.events import Latency, RequestKind, RouteChange, ServerResponse
@@ -17,6 +17,7 @@ SLOW_START = 5.0  # seconds; kubelet usually allows a few failed liveness probes
 TOGETHER = 0.5
 FIRST_RATIO = 1.5  # of the first request to the median of later ones
 NOISE = 0.01  # seconds that a busy machine may add to a single request
+_STOPPING = re.compile(r"Shutting down|[Aa]pplication shut|Finished server process|Handling signal: term|Worker exit")
 _MALFORMED: dict[RequestKind, str] = {
     "half": "half a JSON text",
     "kind": "JSON of another kind",
@@ -72,7 +73,11 @@ def _since(run: ServeRun, probe: RouteChange) -> str:
 def _ready(run: ServeRun, observed: Observed) -> Check:
     spec, ready = observed.spec, run.first_ok("ready")
     if ready is None:
-        return _never_ready(run, observed) if run.died is None else _died(run.died, run, observed)
+        if run.died is None:
+            return _never_ready(run, observed)
+        seen = f"the server {how_ended(run.died, spec)} before it was ready"
+        remedy = advise("\n".join(run.log), observed) or remedy_for_end(run.died, spec)
+        return failed("serve.ready", seen, remedy, run.log)
     if run.since_start(ready) > spec.startup_seconds:
         seen = f"{_since(run, ready)} (limit {duration(spec.startup_seconds)})"
         return failed("serve.ready", seen, fix("serve.ready", "late"))
@@ -126,27 +131,35 @@ def _never_ready(run: ServeRun, observed: Observed) -> Check:
     )
 
 
-def _died(end: ExitState, run: ServeRun, observed: Observed) -> Check:
-    remedy = advise("\n".join(run.log), observed) or remedy_for_end(end, observed.spec)
-    return failed("serve.ready", f"the server {how_ended(end, observed.spec)} before it was ready", remedy, run.log)
-
-
 def _predict(run: ServeRun, observed: Observed) -> Check:
     first, steady = run.answer("first"), run.latency
     if first is None:
         return skipped("serve.predict", "not reached")
     bad = unexpected(first, observed.spec)
     if bad is not None:
-        seen, remedy = bad
-        known = advise("\n".join(run.log), observed) if first.status >= 500 else None
-        return failed("serve.predict", seen, known or remedy, run.log)
+        return failed("serve.predict", bad[0], _known(first, run, observed) or bad[1], _unstopped(run.log))
+    if again := run.answer("again"):
+        seen = f"the first request is answered {first.status}, a later one {describe_reply(again)}"
+        remedy = remedy_for_end(run.died, observed.spec) if run.died else fix("serve.predict", "again")
+        return failed("serve.predict", seen, _known(again, run, observed) or remedy, _unstopped(run.log))
     then = f", then {duration(steady.p50)} (p99 {duration(steady.p99)})" if steady else ""
     seen = described(first, observed.spec) + duration(first.seconds) + then
     if first.output and not observed.spec.asked.values and not any(output.numbers(list(first.output))):
-        return warned("serve.predict", f"{seen}, without any number", fix("serve.predict", "no_number"))
+        seen += f", without any number: {output.short(first.output[0])}"
+        return warned("serve.predict", seen, fix("serve.predict", "no_number"))
     if not proves_more_than_status(first, observed.spec):
         return warned("serve.predict", f"{seen}; only its status was checked", fix("serve.predict", "status_only"))
     return passed("serve.predict", seen)
+
+
+def _known(answer: ServerResponse, run: ServeRun, observed: Observed) -> str | None:
+    """The fix if the server's lines say why it gave no answer, or 5xx."""
+    return None if 0 < answer.status < 500 else advise("\n".join(run.log), observed)
+
+
+def _unstopped(log: Sequence[str]) -> tuple[str, ...]:
+    """The server's lines without those that follow from the test's own SIGTERM."""
+    return tuple(line for line in log if not _STOPPING.search(line))
 
 
 def _malformed(run: ServeRun, observed: Observed) -> Check:
@@ -162,12 +175,8 @@ def _malformed(run: ServeRun, observed: Observed) -> Check:
     if after.status != asked.status:
         seen = f"after malformed requests the sample is answered {describe_reply(after)}"
         return failed("serve.malformed", seen, fix("serve.malformed", "state"), run.log)
-    return _mildly(answers, seen if wrong else "")
-
-
-def _mildly(answers: list[tuple[str, ServerResponse]], wrong: str) -> Check:
     if wrong:
-        return warned("serve.malformed", wrong, fix("serve.malformed", "accepted"))
+        return warned("serve.malformed", seen, fix("serve.malformed", "accepted"))
     mild = [name for name, a in answers if _mild(a)]
     if mild:
         return warned("serve.malformed", f"accepts {mild[0]} as a request", fix("serve.malformed", "mild"))

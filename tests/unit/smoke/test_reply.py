@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from mlship.project.request import SampleRequest
 from mlship.smoke.events import ImageSeen, ServerResponse, Stop
 from mlship.smoke.judge.serve import serve_checks
+from mlship.smoke.output import short
 from mlship.smoke.result import Check
 from mlship.smoke.seen import Observed
 from tests.helpers.smoke_events import GOOD, answer, answers, served
@@ -36,6 +37,34 @@ def check(name: str, found: Observed) -> Check:
 
 def predict(asked: SampleRequest, first: ServerResponse) -> Check:
     return check("serve.predict", observed(asked, first))
+
+
+@pytest.mark.parametrize(
+    ("output", "status"),
+    [
+        ({"error": "Model not loaded"}, "fail"),
+        ({"Error": {"message": "no such column"}}, "fail"),
+        ({"errors": ["bad"], "prediction": None}, "fail"),
+        ({"status": "error", "message": "shapes differ"}, "fail"),
+        ({"success": False}, "fail"),
+        ({"traceback": "File ..."}, "fail"),
+        ({"error": 0.12}, "pass"),  # of a model
+        ({"error": None, "scores": [0.5]}, "pass"),
+        ({"success": True, "label": "cat"}, "warn"),
+        ({"errors": [], "label": "error"}, "warn"),
+        ({"result": "fail"}, "warn"),
+        ("error", "warn"),
+        (["error"], "warn"),
+    ],
+)
+def test_an_error_in_an_answer_of_200_is_no_success(output: JsonValue, status: str) -> None:
+    found = predict(UPLOAD, reply(output))
+    assert found.status == status, found
+    if status != "pass":
+        assert short(output) in found.seen
+        assert "smoke.request.expect" in found.remedy
+    expected = replace(UPLOAD, values={"$": output})
+    assert predict(expected, reply(output)).status == "pass"
 
 
 @pytest.mark.parametrize(

@@ -297,6 +297,22 @@ def test_a_faulty_server(events: tuple[Event, ...], check: str, words: str) -> N
     assert words in found.seen
 
 
+def test_a_server_that_answers_once_only_has_no_latency_and_proves_nothing_else() -> None:
+    once = (*UP, answer("first", 200), answer("again", 0, text="ConnectionRefusedError"), Stop(inflight=False))
+    lines = ("loaded", "INFO:     Shutting down", "INFO:     Finished server process [1]")
+    failing = checks(serving(*once, log=lines))
+    assert failing["serve.predict"].status == "fail"
+    expected = "the first request is answered 200, a later one nothing: ConnectionRefusedError"
+    assert failing["serve.predict"].seen == f"{expected}\nloaded"
+    ended = checks(serving(*once, died=ExitState(3, out_of_memory=False)))
+    assert [ended[f"serve.{name}"].status for name in ("predict", "first", "malformed", "inflight", "sigterm")] == [
+        "fail", "skip", "skip", "skip", "fail"
+    ]  # fmt: skip
+    assert "docker run" in ended["serve.predict"].remedy
+    known = checks(serving(*once, log=("OSError: [Errno 30] Read-only file system: '/app/log'",)))
+    assert "read-only except /tmp" in known["serve.predict"].remedy
+
+
 @pytest.mark.parametrize(
     ("first", "steady", "status", "seen"),
     [
