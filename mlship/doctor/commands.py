@@ -6,7 +6,7 @@ Values from the facts are quoted: a facts file from someone else must not put it
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Literal
 
@@ -31,6 +31,7 @@ class PackageManager:
     source: str = ""
     install: str = ""
     headers: str = ""
+    kernels: dict[str, str] = field(default_factory=dict)
     initramfs: str = ""
     add_option: tuple[str, ...] = ()
     remove_option: tuple[str, ...] = ()
@@ -70,7 +71,8 @@ def _row(facts: Facts) -> PackageManager:
     rows, system = place_data().managers, facts.host.os
     of = {name: row for row in rows for name in row.systems}
     name, release = known(system.id) or "", (known(system.version_id) or "").partition(".")[0]
-    own = of.get(f"{name}-{release}") or of.get(name)
+    build = re.search(r"[-+][A-Za-z]+$", known(facts.kernel.release) or "-")
+    own = of.get(build[0] if build else "") or of.get(f"{name}-{release}") or of.get(name)
     if known(looked_up(facts.host.paths, "/run/ostree-booted")) and not (own and own.note):
         return rows[0]
     recorded = next((row for row in rows if row.name == known(facts.host.packages.manager)), None)
@@ -93,7 +95,8 @@ def install_command(facts: Facts, *packages: str) -> str:
 
 def headers(facts: Facts) -> str:
     """Install the headers of the running kernel."""
-    package = _row(facts).headers
+    row, release = _row(facts), known(facts.kernel.release) or ""
+    package = next((name for end, name in row.kernels.items() if re.search(end, release)), row.headers)
     return install_command(facts, package) if package else _NOTHING
 
 
@@ -205,11 +208,9 @@ def install_libcuda(facts: Facts, version: str | None) -> str:
     branch, kind = (version or "").partition(".")[0], manager(facts)
     server = "-server" if any(name.startswith("libnvidia-") and name.endswith("-server") for name in names) else ""
     ubuntu = next((name for name in names if re.match(r"libnvidia-(cfg1|compute|common)-\d+", name)), None)
-    if kind == "apt":
-        package = f"libnvidia-compute-{branch}{server}" if ubuntu else "libcuda1" if "libnvidia-ml1" in names else ""
-    else:
-        packages = place_data().libcuda.get(kind or "", {})
-        package = next((libcuda for driver, libcuda in packages.items() if driver in names), "")
+    packages = place_data().libcuda.get(kind or "", {})
+    package = next((libcuda for driver, libcuda in packages.items() if driver in names), "")
+    package = f"libnvidia-compute-{branch}{server}" if ubuntu and kind == "apt" else package
     return install_command(facts, package) if package else ""
 
 

@@ -17,7 +17,7 @@ _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
 def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
-    """The likely causes of what was seen: by known lines, by words and facts, by symptoms; all, if none fits."""
+    """The likely causes of what was seen: by facts, by known lines, by words, by symptoms; all, if none fits."""
     logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
     lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
     said = "\n".join((*(one.seen for one in seen), *lines))
@@ -33,10 +33,10 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
         and (not cause.seen or any(matches_any(cause.seen, item.id) for item in seen))
     ]
     usual = [cause for cause in link.causes if not (cause.text or cause.when)]
-    ordered = sorted(fitting or usual, key=lambda cause: 0 if cause.text or cause.when else 1 if cause.seen else 2)
-    special = sum(bool(cause.text or cause.when) for cause in ordered)
-    own = [row for row in reported if row not in general]
-    causes = (*own, *ordered[:special], *reported, *logged, *ordered[special:])
+    special = [cause for cause in fitting if cause.text or cause.when]
+    by_facts, own = [cause for cause in special if cause.when], [row for row in reported if row not in general]
+    rest = sorted(fitting or usual, key=lambda cause: not cause.seen)
+    causes = (*by_facts, *own, *special, *reported, *logged, *rest)
     return tuple(dict.fromkeys(one.say for one in causes if one and one.say))
 
 

@@ -140,8 +140,7 @@ def sources(root: Path) -> Fact[tuple[PackageSource, ...]]:
     found: list[PackageSource] = []
     folders = ("/etc/apt/sources.list.d", "/etc/yum.repos.d", "/etc/zypp/repos.d")
     listed = [f"{folder}/{name}" for folder in folders for name in names_in(below(root, folder)) or ()]
-    paths = ["/etc/apt/sources.list", *listed]
-    for path in paths:
+    for path in ("/etc/apt/sources.list", *listed):
         text = text_of(below(root, path))
         if text and path.endswith((".list", ".sources", ".repo")):
             found += [PackageSource(path, uri, key) for uri, key in entries(path, text) if _NVIDIA_SOURCE.search(uri)]

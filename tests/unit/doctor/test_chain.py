@@ -654,6 +654,35 @@ def lies(name: str) -> dict[str, object]:
 
 
 SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
+    "a toolkit that looks for the driver where it is not": (
+        "kubelet-offers",
+        "looks for the driver in /run/nvidia/driver",
+        {
+            "kernel": KERNEL,
+            "host": {**WORKS, "toolkit": {"config": {"root": "/run/nvidia/driver"}}},
+            "kubernetes": {
+                "pods": [{"name": "q", "role": "device-plugin", "phase": "Pending", "ready": False}],
+                "events": ["nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1: quux"],
+            },
+        },
+    ),
+    "a driver that hangs after a bug": (
+        "nvml-answers",
+        "a bug of its own",
+        {
+            "kernel": {**KERNEL, "log": ["WARNING: CPU: 4 PID: 7 at nvidia/quux.c:54 quux_put+0x9a/0xb0 [nvidia]"]},
+            "host": {"nvml": {"hangs_at": "nvmlInit_v2"}},
+        },
+    ),
+    "an NVLink that failed": (
+        "framework-works",
+        "an NVLink of a GPU failed",
+        {
+            "kernel": {**KERNEL, "log": ["NVRM: Xid (PCI:0000:dc:00): 149, quux"]},
+            "host": WORKS,
+            "messages": ["RuntimeError: CUDA error: an illegal instruction was encountered"],
+        },
+    ),
     "a virtual machine's GPU that the driver rejects": (
         "gpu-bound",
         "(vGPU) needs the guest driver",

@@ -286,6 +286,27 @@ def test_the_products_of_places_agree() -> None:
         assert commands.kinds(system.change(Facts())) & {"apt", "dnf"} == here & {"apt", "dnf"}
 
 
+@pytest.mark.parametrize(
+    ("system", "release", "package"),
+    [
+        ("debian", "6.1.0-25-amd64", "linux-headers-$(uname -r)"),
+        ("debian", "6.8.12-4-pve", "proxmox-headers-$(uname -r)"),
+        ("arch", "6.12.9-arch1-1", "linux-headers"),
+        ("arch", "6.12.9-1-lts", "linux-lts-headers"),
+        ("ol", "5.15.0-302.167.6.el9uek.x86_64", "kernel-uek-devel-$(uname -r)"),
+        ("ol", "5.14.0-503.el9_5.x86_64", "kernel-devel-$(uname -r) kernel-headers"),
+        ("sles", "6.4.0-150600.8.20-azure", "kernel-azure-devel"),
+        ("alpine", "6.6.7-0-virt", "linux-virt-dev"),
+        ("debian", "6.12.105-production+truenas", None),
+        ("slackware", "6.1.79-Unraid", None),
+    ],
+)
+def test_the_headers_are_the_running_kernels(system: str, release: str, package: str | None) -> None:
+    facts = put(_system(system)(Facts()), "kernel.release", release)
+    start = commands.install_start(facts)
+    assert commands.headers(facts) == (f"{start} {package}" if package else "?")
+
+
 @pytest.mark.parametrize("binary", ["/snap/bin/docker", "/var/lib/snapd/snap/bin/docker"])
 def test_dockers_snap_is_restarted_as_a_snap_on_every_distribution(binary: str) -> None:
     assert commands.restart_engine(put(Facts(), "host.docker.binary", binary)) == "sudo snap restart docker"
