@@ -23,7 +23,7 @@ from mlship.audit.starts import judge_start, starts
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.shell import started_command
 from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
-from mlship.dockerfile.words import UNKNOWN
+from mlship.dockerfile.words import UNKNOWN, shown_image
 from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
 from mlship.known_texts import first_match
@@ -50,11 +50,6 @@ def audit_dockerfile(text: str, name: str, target: str = "") -> AuditReport:
     last = (_compilers, _healthcheck, _setuid, _driver_library, _requires)
     judgements = judge_all(file, _user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, *last)
     return AuditReport(name, "Dockerfile", judgements)
-
-
-def shown_image(image: str) -> str:
-    """An image's name, with what only the build knows as an ellipsis."""
-    return image.replace(UNKNOWN, "…") if image.strip(UNKNOWN) else "the base image"
 
 
 def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:

@@ -23,11 +23,6 @@ class TakenImage:
     image: str
     line: int
 
-    @property
-    def shown(self) -> str:
-        """The name for people, with an ellipsis where the file does not decide it."""
-        return self.image.replace(UNKNOWN, "…")
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -143,9 +138,8 @@ class BuildStage:
     def lookup(self, name: str) -> str | None:
         """A variable's value; unknown unless this file decides it."""
         found = self.env.get(name, self.args.get(name))
-        if found is not None:
-            return found
-        return None if self.root.image == "scratch" and name not in self.args else UNKNOWN
+        unset = None if self.root.image == "scratch" and name not in self.args else UNKNOWN
+        return unset if found is None else found
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ _DEEPEST = 10  # variables in defaults of variables
 _NAME = re.compile(r"[0-9@*#?$!-]|\w+", re.ASCII)
 
 
+def shown_image(image: str) -> str:
+    """An image's name, with what only the build knows as an ellipsis."""
+    return image.replace(UNKNOWN, "…") if image.strip(UNKNOWN) else "the base image"
+
+
 def split_words(text: str, escape: str) -> list[str]:
     """Split at spaces that are neither quoted nor escaped; quotes and escapes stay."""
     sign = re.escape(escape)

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 from mlship import plain
 from mlship.dockerfile.stages import BuildStage
+from mlship.dockerfile.words import shown_image
 from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.declared.result import Declared, distribution
 from mlship.init.found import GpuUse
@@ -33,7 +34,7 @@ def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared]
     """
     hosts = tuple(path for path in tree.files if _HOST.fullmatch(path) and _is_host(tree.text(path) or ""))
     code, note = _from_code(served)
-    base = stage.root.shown if stage else ""
+    base = shown_image(stage.root.image) if stage else ""
     evidence = (
         *([f"{HOSTS}/ has {count_of(len(hosts), 'host file')}"] if hosts else []),
         *_from_requirements(declared),

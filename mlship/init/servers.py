@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from posixpath import join, normpath
 
 from mlship.dockerfile.stages import BuildStage
+from mlship.dockerfile.words import shown_image
 from mlship.imports import is_foreign
 from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes
@@ -316,7 +317,8 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     elif command and not (path or own or is_server(command) or takes_no_sample(command)):
         yield f"`{command[0]}` of the Procfile or Dockerfile is no server that `init` supports; check `serve.command`"
     if stage and names_musl(stage.root.image):
-        yield f"Dockerfile uses {stage.root.shown}; mlship uses Debian slim, which runs standard manylinux wheels"
+        base = shown_image(stage.root.image)
+        yield f"Dockerfile uses {base}; mlship uses Debian slim, which runs standard manylinux wheels"
     if stage:
         yield "mlship generates its own Dockerfile and does not use or change yours"
 

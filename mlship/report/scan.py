@@ -20,12 +20,10 @@ def _lines(report: ScanReport) -> Iterator[str]:
         yield f"{file.verdict:<8} {file.path}: {_meaning(file)}"
     for text in report.unread:
         yield f"unknown  {text}"
-    counts = [
-        f"{report.count('code')} run code when loaded" if report.count("code") != 1 else "1 runs code when loaded",
-        f"{report.count('unknown') + len(report.unread)} unknown",
-        f"{report.count('data')} data",
-    ]
-    yield f"{report.target}: {count_of(report.read, 'file')} read; {', '.join(counts)}"
+    code, read = report.count("code"), count_of(report.read, "file")
+    runs = "1 runs code when loaded" if code == 1 else f"{code} run code when loaded"
+    unknown = report.count("unknown") + len(report.unread)
+    yield f"{report.target}: {read} read; {runs}, {unknown} unknown, {report.count('data')} data"
 
 
 def _meaning(file: ScannedFile) -> str:

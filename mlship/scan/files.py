@@ -17,8 +17,12 @@ from mlship.scan.report import FileVerdict, ScannedFile, ScanReport, sorted_file
 
 _MODEL_NAME = re.compile(
     r"(?i).+\.(safetensors|onnx|gguf|ggml|tflite|lite|cbm|ubj|keras|h5|hdf5|npy|npz|skops|ftz|model|mlmodel|msgpack|pb"
-    r"|engine|plan|params|weights|caffemodel|t7|nemo|mar|tar|tgz|tar\.\w+|zip|7z|pkl\.\w+|joblib\.\w+)"
+    r"|engine|plan|params|weights|caffemodel|t7|nemo|mar|tar|tgz|tar\.\w+|zip|7z|pkl\.\w+|joblib\.\w+|trt|om|dlc|mnn"
+    r"|pte|pt2|ptl|pdmodel|pdi?params|rds|rda|rdata|rknn|llamafile|xmodel|hef|ckpt[^/]*\.(?:meta|index|data-\d+-of-\d+))"
 )
+_TEXTS = (".json", ".yaml", ".yml")
+_NAMES_CODE = re.compile(rb'!!python/(?:object|name|module)|"py/\w+"\s*:|"class_name"\s*:\s*"(?:Lambda|__lambda__)"')
+_LARGEST_TEXT = 64 << 20  # bytes
 _PATH_FILE = re.compile(r"(?:^|/)(?:site|dist)-packages/[^/]+\.pth$")  # folders for Python, not a file of PyTorch
 _NO_FILES = {".git", "__pycache__"}
 _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
@@ -94,7 +98,8 @@ def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
 
 def is_candidate(name: str, head: bytes, size: int) -> bool:
     """Whether a file may be a model, by its name, or may run code, by its first bytes."""
-    if is_model_name(name) or name.endswith(_TEMPLATES) or head.startswith(_MAGIC) or _is_packed(head):
+    is_text = name.endswith(_TEMPLATES) or (name.endswith(_TEXTS) and _NAMES_CODE.search(head))
+    if is_text or is_model_name(name) or head.startswith(_MAGIC) or _is_packed(head):
         return True
     return may_be_pickle(head) if size > len(head) else is_pickle(io.BytesIO(head))
 
@@ -114,9 +119,10 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     foreign = unlisted(uses)
     if kind in CODE or foreign or problem:
         return ScannedFile(name, kind, size, "code", tuple(sorted(uses)), foreign, problem)
-    if kind == "text" and _PATH_FILE.search(name):
-        return None
-    if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
+    if kind == "text" and name.endswith(_TEXTS) and size <= _LARGEST_TEXT and _NAMES_CODE.search(path.read_bytes()):
+        return ScannedFile(name, kind, size, "unknown", problem="names code that Keras, jsonpickle or YAML may run")
+    is_misnamed = is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)
+    if kind == "text" and is_misnamed and not _PATH_FILE.search(name):
         return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
     with path.open("rb") as file:
         packed = kind == "unknown" and _is_packed(file.read(_TAR.stop))

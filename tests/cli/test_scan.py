@@ -23,7 +23,7 @@ from tests.helpers.hostile_files import CALL, hostile_files
 from tests.helpers.layouts import Image, Tree, chunks, layout
 from tests.helpers.model_files import good_files, hdf5
 from tests.helpers.repos import onnx_bytes, safetensors, write
-from tests.helpers.saved_images import files_tar
+from tests.helpers.saved_images import files_tar, saved_image
 from tests.helpers.smoke_events import IMAGE as INFO
 
 
@@ -36,6 +36,30 @@ def test_a_folder_of_data_is_clean(tmp_path: Path) -> None:
     result = run(str(tmp_path))
     assert result.exit_code == 0, result.output
     assert f"{tmp_path}: {len(good_files())} files read; 0 run code when loaded, 0 unknown, " in result.stdout
+
+
+TEXTS = {
+    "model.yaml": b"a: !!python/object/apply:os.system [id]\n",
+    "state.json": b'{"py/reduce": [{"py/function": "os.system"}]}',
+    "architecture.json": b'{"class_name": "Sequential", "config": {"layers": [{"class_name" : "Lambda"}]}}',
+}
+
+
+def test_a_text_that_names_code_is_unknown_in_folders_and_images(tmp_path: Path) -> None:
+    clean = {"a.yaml": b"a: !!python/tuple [1]\n", "b.json": b'{"class_name": "Dense"}', "c.txt": TEXTS["model.yaml"]}
+    write(tmp_path, {**TEXTS, **clean})
+    report = json.loads(run(str(tmp_path), "--json").stdout)
+    assert {file["path"]: file["verdict"] for file in report["files"]} == dict.fromkeys(TEXTS, "unknown")
+    saved = saved_image([{f"app/{name}": text for name, text in {**TEXTS, **clean}.items()}], {})
+    assert {file.path for file in scan_image(chunks(saved), "a:1").files} == {f"app/{name}" for name in TEXTS}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.pte", "a.pt2", "a.rds", "m.ckpt-1.data-00000-of-00001", "m.ckpt.meta", "a.pdiparams"]
+)
+def test_a_file_named_like_a_model_is_not_left_out(name: str, tmp_path: Path) -> None:
+    write(tmp_path, {name: b"\x07\xff\0" * 9})
+    assert f"unknown  {name}: has an unknown format" in run(str(tmp_path)).stdout
 
 
 def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
