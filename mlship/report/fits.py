@@ -24,6 +24,8 @@ def _lines(fits: Fits, shown: str, origin: str) -> Iterator[str]:
     for host in fits.hosts:
         yield from _host(host)
     yield from ("", *(f"  note: {note}" for note in fits.notes)) if fits.notes else ()
+    if fits.outcome == "unknown":
+        yield from ("", "To find out, prove an image of it on such a host: `mlship smoke IMAGE --on gpu`")
     if fits.changes:
         yield from ("", "What helps:", *(f"  {change}" for change in fits.changes))
 

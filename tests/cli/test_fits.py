@@ -37,6 +37,13 @@ What helps:
     )
 
 
+def test_what_is_unknown_says_how_to_find_out(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text("torch>=2\n")
+    done = mlship("fits", "lock.txt", "--driver", "580.95.05", *A100, cwd=tmp_path)
+    assert done.code == 4
+    assert done.stdout.endswith("\nTo find out, prove an image of it on such a host: `mlship smoke IMAGE --on gpu`\n")
+
+
 def test_json_says_the_same_and_every_host_counts(tmp_path: Path) -> None:
     (tmp_path / "lock.txt").write_text(TORCH)
     hosts = Path(__file__).parents[2] / "examples/hosts"

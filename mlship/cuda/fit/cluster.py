@@ -38,9 +38,7 @@ class _Between:
 
 def cluster_document(promise: Promise, form: ClusterForm) -> Terms:
     """The promise in a cluster's language."""
-    if form == "nfd":
-        return _nfd(promise)
-    return _affinity(promise) if form == "affinity" else _claim(promise)
+    return {"nfd": _nfd, "affinity": _affinity, "claim": _claim}[form](promise)
 
 
 def cluster_yaml(promise: Promise, form: ClusterForm) -> str:

@@ -118,7 +118,8 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
         elif _brings(text) and _named(text) is None:
             yield text, _open(text)
     if lock.foreign:
-        yield "conda", f"from conda, whose builds differ from PyPI's, so not judged: {few(lock.foreign, 5)}"
+        named = few(sorted(lock.foreign, key=_brings, reverse=True), 5)
+        yield "conda", f"from conda, whose builds differ from PyPI's, so not judged: {named}"
     if lock.stray:
         yield "files", f"device code of no package, or that cannot be read, so not judged: {few(lock.stray, 5)}"
     if not lock.in_image:
@@ -170,6 +171,6 @@ def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     if completed(lock, platform) != lock.pins:
         yield "the file does not list all CUDA libraries: judged as pip installs it, with what PyPI's wheels require"
     if lock.loose:
-        yield f"without one version, so not judged: {few(lock.loose, 5)}"
+        yield f"without one version, so not judged (a lock or `pip freeze` has one): {few(lock.loose, 5)}"
     if lock.more:
         yield "the lock also lists packages of extras and of development; export what you install for an exact answer"

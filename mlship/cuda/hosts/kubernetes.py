@@ -181,8 +181,7 @@ class _Seen:
 
 def _vendor(names: Iterable[str]) -> str:
     """The vendor of a node's other GPUs, by labels and resources."""
-    found = (vendor for name in names for vendor, pattern in _VENDORS.items() if pattern.match(name))
-    return next(found, "")
+    return next((vendor for name in names for vendor, pattern in _VENDORS.items() if pattern.match(name)), "")
 
 
 def _parse(stream: TextIO) -> Iterator[_Node | Slice]:

@@ -33,7 +33,12 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
         (TORCH, "470.82.01", "refused", "lock `torch<2.7`: its build cu118 from PyTorch's wheel index runs"),
         ("faiss-gpu-cu12==9.9\n", "580.95.05", "unknown", "faiss-gpu-cu12 9.9"),
         ("faiss-gpu-cu12==9.9\n", "470.82.01", "refused", "faiss-gpu-cu12 9.9 needs driver >= 525.60.13"),
-        ("torch>=2\n", "580.95.05", "unknown", "without one version, so not judged: torch"),
+        (
+            "torch>=2\n",
+            "580.95.05",
+            "unknown",
+            "without one version, so not judged (a lock or `pip freeze` has one): torch",
+        ),
         ("mylib @ file:///src\n", "580.95.05", "unknown", "nothing in the lock is known to use CUDA"),
         ("torch==2.8.0+cu128\ntorchvision==0.23.0+cu126\n", "580.95.05", "refused", "builds of two variants"),
         ("onnxruntime-gpu==1.26.0\n", "580.95.05", "unknown", "no locked package brings the CUDA libraries"),
@@ -215,6 +220,12 @@ def test_conda_packages_are_never_taken_for_judged(tmp_path: Path) -> None:
     assert any("cudatoolkit 11.8" in why for limit in found.hosts[0].limits for why in limit.why)
     with pytest.raises(MatchError, match="so nothing can be promised: conda"):
         promise_of_lock(read_foreign_lock(tmp_path / "lock", "linux/amd64"), "linux/amd64")
+
+
+def test_conda_packages_that_may_use_cuda_are_named_first(tmp_path: Path) -> None:
+    rows = [*(f"a{number} 1.0 0 conda-forge" for number in range(9)), "cuda-cudart 12.4.99 0 nvidia"]
+    found = answer(tmp_path, "# packages in environment at /x:\n" + "".join(f"{row}\n" for row in rows), "580.95.05")
+    assert "so not judged: cuda-cudart 12.4.99, a0 1.0, a1 1.0" in found.hosts[0].limits[0].why[0]
 
 
 def test_device_code_of_no_package_is_never_taken_for_judged() -> None:
