@@ -674,6 +674,15 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             "host": {"nvml": {"hangs_at": "nvmlInit_v2"}},
         },
     ),
+    "a container under SELinux": (
+        "nodes-inside",
+        "SELinux is enforcing",
+        {
+            "kernel": KERNEL,
+            "host": {**WORKS, "selinux": {"mode": "Enforcing", "booleans": {"container_use_devices": False}}},
+            "container": {"engine": "docker", "status": "running", "nvml": {"init": 4}},
+        },
+    ),
     "an NVLink that failed": (
         "framework-works",
         "an NVLink of a GPU failed",

@@ -233,6 +233,15 @@ def test_the_recovery_action_of_a_gpu_that_works(action: str | None, logged: str
     assert all(word.lower() in text.lower() for word in words.split())
 
 
+def test_a_guest_driver_that_its_host_rejects_is_replaced() -> None:
+    """Xid 78 tells a vGPU's guest driver from a GPU that fails."""
+    facts = hosts()["gpu-does-not-initialise--judge-rm-init-gsp"]
+    log = (*each(facts.kernel.log), "NVRM: Xid (PCI:0002:00:00): 78, Guest driver is incompatible with host driver")
+    (cause,) = diagnose(put(facts, "kernel.log", log)).causes
+    assert "incompatible with the vGPU manager" in cause.finding.cause
+    assert "guest driver of the vGPU release" in cause.finding.fix[0].say
+
+
 def test_a_system_says_once_how_it_installs() -> None:
     assert advice("driver-does-not-drive-gpu--nixos").count("On NixOS") == 1
 
