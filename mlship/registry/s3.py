@@ -72,11 +72,11 @@ class S3Objects:
             answer = self._ask("GET", f"{self._bucket.base}/?{query}")
             found = self.document(answer, "ListBucketResult")
             yield from (key.text or "" for key in found.iterfind("{*}Contents/{*}Key"))
-            more = found.findtext("{*}NextContinuationToken") or ""
-            if not more and found.findtext("{*}IsTruncated") == "true":
+            before, more = more, found.findtext("{*}NextContinuationToken") or ""
+            if more in {"", before} and found.findtext("{*}IsTruncated") == "true":
                 hint = "use a store that has ListObjectsV2, a registry (`oci://`) or a folder"
                 raise UsageError(f"`s3://{self.name}`: the store lists only its first objects", hint=hint)
-            if not more:
+            if more in {"", before}:
                 return
 
     def write(

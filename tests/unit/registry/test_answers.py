@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,9 @@ def test_every_page_of_referrers_is_read() -> None:
 def test_a_list_that_links_to_itself_ends() -> None:
     with registry(lambda to: to.say(200, b'{"tags": ["a"]}', Link=f'<{to.path}>; rel="next"')) as found:
         assert found.tags() == ("a",)
+    turns = itertools.cycle("12")
+    with registry(lambda to: to.say(200, b'{"tags": ["a"]}', Link=f'<?n={next(turns)}>; rel="next"')) as found:
+        assert {*found.tags()} == {"a"}
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 406, 501])

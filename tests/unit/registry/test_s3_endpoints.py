@@ -109,9 +109,11 @@ def test_credentials_that_are_renewed_before_a_question(renewed: Callable[[], No
             assert list(bucket.keys("absent/")) == []
 
 
-def test_a_store_that_does_not_continue_a_listing(faults: S3Faults) -> None:
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken>x</NextContinuationToken>"])
+def test_a_store_that_does_not_continue_a_listing(faults: S3Faults, token: str) -> None:
     """As old ones, which ignore `list-type=2`: what is missing must not look absent."""
     body = "<ListBucketResult><Contents><Key>a</Key></Contents><IsTruncated>true</IsTruncated></ListBucketResult>"
+    body = body.replace("<IsTruncated>", f"{token}<IsTruncated>")
     faults.fault = lambda _request: S3Fault(200, body)
     with opened_bucket("models") as bucket, pytest.raises(UsageError, match="lists only its first objects"):
         list(bucket.keys(""))
