@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Callable
 from functools import cache, partial
+from math import isfinite
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -63,6 +64,8 @@ def _redacted(plain: object) -> object:
     """The same with the credentials in its texts hidden; in JSON, hiding could remove the end of an escape."""
     if isinstance(plain, str):
         return redact(plain)
+    if isinstance(plain, float):
+        return plain if isfinite(plain) else None
     if isinstance(plain, dict):
         return {key: _redacted(value) for key, value in plain.items()}
     return [_redacted(value) for value in plain] if isinstance(plain, list) else plain

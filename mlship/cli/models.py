@@ -77,11 +77,10 @@ def list_models(
 @models.command("show")
 def show_model(model: Version, store: Store, json: Json = False) -> None:
     """Show what a registered model was made with."""
-    from mlship.models.register import document_of
     from mlship.report.models import model_text
 
     found = _found(store, model)
-    show_result(document_of(found), lambda _: out(model_text(found)), json=json)
+    show_result(found.model_dump(mode="json", by_alias=True), lambda _: out(model_text(found)), json=json)
 
 
 @models.command("diff")

@@ -116,11 +116,12 @@ def register(model: TrainedModel, store: ModelStore, address: str, parents: Iter
         "parents": [{"version": str(parent.version), "checksum": parent.checksum} for parent in found],
         **extra,
     }
-    data = sealed(document)
     try:
+        data = sealed(document)
         checksum = adapter(RegisteredModel).validate_json(data).checksum
-    except ValidationError as error:
-        message = f"`{record}` cannot be registered: {first_error(error)}"
+    except ValueError as error:  # also NaN and infinity, which JSON lacks
+        why = first_error(error) if isinstance(error, ValidationError) else str(error)
+        message = f"`{record}` cannot be registered: {why}"
         raise UsageError(message, hint="correct the training script, and train again") from error
     for path, file in files.items():
         if not file.source.is_file():
@@ -224,9 +225,3 @@ def _check_free(target: Path, found: RegisteredModel, path: str, data: bytes | N
         same = target.is_file() and sha256_file(target) == f"sha256:{found.files[path].sha256}"
     if not same:
         raise UsageError(f"`{target}` is another file than that of {found.version}", hint="pull into an empty folder")
-
-
-def document_of(model: RegisteredModel) -> JsonValue:
-    """What is known of a model, as JSON."""
-    found: JsonValue = adapter(RegisteredModel).dump_python(model, mode="json", by_alias=True)
-    return found

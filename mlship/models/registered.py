@@ -102,7 +102,7 @@ def version_for(name: str, training: Training, record: str) -> ModelVersion:
     hint = "train in a git checkout and write the record with `training_record.py` (`mlship training-record` prints it)"
     if training.git is None or len(training.git.commit) < 40:
         raise UsageError(f"`{record}` has no full git commit, so the model cannot be traced", hint=hint)
-    if training.created is None or training.created.tzinfo is None:
+    if training.created is None or training.created.tzinfo is None or not 1970 <= training.created.year < 9999:
         raise UsageError(f"`{record}` does not say when the model was trained", hint=hint)
     time = training.created.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     found = ModelVersion.parse(f"{name}/{training.git.commit}/{time}")

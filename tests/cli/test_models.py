@@ -1,6 +1,7 @@
 """`mlship register` and `mlship models`, as a user runs them."""
 
 import json
+import math
 from hashlib import sha256
 from pathlib import Path
 
@@ -78,6 +79,24 @@ def test_a_repository_without_a_record(tmp_path: Path, store: str) -> None:
     done = mlship_in_process("register", "--store", store, cwd=repo)
     assert (done.code, "error: mlship.yaml has no `model.metadata`" in done.stderr) == (2, True)
     assert not Path(store).exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"metrics": {"loss": math.nan}}, "cannot be registered: Out of range float values"),
+        ({"statistics": {"y": [1, -math.inf]}}, "cannot be registered: Out of range float values"),
+        ({"epochs": math.nan}, "cannot be registered: Out of range float values"),
+        ({"created": "2026-03-01T10:00:00"}, "does not say when the model was trained"),
+        ({"created": "9999-12-31T23:59:59-12:00"}, "does not say when the model was trained"),
+        ({"created": "0001-01-01T00:00:00+14:00"}, "does not say when the model was trained"),
+    ],
+)
+def test_a_record_that_cannot_be_kept(tmp_path: Path, store: str, record: dict[str, object], words: str) -> None:
+    """Such as the loss of a training that diverged."""
+    done = mlship_in_process("register", "--store", store, cwd=trained(tmp_path / "one", 0, **record))
+    assert (done.code, words in done.stderr) == (2, True), done.stderr
+    assert not Path(store, "models").exists()
 
 
 @pytest.mark.parametrize("command", ["ls", "show x", "pull x"])

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 from pathlib import Path
 
@@ -78,3 +79,9 @@ def test_what_an_image_holds() -> None:
     image = image_of(found, "x")
     assert CANARY not in str(image)
     assert CANARY not in mask(Facts(), ()).to_json()
+
+
+def test_numbers_that_json_lacks_are_null() -> None:
+    """As in the record of a training, which may hold anything: other programs could not read the whole result."""
+    found = to_json({"loss": math.nan, "all": [1.5, math.inf, {"least": -math.inf}]})
+    assert json.loads(found, parse_constant=str) == {"loss": None, "all": [1.5, None, {"least": None}]}
