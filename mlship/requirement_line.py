@@ -46,7 +46,7 @@ def specifiers(text: str | None) -> SpecifierSet:
     return SpecifierSet()
 
 
-def marker_may_hold(marker: Marker | str, platform: str, python: str) -> bool:
+def marker_may_hold(marker: Marker | str, platform: str, python: str, extra: str = "") -> bool:
     """Whether a marker may be true on a platform and Python; one that cannot be evaluated may be."""
     environment = {
         "os_name": "posix",
@@ -55,6 +55,7 @@ def marker_may_hold(marker: Marker | str, platform: str, python: str) -> bool:
         "platform_machine": MACHINES[platform],
         "python_version": python,
         "python_full_version": f"{python}.0",
+        "extra": extra,
     }
     try:
         return Marker(str(marker)).evaluate(environment)

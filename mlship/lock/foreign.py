@@ -33,6 +33,7 @@ _EGG = re.compile(r"[#&]egg=([A-Za-z0-9][\w.-]*)")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 # Before the first table: Poetry and setuptools have a key of that name in theirs.
 _TABLES = re.compile(r"^\[\[packages?\]\]|\A(?:(?!\[).*\n)*?packages? *= *\[", re.MULTILINE)
+_EXTRA = re.compile(r"\bextra *== *['\"]([^'\"]+)")
 _GROUPS = ("optional-dependencies", "dev-dependencies", "dependency-groups")  # of uv.lock
 # `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
 _CONDA_HEADS = ("# packages in environment", "# This file may be used to create an environment")
@@ -114,8 +115,7 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
 
 def read_names(text: str) -> ForeignLock:
     """Read pins that are separated by spaces, as in an image's label."""
-    found = [_requirement(each) or _Entry(each, None) for each in text.split()]
-    return replace(_folded(found), in_image=True)
+    return replace(_folded([_requirement(each) or _Entry(each, None) for each in text.split()]), in_image=True)
 
 
 def _nothing(path: Path, platform: str, conda: CondaDocument | None) -> UsageError:
@@ -136,8 +136,9 @@ def _text(path: Path) -> str:
 
 
 def _may_hold(platform: str, pythons: tuple[str, ...], markers: tuple[str, ...]) -> bool:
-    """Whether any of these markers may be true, or there is none."""
-    return not markers or any(marker_may_hold(marker, platform, python) for marker in markers for python in pythons)
+    """Whether any of these markers may be true, with any extra, or there is none."""
+    tried = ((each, python, extra) for each in markers for python in pythons for extra in ("", *_EXTRA.findall(each)))
+    return not markers or any(marker_may_hold(each, platform, python, extra) for each, python, extra in tried)
 
 
 def _entries(text: str, holds: Callable[[tuple[str, ...]], bool]) -> Iterator[_Entry]:
@@ -178,7 +179,8 @@ def _reached(document: dict[str, object], holds: Callable[[tuple[str, ...]], boo
 
 def _refuse_alternatives(document: Mapping[str, object]) -> None:
     """Refuse extras that conflict: uv locks them side by side and never installs them together."""
-    options = [*dict.fromkeys(_option(item) for each in plain.items(document, "conflicts") for item in rows_in(each))]
+    items = (item for each in plain.items(document, "conflicts") for item in rows_in(each))
+    options = sorted(dict.fromkeys(map(_option, items)), key=lambda option: "cpu" in option)
     if options:
         raise UsageError(
             f"the lock contains alternatives that are never installed together: {', '.join(options)}",

@@ -62,15 +62,12 @@ def _by_major(capabilities: tuple[Capability, ...]) -> list[tuple[int, list[int]
 def _drivers(reach: Reach) -> Iterator[tuple[_Between, ...]]:
     """A driver version is three labels, so "this one or newer" is up to three alternatives."""
     (major, minor, patch), below = reach.drivers.first, reach.drivers.below or _END
-    if not (minor or patch):
-        yield (_Between(_BRANCH, major - 1, below),)
-        return
-    yield (_Between(_BRANCH, major, below),)
+    yield (_Between(_BRANCH, major if minor or patch else major - 1, below),)
     same = _Between(_BRANCH, texts=(str(major),))
     if patch:
         yield same, _Between(_MINOR, minor)
         yield same, _Between(_MINOR, minor - 1, minor + 1), _Between(_REVISION, patch - 1)
-    else:
+    elif minor:
         yield same, _Between(_MINOR, minor - 1)
 
 

@@ -171,6 +171,6 @@ def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     if completed(lock, platform) != lock.pins:
         yield "the file does not list all CUDA libraries: judged as pip installs it, with what PyPI's wheels require"
     if lock.loose:
-        yield f"without one version, so not judged (a lock or `pip freeze` has one): {few(lock.loose, 5)}"
+        yield f"without one version, so not judged: {few(lock.loose, 5)}"
     if lock.more:
         yield "the lock also lists packages of extras and of development; export what you install for an exact answer"

@@ -37,7 +37,7 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platfo
             "torch>=2\n",
             "580.95.05",
             "unknown",
-            "without one version, so not judged (a lock or `pip freeze` has one): torch",
+            "without one version, so not judged: torch",
         ),
         ("mylib @ file:///src\n", "580.95.05", "unknown", "nothing in the lock is known to use CUDA"),
         ("torch==2.8.0+cu128\ntorchvision==0.23.0+cu126\n", "580.95.05", "refused", "builds of two variants"),

@@ -98,6 +98,7 @@ resolution-markers = ["platform_machine == 'aarch64'"]
             "cu12, --extra cu13",
             "extra cu12",
         ),
+        ('[[{ extra = "cpu" }, { extra = "cu128" }]]', "cu128, --extra cpu", "extra cu128"),
         ('[[{ package = "p", group = "a" }, { package = "p", extra = "b" }]]', "--group a, --extra b", "group a"),
         ('[[{ package = "one" }, { package = "two" }], [{ package = "one" }]]', "one, --package two", "package one"),
     ],
@@ -157,6 +158,20 @@ def uv_lock(edges: list[tuple[int, int, str, str]], project: str) -> str:
             ]
             text += f"{key}[{', '.join(rows)}]{' }' * (kind != 'd')}\n"
     return text
+
+
+@pytest.mark.parametrize(
+    ("marker", "installed"), [("extra == 'gpu'", True), (f"extra == 'gpu' and {ELSEWHERE}", False)]
+)
+@pytest.mark.parametrize(
+    "row", ['{name}markers = "{marker}"\n', '{name}marker = "{marker}"\n', '{name}markers = {{ main = "{marker}" }}\n']
+)
+def test_packages_of_extras_count(tmp_path: Path, row: str, marker: str, installed: bool) -> None:
+    text = row.format(name='[[package]]\nname = "torch"\nversion = "2.8.0"\n', marker=marker)
+    assert versions(read(tmp_path, f'[[package]]\nname = "numpy"\nversion = "2.0"\n{text}')) == {
+        "numpy": "2.0",
+        **({"torch": "2.8.0"} if installed else {}),
+    }
 
 
 @given(EDGES, st.sampled_from(['editable = "."', 'virtual = "."']))
