@@ -10,11 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mlship.dockerfile.lexer import INSTRUCTIONS
-from mlship.dockerfile.shell import SHELLS
 
 _NO_COMMAND = "/bin/sh -c #(nop)"
 _ASSIGNMENT = re.compile(r"(?:^|(?<=\s))([A-Za-z_]\w*)=")
-_HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 
 
 @dataclass(frozen=True)
@@ -58,22 +56,8 @@ def _run(text: str, shell: str) -> tuple[tuple[tuple[str, str], ...], str]:
     text = text.removesuffix("# buildkit").strip()
     arguments, found, script = text.partition(f"{shell} ")
     if not text.startswith("|"):
-        return (), _without_data(script if found and not arguments.strip() else text)
-    return tuple(_assignments(arguments)), _without_data(script if found else text)
-
-
-def _without_data(script: str) -> str:
-    """A script without its here-documents, which are data unless a shell reads them."""
-    kept, lines = list[str](), iter(script.splitlines())
-    for line in lines:
-        kept.append(line)
-        is_script = any(word.rpartition("/")[2] in SHELLS for word in re.split(r"[\s;&|]+", line))
-        for _quote, name in _HERE_DOCUMENT.findall(line):
-            for each in lines:
-                if each.strip() == name:
-                    break
-                kept += [each] if is_script else []
-    return "\n".join(kept)
+        return (), script if found and not arguments.strip() else text
+    return tuple(_assignments(arguments)), script if found else text
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:

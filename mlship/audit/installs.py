@@ -15,6 +15,7 @@ _CONDAS = {"conda", "mamba", "micromamba"}
 _DELETES_ALL = re.compile(r"(?:\S*/)?find(?: [^-(!\s]\S*)+(?: -depth| -xdev| -mindepth 1| -type f)* -delete")
 _LEAN = re.compile("(?i)no-install-recommends|apt::install-recommends=")
 _INSTALLS = {"install", "add", "in", "group", "groupinstall", "build-dep", "builddep"}
+_REMOVALS = {"purge", "remove", "del", "uninstall"}
 _ROOT = {"", "0", "root", UNKNOWN}
 _LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
 
@@ -177,13 +178,14 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
     for command in run.commands:
         program, arguments = installer_and_arguments(command)
         names = [_package(word) for word in _operands(arguments)]
-        unknown |= program in table.installers and any(UNKNOWN in name for name in names)
-        if verb(arguments) in _INSTALLS and program in table.installers:
+        changes = program in table.installers and verb(arguments) in _INSTALLS | _REMOVALS
+        unknown |= changes and any(UNKNOWN in name for name in names)
+        if changes and verb(arguments) in _INSTALLS:
             words = [part for word in arguments for part in word.split("=")]
             of = next((two for one, two in pairwise(words) if program == "apk" and one in ("-t", "--virtual")), "")
             installed |= {(of or name, name) for name in names if name.rstrip("-_.0123456789") in table.compilers}
             hidden |= program in {"apt", "apt-get"} and not _LEAN.search(" ".join(arguments))
-        elif verb(arguments) in ("purge", "remove", "del", "uninstall"):
+        elif changes:
             removed = {one for one in installed if one[0] in names}
             hidden |= program in {"apt", "apt-get"} and bool(removed) and not swept
             installed -= removed

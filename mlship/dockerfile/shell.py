@@ -15,6 +15,7 @@ from mlship.versioned import TableRow, table_reader
 _OPERATORS = ";&|()\n"
 RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
 SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
+_USERS = {"su", "runuser"}
 _DEEPEST = 8  # shells in shells
 _PYTHONS = {"python", "python3"}
 _VERSION = f"0123456789.{UNKNOWN}"
@@ -71,7 +72,8 @@ class _Reader:
     text: str
     lookup: VariableLookup
     at: int = 0
-    inner: list[str] = field(default_factory=list)  # scripts in $(...) and backticks
+    inner: list[str] = field(default_factory=list)  # scripts in $(...), backticks and here-documents
+    ends: list[str] = field(default_factory=list)  # of the here-documents that follow this line
 
     def known(self, name: str) -> str:
         return UNKNOWN if (found := self.lookup(name)) is None else found
@@ -141,6 +143,8 @@ def _simple(reader: _Reader) -> Iterator[tuple[list[str], str]]:
             reader.inner.pop()
         elif letter in _OPERATORS:
             reader.take()
+            if letter == "\n":
+                _read_documents(reader, is_script=not words or words[0].rpartition("/")[2] in SHELLS)
             yield words, letter
             words = []
         elif letter.isspace() or reader.text.startswith("\\\n", reader.at):
@@ -157,12 +161,28 @@ def _simple(reader: _Reader) -> Iterator[tuple[list[str], str]]:
     yield words, ""
 
 
+def _read_documents(reader: _Reader, *, is_script: bool) -> None:
+    """Skip the here-documents that follow a line; keep them for later if a shell reads them."""
+    for end in reader.ends:
+        lines = list[str]()
+        while reader.at < len(reader.text):
+            stop = reader.text.find("\n", reader.at)
+            lines.append(reader.text[reader.at : stop if stop >= 0 else None])
+            reader.at += len(lines[-1]) + 1
+            if lines[-1].lstrip("\t") == end:
+                break
+        reader.inner += ["\n".join(lines[:-1])] if is_script else []
+    reader.ends.clear()
+
+
 def _skip_redirection(reader: _Reader) -> None:
+    is_document = reader.text.startswith("<<", reader.at) and not reader.text.startswith("<<<", reader.at)
     for letters in ("<>&|-", " \t"):
         while reader.peek() and reader.peek() in letters:
             reader.take()
     if reader.peek() and reader.peek() not in f"{_OPERATORS}<>":
-        _word(reader)
+        word = _word(reader)
+        reader.ends += [word] if is_document else []
 
 
 def _word(reader: _Reader) -> str:
@@ -219,7 +239,7 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
         if equals and name.replace("_", "a").isalnum() and not name[0].isdigit():
             env[name] = value
             words.pop(0)
-        elif words[0] in RESERVED - {"case"}:
+        elif words[0] in RESERVED - {"case", "for"}:
             words.pop(0)
         elif (run := run_by(words)) is not None:
             if command_table().runners[words[0].rpartition("/")[2]].installs:
@@ -227,10 +247,10 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
             words = list(run)
         else:
             break
-    if not words or words[0] == "case":
+    if not words or words[0] in ("case", "for"):
         return
     found = Command(tuple(words), env)
-    if found.program in SHELLS and depth < _DEEPEST and (script := script_of(words)) is not None:
+    if found.program in SHELLS | _USERS | {"eval"} and depth < _DEEPEST and (script := script_of(words)) is not None:
         yield from commands(script, lookup, depth + 1)
         return
     yield found
@@ -243,6 +263,11 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
 
 def script_of(words: Sequence[str]) -> str | None:
     """The script of `sh -c SCRIPT`; options may be joined, as in `bash -lc`, or have a value: `-o pipefail`."""
+    program = words[0].rpartition("/")[2]
+    if program == "eval":
+        return " ".join(words[1:])
+    if program in _USERS:
+        return next((two for one, two in pairwise(words) if one in ("-c", "--command")), None)
     for at, word in enumerate(words[1:], 1):
         if word.startswith("-") and not word.startswith("--") and word.endswith("c"):
             return words[at + 1] if at + 1 < len(words) else None

@@ -302,16 +302,15 @@ class _Reader:
             inside = tuple(each for body in one.heredocs for each in commands(body, stage.lookup)) if is_shell else ()
             known, found = is_shell or bool(found), inside or found
         text, mounts = "\n".join((one.text, *one.heredocs)), tuple(self._mounts(stage, one))
-        places = ((m["target"], m.get("source", ".")) for m in mounts if m.get("type", "bind") == "bind")
-        bound = ((normpath(join(stage.workdir, target)), source, True) for target, source in places)
+        places = (one for one in mounts if one.get("type", "bind") == "bind" and "from" not in one)
+        bound = ((normpath(join(stage.workdir, one["target"])), one.get("source", "."), True) for one in places)
         values = ((name, stage.env.get(name, stage.args.get(name))) for name in command_table().variables)
         env = {name: value for name, value in values if value}
         return Run(one.line, text, found, mounts, known, CopiedFiles(stage.workdir, (*stage.copied, *bound)), env)
 
     def _mounts(self, stage: BuildStage, one: Instruction) -> Iterator[Mapping[str, str]]:
         for value in one.values("mount"):
-            parts = expand(value, self.escape, stage.lookup).split(",")
-            found = dict(part.partition("=")[::2] for part in parts)
+            found = dict(part.partition("=")[::2] for part in expand(value, self.escape, stage.lookup).split(","))
             target = found.get("target") or found.get("dst") or found.get("destination") or ""
             yield {**found, "target": target, "user": stage.user[0].partition(":")[0] if stage.user else ""}
 

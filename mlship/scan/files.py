@@ -22,7 +22,6 @@ _MODEL_NAME = re.compile(
 )
 _TEXTS = (".json", ".yaml", ".yml")
 _NAMES_CODE = re.compile(rb'!!python/(?:object|name|module)|"py/\w+"\s*:|"class_name"\s*:\s*"(?:Lambda|__lambda__)"')
-_LARGEST_TEXT = 64 << 20  # bytes
 _PATH_FILE = re.compile(r"(?:^|/)(?:site|dist)-packages/[^/]+\.pth$")  # folders for Python, not a file of PyTorch
 _NO_FILES = {".git", "__pycache__"}
 _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
@@ -119,7 +118,7 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     foreign = unlisted(uses)
     if kind in CODE or foreign or problem:
         return ScannedFile(name, kind, size, "code", tuple(sorted(uses)), foreign, problem)
-    if kind == "text" and name.endswith(_TEXTS) and size <= _LARGEST_TEXT and _NAMES_CODE.search(path.read_bytes()):
+    if kind == "text" and name.endswith(_TEXTS) and size < 64 << 20 and _NAMES_CODE.search(path.read_bytes()):
         return ScannedFile(name, kind, size, "unknown", problem="names code that Keras, jsonpickle or YAML may run")
     is_misnamed = is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)
     if kind == "text" and is_misnamed and not _PATH_FILE.search(name):

@@ -127,13 +127,8 @@ def visible(layers: Sequence[LayerTree[T]]) -> list[set[str]]:
     above, seen = _Above(), []
     for layer in reversed(layers):
         buried: dict[str, bool] = {"": "" in above.opaque}
-        seen.append(
-            {
-                path
-                for path in layer.files.keys() - above.taken - above.folders
-                if not _buried(posixpath.dirname(path), above, buried)
-            }
-        )
+        left = layer.files.keys() - above.taken - above.folders
+        seen.append({path for path in left if not _buried(posixpath.dirname(path), above, buried)})
         above.add(layer)
     return seen[::-1]
 

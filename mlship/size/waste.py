@@ -80,11 +80,8 @@ def _identical(left: PlacedFiles) -> FoundWaste:
             same[each.file.digest].append(each)
     twice = [(files, posixpath.basename(_kept_first(files)[0].path)) for files in same.values() if len(files) > 1]
     for parts, taken, names in _by_parts(twice):
-        what = (
-            f"{parts[0]} has more than one copy of files"
-            if len(parts) == 1
-            else f"{_listed(parts)} have the same content"
-        )
+        one, several = f"{parts[0]} has more than one copy of files", f"{_listed(parts)} have the same content"
+        what = one if len(parts) == 1 else several
         advice = "own-copies" if len(parts) > 1 and _of_packages(taken) else "links"
         yield "identical", f"{what}: {_listed(names)}", _table().advice[advice], taken
 

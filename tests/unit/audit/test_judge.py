@@ -437,6 +437,10 @@ def test_a_good_image_passes() -> None:
                 ("uv run --frozen pip install a", "fail"),
                 ("pixi run --locked test", "pass"),
                 ("make deps", "unknown"),
+                ("su app -c 'pip install a'", "fail"),
+                ("runuser -u app --command 'pip install a'", "fail"),
+                ("su app", "not applicable"),
+                ("eval pip install a", "fail"),
             )
         ),
         *(
@@ -450,6 +454,7 @@ def test_a_good_image_passes() -> None:
                 ("RUN pip install 'cmake>=3.18'", "fail"),
                 ("RUN uv pip install cmake && uv pip uninstall cmake", "pass"),
                 ("RUN pip install torch==$VERSION", "pass"),
+                ("RUN uv venv $FOLDER", "pass"),
                 ("COPY --from=builder /usr /usr", "unknown"),
                 ("COPY --from=builder /opt/venv /opt/venv", "pass"),
                 ("COPY --from=nvidia/cuda:12.4.1-devel-ubuntu22.04 /usr/local/cuda /usr/local/cuda", "unknown"),
@@ -466,6 +471,8 @@ def test_a_good_image_passes() -> None:
                 ("tools /usr/local/bin", "setup", "unknown"),
                 ("tools /usr/local/bin", "cd /x && true", "pass"),
                 ("model.bin /app/model.bin", "setup", "pass"),
+                ("a /a", "--mount=from=example.org/a:1,source=/true,target=/bin/true true", "pass"),
+                ("a /a", "--mount=source=true,target=/bin/true true", "unknown"),
             )
         ),
         ("secrets", "USER", "COPY .env /app/\nUSER", "unknown"),
@@ -483,6 +490,7 @@ def test_a_good_image_passes() -> None:
                 ('COPY tools /usr/local/bin\nCMD ["python"]', "pass"),
                 ('CMD ["make", "serve"]', "unknown"),
                 ('CMD ["npm", "start"]', "unknown"),
+                ('CMD ["su", "app", "-c", "python a.py"]', "unknown"),
                 ('CMD ["pixi", "run", "serve"]', "unknown"),
             )
         ),

@@ -69,3 +69,22 @@ def test_what_replaces_a_shell(script: str, words: tuple[str, ...] | None) -> No
 )  # fmt: skip
 def test_programs_that_run_their_arguments_are_not_the_command(script: str) -> None:
     assert [command.words for command in commands(script, lambda _name: None)] == [("pip", "install", "x")]
+
+
+@pytest.mark.parametrize(
+    ("script", "programs"),
+    [
+        ("a <<EOF\nb x\nEOF\nc", ["a", "c"]),
+        ("cat <<-'E F' > f\n\tb\n\tE F\nc", ["cat", "c"]),
+        ("a <<A b <<B && d\nx\nA\ny\nB\nc", ["a", "d", "c"]),
+        ("bash <<E\nb x\nE\nc", ["bash", "c", "b"]),
+        ("cat <<E | sh\nb x\nE\n", ["cat", "sh", "b"]),
+        ("a <<< b\nc", ["a", "c"]),
+        ("a <<E\nb", ["a"]),
+        ("for a in b c; do d; done", ["d"]),
+        ("su app -c 'a; b' && c", ["a", "b", "c"]),
+        ("eval a b; c", ["a", "c"]),
+    ],
+)
+def test_a_here_document_is_no_command_unless_a_shell_reads_it(script: str, programs: list[str]) -> None:
+    assert [one.program for one in commands(script)] == programs
