@@ -126,11 +126,11 @@ class Diagnosis:
     simulated: bool
 
 
-def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
+def diagnose(facts: Facts) -> Diagnosis:
     """Why this host, this container, or this image on this host cannot use the GPU."""
     facts = without_other_machine(facts)
-    by_layer = sorted(rules, key=lambda rule: LAYERS.index(rule.text.layer))
-    found, bugs = findings(facts, rules)
+    by_layer = sorted(RULES, key=lambda rule: LAYERS.index(rule.text.layer))
+    found, bugs = findings(facts)
     looked = walk_chain(facts)
     causes = _causes(found, looked)
     unexplained = _unexplained(facts, looked, causes)
@@ -149,11 +149,11 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     )
 
 
-def findings(facts: Facts, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+def findings(facts: Facts) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """The findings, lowest link first, without those that another finding excludes; and the rules that crashed."""
     found: list[Finding] = []
     bugs: list[str] = []
-    for rule in rules:
+    for rule in RULES:
         try:
             finding = rule.look(facts)
         except Exception as error:  # noqa: BLE001  one rule's bug must not hide the other rules' findings

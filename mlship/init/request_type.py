@@ -4,7 +4,7 @@ import ast
 import json
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -151,10 +151,10 @@ def _line(name: str, fields: Mapping[str, str], number: int) -> str:
     return f"input_{number}: {fields[name]} = msgspec.field(name={python_string(name)})"
 
 
-def rejecting(source: str, names: Sequence[str] = ("KeyError", "TypeError", "ValueError")) -> tuple[str, ...]:
+def rejecting(source: str) -> tuple[str, ...]:
     """The exceptions that the code of a loader raises itself, with which it may refuse a request."""
     tree = parse_source(source)
     raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)) if tree else ()
     calls = (one.func if isinstance(one, ast.Call) else one for one in raised)
     found = {one.id for one in calls if isinstance(one, ast.Name)}
-    return tuple(name for name in names if name in found)
+    return tuple(name for name in ("KeyError", "TypeError", "ValueError") if name in found)

@@ -37,7 +37,7 @@ def probe_nvml(seconds: float = SECONDS) -> DriverAnswer:
     return ask_driver(("nvml", "--brief", LIBCUDA), seconds)
 
 
-def this_host(name: str, seconds: float = SECONDS) -> HostProfile:
+def this_host(name: str) -> HostProfile:
     """What this machine offers.
 
     Args:
@@ -46,8 +46,8 @@ def this_host(name: str, seconds: float = SECONDS) -> HostProfile:
     Raises:
         MatchError: there is no GPU to match an image to, or the driver does not answer.
     """
-    answer = probe_nvml(seconds)
-    check_answer(answer, seconds)
+    answer = probe_nvml()
+    check_answer(answer)
     platform = this_platform()
     if platform is None:
         raise MatchError("mlship builds no images for this machine's processor", hint="use a host with amd64 or arm64")
@@ -75,18 +75,15 @@ def fleet_of(directory: Path, name: str = FOLDER) -> Fleet:
         ) from error
 
 
-def check_answer(answer: DriverAnswer, seconds: float) -> None:
+def check_answer(answer: DriverAnswer) -> None:
     """Accept only an answer that describes a whole host.
-
-    Args:
-        seconds: how long NVML was given.
 
     Raises:
         MatchError: the reason and the remedy.
     """
     library = answer.libraries.get(NVML)
     if answer.timed_out or answer.crashed:
-        raise _broken(answer, seconds)
+        raise _broken(answer)
     if library is not None and library.error:
         raise _missing(library.error)
     for call in answer.calls:
@@ -103,11 +100,11 @@ def check_answer(answer: DriverAnswer, seconds: float) -> None:
         )
 
 
-def _broken(answer: DriverAnswer, seconds: float) -> MatchError:
+def _broken(answer: DriverAnswer) -> MatchError:
     call = answer.pending_call
     if answer.timed_out:
         return MatchError(
-            f"NVML did not answer within {seconds:g} s{f'; it hangs in {call}' if call else ''}",
+            f"NVML did not answer within {SECONDS:g} s{f'; it hangs in {call}' if call else ''}",
             hint=f"`sudo dmesg | grep -iE 'xid|nvrm'` shows what the driver waits for; {_DOCTOR}",
         )
     return MatchError(

@@ -215,6 +215,6 @@ def shown(value: object) -> str:
     return f"`{text if len(text) <= 80 else text[:77] + '...'}`"
 
 
-def few_notes(notes: Iterable[str], limit: int = 4) -> tuple[str, ...]:
+def few_notes(notes: Iterable[str]) -> tuple[str, ...]:
     """The first notes, and how many more there are."""
-    return tuple(first_rows(dict.fromkeys(notes), limit, "and {} more like it"))
+    return tuple(first_rows(dict.fromkeys(notes), 4, "and {} more like it"))

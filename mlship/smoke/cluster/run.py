@@ -1,7 +1,7 @@
 """Runs the smoke test as a Job: created, watched, read and always removed."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,23 +22,14 @@ _NO_NODE_SECONDS = 600.0  # a cluster that starts a GPU node for it takes minute
 _SILENT_SECONDS = 120.0  # without an answer of the cluster
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Time, which tests replace."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-
 class _Patience:
     """How long to accept the same trouble."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
     def over(self, trouble: str, seconds: float) -> bool:
-        return self._clock.now() - self._since.setdefault(trouble, self._clock.now()) > seconds
+        return time.monotonic() - self._since.setdefault(trouble, time.monotonic()) > seconds
 
     def reset(self, trouble: str) -> None:
         self._since.pop(trouble, None)
@@ -51,8 +42,7 @@ def smoke_on_cluster(  # noqa: PLR0913, PLR0917  called once
     where: Placement,
     name: str,
     watch: Watch,
-    listen: Watch = lambda _line: None,
-    clock: Clock = Clock(),
+    listen: Watch,
 ) -> SmokeReport:
     """Test an image in a cluster as `mlship.smoke.run.smoke` does in an engine, and judge it in the same way.
 
@@ -61,7 +51,7 @@ def smoke_on_cluster(  # noqa: PLR0913, PLR0917  called once
         TransientError: the cluster does not answer, or ended the Job for its own reasons.
     """
     with _created(cluster, name, yaml_text(job_of(test, where, name))):
-        state, log = _Follower(cluster, test, name, watch, clock).follow()
+        state, log = _Follower(cluster, test, name, watch).follow()
     return report_of_log(test, info, log, state, listen)
 
 
@@ -119,14 +109,13 @@ class _Follower:
     test: PodTest
     name: str
     watch: Watch
-    clock: Clock
     shown: str = ""
     seen: PodState | None = None
     pull_error: str = ""
 
     def follow(self) -> tuple[PodState, PodLog]:
         """How the pod ended, and its log."""
-        patience, longest = _Patience(self.clock), self.test.seconds + PENDING_SECONDS
+        patience, longest = _Patience(), self.test.seconds + PENDING_SECONDS
         self._show("waiting for a pod")
         while not patience.over("the whole", longest):
             try:
@@ -145,7 +134,7 @@ class _Follower:
                     refusal = "\n".join(filter(None, (state.why or "no node was found for the pod", self.pull_error)))
                 if refusal:
                     raise explained(refusal, image=self.test.image)
-            self.clock.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         raise TransientError(
             f"the Job did not end within {longest} s", hint="look at the node that the pod was on, then try again"
         )

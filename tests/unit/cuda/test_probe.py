@@ -32,7 +32,7 @@ def profile(lines: list[str]) -> HostProfile:
 
 def refused(answer: DriverAnswer) -> MatchError:
     with pytest.raises(MatchError) as caught:
-        check_answer(answer, 10)
+        check_answer(answer)
     assert caught.value.exit_code == 4
     assert "`" in caught.value.hint
     return caught.value
@@ -50,7 +50,7 @@ def test_a_whole_answer() -> None:
     ]
     assert [answer.text("nvmlDeviceGetUUID", index) for index in range(2)] == ["GPU-0", "GPU-1"]
     assert not answer.simulated
-    check_answer(answer, 10)
+    check_answer(answer)
 
 
 def test_a_simulation_is_known_by_either_library() -> None:
