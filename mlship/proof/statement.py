@@ -65,7 +65,7 @@ class Details:
     gpus: tuple[str, ...]
     driver: str | None
     image: str
-    date: str
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     checks: tuple[CheckResult, ...]
     figures: Figures
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -157,6 +158,11 @@ def test_statements_of_other_tools_are_left_alone(image: str, state: RegistrySta
         lambda it: it["mlship"]["checks"][0].update(status="fail"),
         lambda it: it.pop("mlship"),
         lambda it: it["mlship"].update(device="tpu"),
+        lambda it: it["mlship"].update(date="2026-11-28"),
+        lambda it: it["mlship"].update(date="2026-11-28T06:00:00+02:00"),
+        lambda it: it["mlship"]["figures"].update(ready_s=-1),
+        lambda it: it["mlship"]["figures"].update(ready_s=math.nan),
+        lambda it: it["mlship"]["figures"].update(peak_memory=-1),
     ],
 )
 def test_a_statement_that_contradicts_itself_is_refused(change: Callable[[dict[str, object]], None]) -> None:
