@@ -98,7 +98,7 @@ def verify(image: str, device: Device | None, platform: str | None = None) -> Ve
             if usual_platform(platform) not in chosen:
                 hint = f"name one that it has: {', '.join(there)}"
                 raise UsageError(f"`{image}` has no image for {platform}", hint=hint)
-        if len(images) < 2:
+        if not images or (len(images) == 1 and proofs_of(registry, found)):
             return Verified(image, found.digest, _checked(registry, found, image, device))
         proofs: list[Predicate] = []
         for name, digest in chosen.items():

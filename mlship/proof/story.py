@@ -1,6 +1,6 @@
 """The story of an image, from its registry alone: what it was built from, where it is proven and where it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -58,15 +58,16 @@ def read_story(image: str) -> Story:
     reference = Reference.parse(image)
     with opened(reference) as registry:
         found, manifest, config = found_image(registry, reference, image)
+        about = tuple({one.digest: one for one in (found, manifest)}.values())  # an index of one image, and the image
         return Story(
             image=str(reference.at(found.digest)),
             platform=config.platform,
             layers=layer_sizes(manifest),
             labels=config.labels,
-            proofs=tuple(proofs_of(registry, found)),
-            contents=_contents(_attached(registry, found, BOM)),
-            training=_attached(registry, found, TRAINING),
-            provenance=_provenance(registry, found),
+            proofs=tuple(sorted((p for one in about for p in proofs_of(registry, one)), key=lambda p: p.mlship.date)),
+            contents=_contents(_attached(registry, about, BOM)),
+            training=_attached(registry, about, TRAINING),
+            provenance=_provenance(registry, about),
         )
 
 
@@ -81,18 +82,18 @@ def _component(row: object) -> str:
     return f"{plain.text(row, 'name')}{digest or ' ' + str(plain.text(row, 'version'))}"
 
 
-def _attached(registry: Registry, image: StoredContent, media_type: str) -> Mapping[str, JsonValue]:
+def _attached(registry: Registry, images: Iterable[StoredContent], media_type: str) -> Mapping[str, JsonValue]:
     """The JSON object of this type that was attached last; empty without any."""
-    found = [artifact.json() for artifact in artifacts(registry, image, media_type)]
+    found = [artifact.json() for image in images for artifact in artifacts(registry, image, media_type)]
     return found[-1] if found else {}
 
 
-def _provenance(registry: Registry, image: StoredContent) -> Mapping[str, JsonValue]:
+def _provenance(registry: Registry, images: Iterable[StoredContent]) -> Mapping[str, JsonValue]:
     """The provenance that was attached last; empty without any.
 
     Raises:
         CheckFailed: one is not about this image.
     """
-    statements = artifacts(registry, image, MEDIA_TYPE)
-    found = [read_provenance(one, image.digest) for one in statements if one.json().get("predicateType") == SLSA]
+    rows = ((image, one) for image in images for one in artifacts(registry, image, MEDIA_TYPE))
+    found = [read_provenance(one, image.digest) for image, one in rows if one.json().get("predicateType") == SLSA]
     return found[-1] if found else {}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import CheckFailed, MlshipError, UsageError
 from mlship.proof.attach import attach_proof, verify
+from mlship.proof.story import read_story
 from mlship.registry.client import OCI_INDEX, OCI_MANIFEST, JsonValue, content, digest_of
 from mlship.registry.images import image_in_registry, platforms_in
 from mlship.smoke.result import Figures, SmokeReport, passed
@@ -119,6 +120,25 @@ def test_the_platform_of_one_image_counts(made: Indexed, is_index: bool) -> None
     with pytest.raises(UsageError, match="has no image for linux/amd64") as refused:
         verify(made.image, None, "linux/amd64")
     assert refused.value.hint == "name one that it has: linux/arm64"
+
+
+def test_a_proof_of_the_one_image_is_one_of_its_index(made: Indexed) -> None:
+    """`docker buildx imagetools create` gives an image that was proven another name, in an index of its own."""
+    digest = made.add("linux/amd64")
+    made.add("unknown/unknown")
+    made.prove(digest)
+    index = made.close()
+    found = verify(made.image, "cpu")
+    assert (found.digest, found.platforms, len(found.proofs)) == (index, {"linux/amd64": digest}, 1)
+    assert len(read_story(made.image).proofs) == 1
+    made.prove(index)
+    assert len(read_story(made.image).proofs) == 2
+    made.rows[0] = {"digest": made.add("linux/amd64"), "platform": {"os": "linux", "architecture": "amd64"}}
+    made.rows.pop()
+    made.close()
+    with pytest.raises(CheckFailed, match="is not proven"):
+        verify(made.image, "cpu")
+    assert read_story(made.image).proofs == ()
 
 
 def test_an_index_in_an_index_is_refused(made: Indexed) -> None:
