@@ -48,7 +48,7 @@ def _pip(arguments: tuple[str, ...], action: str, named: list[str], shown: str) 
     if (named or any(word.startswith(("-e", "--editable")) for word in arguments)) and not has_file:
         alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
-    return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
+    return AuditSeen("unknown", f"{shown}: whether each package has a hash is not in the Dockerfile")
 
 
 def _operands(arguments: Sequence[str]) -> list[str]:

@@ -478,7 +478,8 @@ def test_a_good_image_passes() -> None:
         ("secrets", "USER", "COPY .env /app/\nUSER", "unknown"),
         ("secrets", "USER", "COPY .env.example /app/\nUSER", "pass"),
         ("secrets", "USER", "ENV DB_PASS=x\nUSER", "fail"),
-        ("secrets", "USER", "ENV USE_AUTH=true BYPASS=1 PWD=/app\nUSER", "pass"),
+        ("secrets", "USER", "ENV BASIC_AUTH=x:y\nUSER", "fail"),
+        ("secrets", "USER", "ENV USE_AUTH=true BYPASS=1 PWD=/app AUTH_ROLE=a\nUSER", "pass"),
         *(
             ("exec-form", 'CMD ["python"', f"{steps}\n#", verdict)
             for steps, verdict in (
