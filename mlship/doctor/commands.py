@@ -12,6 +12,7 @@ from typing import Literal
 
 from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Containerd
 from mlship.doctor.finding import Step
 from mlship.doctor.queries import is_ubuntu, is_wsl, variable
 from mlship.versioned import table_reader
@@ -20,6 +21,7 @@ WSL_1 = re.compile(r"^\d+\.\d+\.\d+-\d+-Microsoft$")
 _NOTHING = "?"  # where there is no command: `at_place` drops it
 _SHELL = re.compile(r"\|\||&&|[;|]|\$\(")
 _SETTING = re.compile(r"^\w+=")
+_RESTART = "sudo systemctl restart "
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class PlaceTable:
     programs: dict[str, str]
     unchangeable: dict[str, tuple[str, ...]]
     libcuda: dict[str, dict[str, str]]
+    restarts: dict[str, str]
 
 
 place_data = table_reader(PlaceTable, "places")
@@ -180,8 +183,7 @@ def restart_engine(facts: Facts) -> str:
         return "systemctl --user restart docker"
     if is_snap(facts):
         return "sudo snap restart docker"
-    service = "docker" if engine(facts) == "docker" else "containerd"
-    return f"sudo rc-service {service} restart" if manager(facts) == "apk" else f"sudo systemctl restart {service}"
+    return f"{_RESTART}{'docker' if engine(facts) == 'docker' else 'containerd'}"
 
 
 def restart_container(facts: Facts) -> str:
@@ -229,7 +231,14 @@ def kinds(facts: Facts) -> frozenset[str]:
         "nerdctl": in_use == "nerdctl",
         "kubernetes": not is_absent(facts.kubernetes),
     }
-    return frozenset({kind for kind, holds in there.items() if holds} | {manager(facts) or ""})
+    distribution = known((known(facts.host.containerd) or Containerd()).distribution) or ""  # such as "k3s"
+    return frozenset({kind for kind, holds in there.items() if holds} | {manager(facts) or "", distribution})
+
+
+def _here(command: str, here: frozenset[str]) -> str:
+    """The restart of a service as this place does it."""
+    ways = (place_data().restarts.get(f"{kind} {command.removeprefix(_RESTART)}") for kind in here)
+    return next(filter(None, ways), command)
 
 
 def _lacks_docker(facts: Facts) -> bool:
@@ -264,7 +273,8 @@ def at_place(facts: Facts, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The steps without commands that cannot work here. A step that loses them stays in words."""
     here, row, done = kinds(facts), _row(facts), ""
     found = []
-    for step in steps:
+    for one in steps:
+        step = replace(one, commands=tuple(_here(command, here) for command in one.commands))
         found.append(_at(step, here, replace(row, note="") if row.note.removesuffix(".") in done else row))
         done += found[-1].say
     return tuple(found)

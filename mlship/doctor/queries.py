@@ -72,9 +72,8 @@ def needs_open_module() -> frozenset[str]:
 def only_displays(facts: Facts, gpu: PciDevice) -> bool:
     """A card that no driver of today supports, or none that drives the GPUs beside it."""
     name, used = architecture(gpu) or "", [architecture(one) for one in gpus(facts) if known(one.driver) == "nvidia"]
-    return bool(used) and (
-        name.startswith(("Fermi", "Kepler")) or (name in PRE_TURING and not needs_open_module().isdisjoint(used))
-    )
+    barred = name in PRE_TURING and not needs_open_module().isdisjoint(used)
+    return bool(used) and (name.startswith(("Fermi", "Kepler")) or barred)
 
 
 def describe(gpu: PciDevice) -> str:

@@ -49,9 +49,8 @@ _DOES_NOT_RUN = re.compile(r"(?i)cannot connect|connection refused|not running")
 
 def container_is_examined(facts: Facts) -> bool:
     box = facts.container
-    return box != Container() and (
-        has_started(facts) or any(known(fact) for fact in (box.engine, box.name, box.status, box.error))
-    )
+    named = any(known(fact) for fact in (box.engine, box.name, box.status, box.error))
+    return box != Container() and (has_started(facts) or named)
 
 
 def not_examined(facts: Facts) -> LinkLook:

@@ -95,9 +95,8 @@ def reaches(lower: str, link_id: str, holding: frozenset[str]) -> bool:
     """A break of the lower link shows in this one: no link between proves otherwise."""
     if link_id == lower:
         return True
-    return lower in lower_links(link_id) and not any(
-        lower in lower_links(one) for one in lower_links(link_id) & holding
-    )
+    between = lower_links(link_id) & holding
+    return lower in lower_links(link_id) and not any(lower in lower_links(one) for one in between)
 
 
 @cache
@@ -110,12 +109,9 @@ def place_of(link_id: str, where: Where) -> str:
 @cache
 def link_of(symptom_id: str, where: Where) -> str:
     """The link that a symptom breaks; inside a container, first one that is only there."""
-    inside = [link for link in links() if link.on_host]
-    rest = [link for link in links() if not link.on_host]
-    found = (
-        link for link in (*(inside if where == "container" else ()), *rest) if matches_any(link.claims, symptom_id)
-    )
-    return place_of(next(found).id, where)
+    inside = [link for link in links() if link.on_host and where == "container"]
+    there = (*inside, *(link for link in links() if not link.on_host))
+    return place_of(next(link for link in there if matches_any(link.claims, symptom_id)).id, where)
 
 
 def matches_any(patterns: Iterable[str], name: str) -> bool:

@@ -69,9 +69,8 @@ def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
     finally:
         for probe in probes:
             probe.clean_up()
-    return replace(
-        merge(tuple(facts for facts, _ in results)), mlship=__version__, probes=tuple(run for _, run in results)
-    )
+    done = tuple(run for _, run in results)
+    return replace(merge(tuple(facts for facts, _ in results)), mlship=__version__, probes=done)
 
 
 def _run(probe: Probe, what: Look) -> tuple[Facts, ProbeRun]:

@@ -116,10 +116,8 @@ def _real(lines: list[str], path: str) -> str:
 
 
 def _smi(lines: list[str]) -> Fact[int]:
-    text = "\n".join(lines)
-    return next(
-        (code for pattern, code in probe_tables().nvidia_smi.items() if re.search(pattern, text, re.MULTILINE)), UNKNOWN
-    )
+    text, known_lines = "\n".join(lines), probe_tables().nvidia_smi.items()
+    return next((code for pattern, code in known_lines if re.search(pattern, text, re.MULTILINE)), UNKNOWN)
 
 
 def _nodes(listed: list[str], opened: list[str]) -> Fact[dict[str, Fact[DeviceNode]]]:

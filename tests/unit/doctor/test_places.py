@@ -88,10 +88,16 @@ def _ostree(facts: Facts, system: Callable[[Facts], Facts] = _system("fedora", m
     return put(system(facts), "host.paths", {"/run/ostree-booted": "file"})
 
 
+def _containerd_of(distribution: str) -> Callable[[Facts], Facts]:
+    """A node whose containerd is started, and configured, by its distribution of Kubernetes."""
+    return _only(containerd=Containerd(version="2.1.0", distribution=distribution), kubernetes=Kubernetes())
+
+
 def _slurm(facts: Facts) -> Facts:
     return put(facts, "host.env", {"SLURM_JOB_ID": "7"})
 
 
+_OWN_CONTAINERD = "systemctl restart containerd|nvidia-ctk runtime configure --runtime=containerd"
 _NO_MODULES = "modprobe|rmmod|nvidia-modprobe|dkms|mokutil|reboot|poweroff"
 PLACES = (
     Place("Debian", _system("debian", manager="apt"), _others("apt") + "|ubuntu-drivers"),
@@ -118,6 +124,9 @@ PLACES = (
     Place("podman", _only(podman=Podman(version="5.4.0")), _engines("podman")),
     Place("containerd", _only(containerd=Containerd(version="2.1.0")), _engines("nerdctl")),
     Place("Kubernetes", _only(containerd=Containerd(version="2.1.0"), kubernetes=Kubernetes()), _engines()),
+    Place("K3s", _containerd_of("k3s"), f"{_engines()}|{_OWN_CONTAINERD}|systemctl restart k3s"),
+    Place("RKE2", _containerd_of("rke2"), f"{_engines()}|{_OWN_CONTAINERD}|systemctl restart rke2-server"),
+    Place("MicroK8s", _containerd_of("microk8s"), f"{_engines()}|{_OWN_CONTAINERD}"),
     Place("WSL 2", lambda facts: put(facts, "host.wsl", Wsl(version="2.3")), _NO_MODULES),
     Place("Slurm", _slurm, "sudo"),
 )
@@ -224,6 +233,7 @@ def test_every_row_of_the_places_is_used_and_has_a_source() -> None:
         "lxc",
         "slurm",
         "ubuntu",
+        "microk8s",
     }
     systems = [system for row in data.managers for system in row.systems]
     assert len(systems) == len(set(systems))
@@ -305,6 +315,24 @@ def test_the_headers_are_the_running_kernels(system: str, release: str, package:
     facts = put(_system(system)(Facts()), "kernel.release", release)
     start = commands.install_start(facts)
     assert commands.headers(facts) == (f"{start} {package}" if package else "?")
+
+
+@pytest.mark.parametrize(
+    ("place", "restart"),
+    [
+        (_containerd_of("containerd"), "sudo systemctl restart containerd"),
+        (_containerd_of("k3s"), "sudo systemctl restart 'k3s*'"),
+        (_containerd_of("rke2"), "sudo systemctl restart 'rke2-*'"),
+        (_containerd_of("microk8s"), "sudo snap restart microk8s.daemon-containerd"),
+        (_system("alpine"), "sudo rc-service containerd restart"),
+        (_system("talos"), None),
+    ],
+)
+def test_containerd_is_restarted_as_its_distribution_does_it(
+    place: Callable[[Facts], Facts], restart: str | None
+) -> None:
+    (step,) = commands.at_place(place(Facts()), (Step("Restart:", ("sudo systemctl restart containerd",)),))
+    assert step.commands == ((restart,) if restart else ())
 
 
 @pytest.mark.parametrize("binary", ["/snap/bin/docker", "/var/lib/snapd/snap/bin/docker"])

@@ -253,10 +253,9 @@ def distribution(release: str) -> dict[str, str]:
 
 def processor(root: str) -> str | None:
     """The processor that the folder's programs are built for."""
+    there = [path for path in [*GLIBC, *here(root, ("/lib/ld-musl-*",))] if os.path.lexists(under(root, path))]
     for name, arch in (("x86-64", "x86_64"), ("x86_64", "x86_64"), ("aarch64", "aarch64")):
-        if any(
-            name in path for path in [*GLIBC, *here(root, ("/lib/ld-musl-*",))] if os.path.lexists(under(root, path))
-        ):
+        if any(name in path for path in there):
             return arch
     return None
 
