@@ -5,13 +5,13 @@ import io
 import os
 import signal
 import sys
-from types import FrameType
 
 
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
-            signal.signal(number, _leave)  # before a command starts and after it has cleaned up
+            # Before a command starts and after it has cleaned up, there is nothing to clean up.
+            signal.signal(number, lambda *_: os._exit(130))
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: another file would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
@@ -30,11 +30,6 @@ def main() -> None:
         app(prog_name="mlship")
     finally:
         gc.freeze()  # at exit, Python would look for garbage among all objects, for 30 ms
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Exit at once: there is nothing to clean up."""
-    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from mlship.json_path import json_objects
 from mlship.project.metadata import METADATA, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
-from mlship.project.syntax import CANNOT_PARSE
+from mlship.project.syntax import CANNOT_PARSE, tree_or_problem
 from mlship.project.training import is_training
 from mlship.units import few
 
@@ -370,7 +370,8 @@ def _notes(
     yield from retired_servers(tree, modules, needs)
     read = {module.path for module in modules.values()}
     rest = (path for path in tree.files if path.endswith(".py") and path not in read and is_served(path))
-    if broken := [f"`{path}`" for path in islice(rest, _MODULES) if parse_module(path, tree.text(path) or "") is None]:
+    tried = ((path, tree_or_problem(tree.text(path) or "")) for path in islice(rest, _MODULES))
+    if broken := [f"`{path}` ({problem})" for path, problem in tried if isinstance(problem, str)]:
         yield f"not read, because {CANNOT_PARSE}: {few(broken)}"
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"

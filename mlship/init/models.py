@@ -99,7 +99,7 @@ def _relevant(
     """The files that the code names, otherwise those outside of folders for data and examples, otherwise these."""
     if named := [file for file in every if _named(file.path, strings)]:
         return named, _NAMED
-    if named := [file for file in every if _in_named_folder(file.path, strings)]:
+    if named := [file for file in every if "/" in file.path and _named(str(PurePosixPath(file.path).parent), strings)]:
         return named, _FOLDER
     if strings and absent:  # other files are no substitute
         return (), _ABSENT
@@ -120,11 +120,6 @@ def _is_data(file: WeightFile) -> bool:
 def _named(path: str, strings: frozenset[str]) -> bool:
     """Whether a string is the path, or its end, the file name at least."""
     return any(path == text or path.endswith(f"/{text}") for text in strings)
-
-
-def _in_named_folder(path: str, strings: frozenset[str]) -> bool:
-    folder = PurePosixPath(path).parent.as_posix()
-    return folder != "." and _named(folder, strings)
 
 
 def _is_below(path: str, folders: set[str]) -> bool:

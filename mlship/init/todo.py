@@ -22,7 +22,10 @@ MEANINGS = {
     "ready": "returns 200 once the model is loaded and warm",
     "predict": "POST route that accepts the sample",
 }
+# Dictionaries and tensors: a whole model or TorchScript uses more.
 _STATE = re.compile(r"collections\.OrderedDict|torch\.(\w*Storage|_utils\.\w+|storage\.\w+)")
+# What ONNX and skops can express without the user's classes, and without other libraries, such as XGBoost's.
+_ESTIMATORS = re.compile(r"(sklearn|numpy|scipy|joblib|pandas|builtins|__builtin__|_codecs|copy_?reg|collections)\..+")
 _DOWNLOAD = "Download what the code loads: {}. To let `mlship build` do that, add it to `model.sources`."
 _FIND_OUT = "Find out where the code expects {}, and list it in `model.weights`."
 _FROM_HUB = (
@@ -156,16 +159,15 @@ def _conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str
     """Commands for the refused files that mlship can convert."""
     for file in refused:
         stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
-        if file.kind == "torch" and _has_only_tensors(root / file.path):
+        if file.kind == "torch" and _uses_only(_STATE, root, file):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
-        elif sklearn_of(root / file.path):
+        elif sklearn_of(root / file.path) and _uses_only(_ESTIMATORS, root, file):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
 
 
-def _has_only_tensors(path: Path) -> bool:
-    """Whether a torch file uses nothing but dictionaries and tensors: a whole model or TorchScript uses more."""
+def _uses_only(names: re.Pattern[str], root: Path, file: WeightFile) -> bool:
     with suppress(OSError, ValueError):
-        return all(map(_STATE.fullmatch, loaded_names(path, "torch")))
+        return all(map(names.fullmatch, loaded_names(root / file.path, file.kind)))
     return False
 
 

@@ -13,12 +13,20 @@ FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 def parse_source(source: str | bytes) -> ast.Module | None:
     """The tree of a file; None if the Python that runs mlship cannot parse it."""
+    tree = tree_or_problem(source)
+    return None if isinstance(tree, str) else tree
+
+
+def tree_or_problem(source: str | bytes) -> ast.Module | str:
+    """The tree of a file, or where and why it cannot be parsed, such as "line 3: invalid syntax"."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escape sequences
             return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return str(error) or type(error).__name__
 
 
 def dotted(node: ast.expr) -> str:

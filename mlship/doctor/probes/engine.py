@@ -43,7 +43,9 @@ def read_podman(look: Look) -> Facts:
 def docker_of(info: LookResult) -> Docker:
     """Docker, from `docker info`. An answer from podman's docker program or socket is not Docker."""
     found = info.found
-    if info.lack == "no client" or _is_podman(found):
+    # Podman's program prints another format, its socket other fields.
+    podman = plain.table(found, "host") or plain.at(found, "BuildahVersion") is not None
+    if info.lack == "no client" or podman:
         return Docker(binary=None)
     docker = Docker(
         client_version=plain.text(found, "ClientInfo", "Version") or UNKNOWN,
@@ -69,11 +71,6 @@ def docker_of(info: LookResult) -> Docker:
         security_options=security,
         rootless=any("rootless" in option for option in security),
     )
-
-
-def _is_podman(found: object) -> bool:
-    """Whether podman answered in Docker's place: its program prints another format, its socket other fields."""
-    return bool(plain.table(found, "host")) or plain.at(found, "BuildahVersion") is not None
 
 
 def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:

@@ -744,12 +744,37 @@ def test_a_server_that_starts_no_tasks_is_ready_once_it_answers(
     assert (server.routes.live, server.routes.ready) == (live, ready)
 
 
-@pytest.mark.parametrize("code", ["print 'x'\n", "type Later = this is syntax of a later Python\n"])
+@pytest.mark.parametrize("code", ["print 'x'\n", "x = 1\ntype Later = this is syntax of a later Python\n"])
 def test_a_file_that_this_python_cannot_parse_is_named(tmp_path: Path, code: str) -> None:
     write(tmp_path, {"app/server.py": code, "app/other.py": "x = 1\n", "tests/old.py": "print 'x'\n"})
     ours = "{}.{}".format(*sys.version_info)
-    note = f"not read, because Python {ours}, which runs mlship, cannot parse it: `app/server.py`"
-    assert note in detect(tmp_path).notes
+    note = f"not read, because Python {ours}, which runs mlship, cannot parse it: `app/server.py` (line "
+    assert any(one.startswith(f"{note}{len(code.splitlines())}: ") for one in detect(tmp_path).notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "command", "source"),
+    [
+        ({"api.py": "def f(x):oops\n    return x\n", "infer.py": "import onnxruntime\n"}, "api:app", {"api.py"}),
+        ({"app/main.py": "(", "app/__init__.py": "", "app/core.py": "import onnxruntime\n"}, "app.main:app", {"app"}),
+        ({"infer.py": "import onnxruntime\n"}, "absent:app", set()),
+    ],
+)
+def test_a_server_with_a_mistake_is_shipped(
+    tmp_path: Path, files: dict[str, str | bytes], command: str, source: set[str]
+) -> None:
+    files = {**files, "Dockerfile": f'FROM python:3.11\nCMD ["uvicorn", "{command}", "--port", "8000"]\n'}
+    assert source <= {*detect(write(tmp_path, files)).source}
+
+
+def test_an_existing_file_that_does_not_ship_the_server_is_named(tmp_path: Path) -> None:
+    code = "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/predict')\ndef f(x: dict): ...\n"
+    write(tmp_path, {"api.py": code, "mlship.yaml": "name: a\nsource: [infer.py]\n"})
+    kept = {one.path: one.why for one in scaffold(detect(tmp_path)).kept}
+    assert kept["api.py"] == "your server, unchanged; add it to `source` in mlship.yaml"
+    write(tmp_path, {"mlship.yaml": "name: a\nsource: [api.py, infer.py]\n"})
+    kept = {one.path: one.why for one in scaffold(detect(tmp_path)).kept}
+    assert kept["api.py"] == "your server, shipped unchanged"
 
 
 def test_a_model_file_is_no_framework_of_a_server_that_does_not_import_it(tmp_path: Path) -> None:

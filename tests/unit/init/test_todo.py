@@ -59,3 +59,24 @@ def test_only_a_file_of_tensors_is_to_be_converted(tmp_path: Path, uses: tuple[s
     steps = "\n".join(scaffold(detect(write(tmp_path, files))).todo)
     assert "Convert `m.pt`" in steps
     assert ("mlship convert m.pt m.safetensors" in steps) == converts
+
+
+@pytest.mark.parametrize(
+    ("uses", "converts"),
+    [
+        (("sklearn.linear_model._logistic.LogisticRegression", "numpy.ndarray", "joblib.numpy_pickle.X"), True),
+        (("xgboost.sklearn.XGBClassifier", "sklearn.preprocessing._label.LabelEncoder"), False),
+        (("sklearn.pipeline.Pipeline", "lightgbm.sklearn.LGBMClassifier"), False),
+        (("sklearn.pipeline.Pipeline", "steps.Cleaner"), False),
+    ],
+)
+def test_only_estimators_of_scikit_learn_are_to_be_converted(
+    tmp_path: Path, uses: tuple[str, ...], converts: bool
+) -> None:
+    names = ("\n".join(one.rsplit(".", 1)) for one in uses)
+    version = b"U\x10_sklearn_versionU\x051.4.20"
+    pickled = b"\x80\x02" + b"".join(f"c{name}\n0".encode() for name in names) + version + b"N."
+    files: dict[str, str | bytes] = {"m.pkl": pickled, "load.py": "import pickle\npickle.load(open('m.pkl', 'rb'))\n"}
+    steps = "\n".join(scaffold(detect(write(tmp_path, files))).todo)
+    assert "Convert `m.pkl`" in steps
+    assert ("mlship convert m.pkl m.onnx" in steps) == converts
