@@ -77,19 +77,18 @@ class ClusterOptions:
         """
         from mlship.smoke.cluster.job import Placement
 
-        labels: dict[str, str] = {}
+        labels = {"kubernetes.io/hostname": self.node} if self.node else {}
         for text in self.node_selector:
-            key, equals, labels[key] = text.partition("=")
-            if not key or not equals:
-                raise UsageError(f"`--node-selector {text}` is not KEY=VALUE", hint="`kubectl get nodes --show-labels`")
+            key, equals, value = text.partition("=")
+            if not key or not equals or labels.setdefault(key, value) != value:
+                wrong = f"`--node-selector {text}` is not KEY=VALUE, or its key has another value before"
+                raise UsageError(wrong, hint="`kubectl get nodes --show-labels`")
         if spec.env and self.env_secret is None:
             literals = " ".join(f"--from-literal={name}=..." for name in spec.env)
             raise UsageError(
                 f"the smoke test needs {', '.join(spec.env)}, and their values must not be in the Job",
                 hint=f"`kubectl create secret generic smoke-env {literals}`, then add `--env-secret smoke-env`",
             )
-        if self.node:
-            labels["kubernetes.io/hostname"] = self.node
         return Placement(self.namespace, labels, self.claim, self.pull_secret, self.env_secret)
 
 
@@ -149,4 +148,4 @@ def _print(test: "PodTest", where: "Placement", name: str, image: str, *, json: 
     space = f" -n {where.namespace}" if where.namespace else ""
     say("Create it with `kubectl create -f FILE`, then save its log and judge it:")
     say(f"  kubectl logs{space} --follow --pod-running-timeout=20m job/{name} > smoke.log")
-    say(f"  mlship smoke {image} --kubernetes --log smoke.log")
+    say(f"  mlship smoke {image} --kubernetes --on {test.device} --log smoke.log")

@@ -88,5 +88,6 @@ class DeployOptions:
                     hint=f"`kubectl create secret generic model-env --from-literal={name}=...`, "
                     "then add `--env-secret model-env`",
                 )
-            found[name] = value
+            if found.setdefault(name, value) != value:
+                raise UsageError(f"`--env {name}` has two values", hint="remove one of them")
         return found

@@ -222,6 +222,8 @@ def test_a_job_that_cannot_be_removed_is_named(bed: Bed) -> None:
         ("--attest",),
         ("--record-golden", "g.json"),
         ("--node-selector", "pool"),
+        ("--node-selector", "pool=a", "--node-selector", "pool=b"),
+        ("--node", "a", "--node-selector", "kubernetes.io/hostname=b"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(bed: Bed, options: tuple[str, ...]) -> None:
@@ -276,7 +278,7 @@ def test_the_printed_job_and_its_log_give_the_same_verdict(bed: Bed, tmp_path: P
     assert done.exit_code == 0, done.output
     job = yaml.safe_load(done.stdout)
     assert job == json.loads(bed.smoke("--json").stdout)
-    assert "--log smoke.log" in done.stderr
+    assert "--kubernetes --on cpu --log smoke.log" in done.stderr
     bed.cluster.run(job)
     assert bed.cluster.process is not None
     assert bed.cluster.process.wait(limit(60)) == 0

@@ -191,6 +191,7 @@ def test_knative_gets_only_fields_that_it_accepts(kind: DeployKind) -> None:
         (DeployOptions(kind="knative", in_flight="busy"), "`--kind knative` does not use `--in-flight`"),
         (DeployOptions(env=("NAME",)), "NAME=VALUE"),
         (DeployOptions(env=("1=2",)), "NAME=VALUE"),
+        (DeployOptions(env=("A=1", "B=1", "A=2")), "`--env A` has two values"),
         (DeployOptions(env=("API_TOKEN=x",)), "looks like a secret"),
     ],
 )
