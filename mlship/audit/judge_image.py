@@ -18,6 +18,7 @@ from mlship.size.layout import read_saved
 from mlship.units import first_rows, size
 
 _BASE = f"{OCI}.base"
+_BUNDLED = ("pip", "setuptools", "wheel")  # by Python (https://docs.python.org/3.11/library/ensurepip.html)
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of the container runtime
 _DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "usr/local/lib64")
 
@@ -142,15 +143,11 @@ def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
             continue
         step = with_layer[layer] if len(with_layer) == len(found.layers) else None
         is_copied = step is None or step.instruction == "COPY"
-        if not (_is_bundled(path) or (lock and is_copied) or (step and judged[step])):
+        name = posixpath.basename(posixpath.dirname(path)).partition("-")[0]
+        if not (name in _BUNDLED or (lock and is_copied) or (step and judged[step])):
             unknown.add(posixpath.dirname(path))
     if unknown:
         yield AuditSeen("unknown", f"how these were installed is not in its history: {_few(unknown)}")
-
-
-def _is_bundled(metadata: str) -> bool:
-    """Whether Python brings the package itself (https://docs.python.org/3.11/library/ensurepip.html)."""
-    return posixpath.basename(posixpath.dirname(metadata)).partition("-")[0] in ("pip", "setuptools", "wheel")
 
 
 def _cache(found: AuditedImage) -> Iterator[AuditSeen]:

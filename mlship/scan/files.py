@@ -29,6 +29,7 @@ _QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz
 _DATA: frozenset[ModelFormat] = frozenset({"onnx-data", "savedmodel-data"})
 _PACKED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!\x1a\x07", b"LZIP")  # not looked into
 _TAR = slice(257, 262)  # where a tar has its magic text
+_DOCUMENTS = (".apk", ".docx", ".egg", ".epub", ".jar", ".odt", ".pptx", ".war", ".whl", ".xlsx")  # zip archives, too
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"GGUF", b"\x89HDF")
 
 
@@ -124,8 +125,10 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     if kind == "text" and is_misnamed and not _PATH_FILE.search(name):
         return ScannedFile(name, kind, size, "unknown", problem="is text under the name of a model")
     with path.open("rb") as file:
-        packed = kind == "unknown" and _is_packed(file.read(_TAR.stop))
-    is_quiet = kind in _QUIET or kind == "empty" or (kind == "unknown" and not (is_model_name(name) or packed))
+        head = file.read(_TAR.stop)
+    packed = kind == "unknown" and _is_packed(head)
+    is_odd = is_model_name(name) or packed or (head.startswith(_MAGIC) and not name.endswith(_DOCUMENTS))
+    is_quiet = kind in _QUIET or kind == "empty" or (kind == "unknown" and not is_odd)
     if is_quiet and not named:
         return None
     problem = "is packed: unpack it, and scan what is in it" if packed else None

@@ -21,7 +21,7 @@ from mlship.scan.image import scan_image
 from tests.helpers.fakes import FakeEngine
 from tests.helpers.hostile_files import CALL, hostile_files
 from tests.helpers.layouts import Image, Tree, chunks, layout
-from tests.helpers.model_files import good_files, hdf5
+from tests.helpers.model_files import good_files, hdf5, zipped
 from tests.helpers.repos import onnx_bytes, safetensors, write
 from tests.helpers.saved_images import files_tar, saved_image
 from tests.helpers.smoke_events import IMAGE as INFO
@@ -60,6 +60,20 @@ def test_a_text_that_names_code_is_unknown_in_folders_and_images(tmp_path: Path)
 def test_a_file_named_like_a_model_is_not_left_out(name: str, tmp_path: Path) -> None:
     write(tmp_path, {name: b"\x07\xff\0" * 9})
     assert f"unknown  {name}: has an unknown format" in run(str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "listed"),
+    [
+        ("weights", zipped({"a.txt": b"words", "b.gz": gzip.compress(CALL)}), True),
+        ("a.whl", zipped({"a.py": b"import os"}), False),
+        ("checkpoint", b"\x93NUMPY\x01\0\x10\0garbage", True),
+        ("notes", b"words", False),
+    ],
+)
+def test_a_broken_model_without_a_name_is_not_left_out(name: str, content: bytes, listed: bool, tmp_path: Path) -> None:
+    write(tmp_path, {name: content})
+    assert (f"unknown  {name}: has an unknown format" in run(str(tmp_path)).stdout) is listed
 
 
 def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
