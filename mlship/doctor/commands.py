@@ -148,12 +148,12 @@ def install_open_driver(facts: Facts, least: int) -> tuple[str, ...]:
 
 def remove_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Remove an option from the kernel command line, from the next boot on."""
-    return tuple(one.format(option=quote(option)) for one in _row(facts).remove_option)
+    return tuple(one.format(option=quote(option)) for one in _row(facts).remove_option or (_NOTHING,))
 
 
 def add_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Add an option to the kernel command line, from the next boot on."""
-    return tuple(one.format(option=quote(option)) for one in _row(facts).add_option)
+    return tuple(one.format(option=quote(option)) for one in _row(facts).add_option or (_NOTHING,))
 
 
 def engine(facts: Facts) -> Literal["docker", "podman", "nerdctl"]:
@@ -285,7 +285,7 @@ def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     is_far = not all(is_possible(command, here) for command in possible)  # the kernel is another machine's
     kept = tuple(command for command in possible if not is_far or is_possible(command, here - {"lxc", row.name}))
     lost = [command for command in step.commands if command not in kept]
-    kept = kept if kept != ("sudo reboot",) or not lost else ()  # alone, it changes nothing
+    kept = () if lost and {*kept} <= {"sudo reboot", "sudo modprobe nvidia"} else kept  # alone, they change nothing
     installs = bool(row.install) and any(command.startswith(row.install) for command in kept)
     barred = place_data().unchangeable.get(row.name, ())
     shut = any(_NOTHING in command[:7] or any(text in command for text in barred) for command in lost)
