@@ -77,7 +77,7 @@ def verify(image: str, device: Device | None, platform: str | None = None) -> Ve
     """Read the proofs of an image from its registry.
 
     Args:
-        device: where the image must have been proven; None accepts every proof.
+        device: where the image must have been proven; None accepts a CPU and a real GPU.
         platform: of an index, the image that must have been proven; None requires all.
 
     Raises:
@@ -123,11 +123,12 @@ def _checked(
             f"{image}{which} is not proven: no smoke test is attached to {found.digest}",
             hint=f"run `mlship smoke {image} --attest` where the image should run",
         )
-    if device is not None and not any(proof.mlship.device in {device, "gpu"} for proof in proofs):
+    wanted = device or "cpu or gpu"  # a simulated GPU is neither
+    if not any(proof.mlship.device in {*wanted.split(" or "), "gpu"} for proof in proofs):
         seen = ", ".join(sorted({proof.mlship.device for proof in proofs}))
         raise CheckFailed(
-            f"{image}{which} is not proven on {device}, only on {seen}",
-            hint=f"run `mlship smoke {image} --on {device} --attest` on a host with a GPU",
+            f"{image}{which} is not proven on {wanted}, only on {seen}",
+            hint=f"run `mlship smoke {image} --on {device or 'gpu'} --attest` on a host with a GPU",
         )
     return proofs
 

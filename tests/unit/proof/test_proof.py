@@ -97,6 +97,9 @@ def test_a_simulated_gpu_is_no_gpu(image: str) -> None:
     attached(image, replace(GPU, device="simulated gpu"))
     with pytest.raises(CheckFailed, match="not proven on gpu, only on simulated gpu"):
         verify(image, "gpu")
+    with pytest.raises(CheckFailed, match="not proven on cpu or gpu, only on simulated gpu") as refused:
+        verify(image, None)
+    assert "--on gpu --attest`" in refused.value.hint
 
 
 def test_a_failed_test_proves_nothing(image: str) -> None:
