@@ -62,7 +62,9 @@ def lex(text: str) -> tuple[tuple[Instruction, ...], str]:
     """
     lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
     escape, count = _directives(lines)
-    return tuple(_instructions(iter(enumerate(lines[count:], count + 1)), escape)), escape
+    rows = iter(enumerate(lines[count:], count + 1))
+    starts = ((number, line.lstrip()) for number, line in rows if line.strip() and not line.lstrip().startswith("#"))
+    return tuple(_instruction(_joined(rows, escape, line), number, rows, escape) for number, line in starts), escape
 
 
 def _directives(lines: list[str]) -> tuple[str, int]:
@@ -78,12 +80,6 @@ def _directives(lines: list[str]) -> tuple[str, int]:
     if escape not in ("\\", "`"):
         raise DockerfileError(len(seen), f"the escape character is `{escape}`, not a backslash or a backtick")
     return escape, len(seen)
-
-
-def _instructions(lines: _Lines, escape: str) -> Iterator[Instruction]:
-    for number, line in lines:
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield _instruction(_joined(lines, escape, line.lstrip()), number, lines, escape)
 
 
 def _joined(lines: _Lines, escape: str, first: str) -> str:

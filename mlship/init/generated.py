@@ -56,7 +56,8 @@ def server_files(found: Detection, load: str, sample: str, *, parts: frozenset[s
     for template in (one for needed, templates in _table().server.items() if given[needed] for one in templates):
         name, path = re.sub(r"_(plain|tensors)|\.j2$", "", template), f"init/serving/{template}"
         text = render(path, **given) if path.endswith(".j2") else read_template(path)
-        yield f"{package}/{name}", _own(text, package), "the server around it"
+        own = text if package == SERVING else re.sub(rf"\b(from|import) {SERVING}\b", rf"\1 {package}", text)
+        yield f"{package}/{name}", own, "the server around it"
     for name, why in _table().around.items():
         yield name, render(f"init/{name}.j2", **given, package=package, sample=sample), why
 
@@ -99,11 +100,6 @@ def server_package(found: Detection) -> str:
     written = all((usual / name).is_file() for name in ("runtime.py", "batching.py"))  # by an earlier run
     own = usual.with_suffix(".py").exists() or any(usual.glob("*.py"))
     return f"model_{SERVING}" if own and not written else SERVING
-
-
-def _own(text: str, package: str) -> str:
-    """The text with the imports of its own package."""
-    return text if package == SERVING else re.sub(rf"\b(from|import) {SERVING}\b", rf"\1 {package}", text)
 
 
 def _purpose(found: Detection, load: str) -> str:

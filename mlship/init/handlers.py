@@ -68,7 +68,8 @@ def read_handler(function: FunctionNode, path: str) -> Handler:
     """What a route's function reads: Flask's `request`, or FastAPI's parameters."""
     found: list[tuple[RequestPart, str]] = []
     whole: set[RequestPart] = set()
-    aliases = dict(_aliases(function))
+    pairs = (pair for node in ast.walk(function) for pair in assigned(node))
+    aliases = {to.id: part for to, value in pairs if isinstance(to, ast.Name) and (part := _part(value, {}))}
     for node in ast.walk(function):
         part, field = _read(node, aliases)
         if part and field:
@@ -164,13 +165,6 @@ def is_required(default: ast.expr | None) -> bool:
         named = keyword_value(default, "default", "default_factory")
         return named is None and (not default.args or is_required(default.args[0]))
     return default is None or (isinstance(default, ast.Constant) and default.value is ...)
-
-
-def _aliases(function: ast.AST) -> Iterator[tuple[str, RequestPart]]:
-    """Variables that hold a whole part: `data = request.get_json()`."""
-    for node in ast.walk(function):
-        yield from ((target.id, part) for target, value in assigned(node)
-                    if isinstance(target, ast.Name) and (part := _part(value, {})))  # fmt: skip
 
 
 def _part(node: ast.expr, aliases: Mapping[str, RequestPart]) -> RequestPart | None:

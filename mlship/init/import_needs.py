@@ -84,6 +84,9 @@ class Lookup:
         """Whether the standard library or a module of the repository answers."""
         return in_standard_library(module, self.python) or self.own(module)
 
+    def is_known(self, name: str, imported: frozenset[str]) -> bool:
+        return self.is_provided(name) or self.requirement(name, imported) is not None
+
 
 def find_needs(served: Sequence[Module], lookup: Lookup, *, certain: bool = True) -> ImportNeeds:
     """Look up every import of the served code; `certain`: it is known what runs, and so what is called."""
@@ -108,16 +111,12 @@ def _split(module: Module, lookup: Lookup) -> tuple[set[str], set[str]]:
     for choice in module.statements.choices:
         imported = frozenset(name for names in choice for name in names)
         taken = frozenset[str]() if frozenset() in choice else next(
-            (names for names in choice if all(_is_known(name, imported, lookup) for name in names)), choice[0]
+            (names for names in choice if all(lookup.is_known(name, imported) for name in names)), choice[0]
         )  # fmt: skip
         needed |= taken
         other |= imported - taken
     foreign = {name for name in needed if name and not lookup.is_provided(name)}
     return foreign, {name for name in other - needed if not lookup.is_provided(name)}
-
-
-def _is_known(name: str, imported: frozenset[str], lookup: Lookup) -> bool:
-    return lookup.is_provided(name) or lookup.requirement(name, imported) is not None
 
 
 def _looked_up(

@@ -205,7 +205,8 @@ def _one_of(
     named: Sequence[WeightFile],
 ) -> ModelFiles:
     """The model that a generated server loads: the chosen one, one that code loads, model.onnx, or the largest."""
-    ordered = sorted(models, key=lambda f: (f not in named, *_rank(f), f.path))
+    main = {f for f in models if PurePosixPath(f.path).name == "model.onnx"}
+    ordered = sorted(models, key=lambda f: (f not in named, f not in main, f.path.count("/"), -f.size, f.path))
     natives = dict.fromkeys(native for file in ordered if (native := read_native(tree, file)))
     # A folder is one model, also if it holds other formats of it.
     folders = {native.path for native in natives if native.path in tree.folders}
@@ -229,10 +230,6 @@ def _one_of(
 def _absent_tensors(tree: Tree, path: str) -> Iterator[AbsentFile]:
     missing = (name for name in external_files(tree.root, path) if name not in tree)
     yield from (AbsentFile(name, f"tensors of `{path}`", name) for name in missing)
-
-
-def _rank(file: WeightFile) -> tuple[bool, int, int]:
-    return PurePosixPath(file.path).name != "model.onnx", file.path.count("/"), -file.size
 
 
 def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile], *, named: bool) -> tuple[str, ...]:

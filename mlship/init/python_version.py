@@ -47,11 +47,9 @@ def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | No
     if first.fits:
         return Detected(chosen, first.where + but)
     older = "older" if chosen == DEFAULT else "newer"
-    return Detected(
-        chosen,
-        f"{first.where} says {first.text}, but mlship supports {PYTHONS[0]} to {PYTHONS[-1]}, so {chosen} is tried "
-        f"instead; packages pinned for the {older} Python may not install{but}",
-    )
+    tried = f"mlship supports {PYTHONS[0]} to {PYTHONS[-1]}, so {chosen} is tried instead"
+    pinned = f"packages pinned for the {older} Python may not install"
+    return Detected(chosen, f"{first.where} says {first.text}, but {tried}; {pinned}{but}")
 
 
 def allows(allowed: SpecifierSet, version: str) -> bool:

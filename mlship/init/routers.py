@@ -213,7 +213,8 @@ class _Paths:
         self._includes = [(module, one) for module in routings.values() for one in module.includes]
         # A variable of a loop, for example, can be any router.
         self._unclear = [(module, one) for module, one in self._includes
-                         if not one.mounts and self._is_open(self._place(one.child, module))]  # fmt: skip
+                         if not one.mounts and all(place := self._place(one.child, module)) and not self._value(place)
+        ]  # fmt: skip
 
     def routes(self, module: Routing) -> Iterator[Route]:
         for name, value in module.values.items():
@@ -249,10 +250,6 @@ class _Paths:
         prefix = keyword_value(router, _ROUTERS[last_name(router.func)])
         return "" if prefix is None else self._text(prefix, self._routings[place[0]])
 
-    def _is_open(self, place: tuple[str, str]) -> bool:
-        """Whether it is a name of the repository without a value."""
-        return bool(place[0] and place[1]) and self._value(place) is None
-
     def _value(self, place: tuple[str, str]) -> ast.expr | None:
         module = self._routings.get(place[0])
         return module.values.get(place[1]) if module else None
@@ -267,7 +264,8 @@ class _Paths:
             return module.name, local
         absolute = f"{module.aliases[first]}.{rest}".rstrip(".")
         parts = absolute.split(".")
-        for above in _above(module.name):
+        inside = module.name.split(".")
+        for above in (inside[:depth] for depth in range(len(inside))):  # the root and folders: one may be on PYTHONPATH
             for length in range(len(parts), 0, -1):
                 other = self._routings.get(".".join([*above, *parts[:length]]))
                 if other is not None and length < len(parts):
@@ -301,12 +299,6 @@ class _Paths:
         if place[1] not in other.values and isinstance(made, ast.Call):
             return self._constant(f"{dotted(made.func)}.{name}", other, depth + 1) if depth < _DEPTH else None
         return self._text(other.values.get(place[1]), other, depth + 1)
-
-
-def _above(name: str) -> Iterator[list[str]]:
-    """The import root, then the folders of a module, which may be on PYTHONPATH."""
-    parts = name.split(".")
-    yield from (parts[:depth] for depth in range(len(parts)))
 
 
 def _methods(call: ast.Call) -> tuple[str, ...]:

@@ -120,9 +120,8 @@ def _as_here(tree: Tree, build: Build, found: _Command, apps: Sequence[tuple[Mod
     """The command of an image that has the app's module under a name that the repository has not."""
     for word in found.command if found.written else ():
         top, (path, _, name) = re.split("[.:]", word)[0], word.replace(".", "/").partition(":")
-        named = {
-            f"{module.name}:{app.name}": module.path for module, app in apps if app.name == name and not app.factory
-        }
+        alike = [(module, app) for module, app in apps if app.name == name and not app.factory]
+        named = {f"{module.name}:{app.name}": module.path for module, app in alike}
         source, ends = build.source(tree, f"{path}.py"), (f"/{path}.py", f"/{path}/__init__.py")
         copied = [one for one, file in named.items() if file == source]
         ours = copied or [one for one in named if f".{one}".endswith(f".{word.rpartition('.')[2]}")] or [*named]
@@ -233,12 +232,8 @@ def _order(module: Module, app: App, used: Sequence[Module]) -> tuple[bool, bool
     predicts = any(word in route.path for one in used for word in PREDICT for route in one.routes)
     models = [f for one in used for f in one.loaded if f.is_model or f.hub or not PurePosixPath(f.text).suffix]
     loads = bool(models) or any(one.loads for one in used)
-    return not predicts, not loads, _rank(module.path), app.factory, module.path, app.name
-
-
-def _rank(path: str) -> int:
-    stem = PurePosixPath(path).stem
-    return _USUAL.index(stem) if stem in _USUAL else len(_USUAL)
+    stem = PurePosixPath(module.path).stem
+    return not predicts, not loads, (*_USUAL, stem).index(stem), app.factory, module.path, app.name
 
 
 def _command(
