@@ -73,7 +73,9 @@ class ServedAddress:
 
 def read_address(nodes: Sequence[ast.AST], served: Sequence[ServingUse]) -> ServedAddress:
     """The constants in `server.run(port=…)` and `LitServer(…).run(port=…)`, and the paths of the APIs."""
-    paths = tuple(_constant(node) for node in _paths(nodes))
+    named = (one.value for one in nodes if isinstance(one, ast.keyword) and one.arg == "api_path")
+    bound = (value for one in nodes for to, value in assigned(one) if last_name(to) == "api_path")  # in a class
+    paths = tuple(map(_constant, (*named, *bound)))
     names, calls = {one.name for one in served if one.name}, {id(one.call) for one in served if one.call}
     for node in nodes:
         match node:
@@ -97,13 +99,3 @@ def _argument(call: ast.Call, name: str, place: int) -> str | None:
 
 def _constant(node: ast.AST) -> str:
     return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str | int) else ""
-
-
-def _paths(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
-    """`api_path` of an API, of its class or of the server."""
-    for node in nodes:
-        if isinstance(node, ast.Call) and (given := keyword_value(node, "api_path")):
-            yield given
-        elif isinstance(node, ast.ClassDef):
-            pairs = (pair for one in node.body for pair in assigned(one))
-            yield from (value for target, value in pairs if last_name(target) == "api_path")

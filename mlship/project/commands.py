@@ -13,6 +13,7 @@ _NEEDS_SHELL = re.compile(r"[`$*?~]|^#|^[();<>|&]+$")
 _LITERAL = {ord(sign): 0xF0000 + ord(sign) for sign in "`$*?~#();<>|&"}  # quoted, so these need no shell
 _EXPANSION = re.compile(r"""('[^']*'|"[^"$`\\]*")|\$(\w+)|\$\{(\w+)(?:(:?)([-=?+])([^{}\\]*))?\}""")
 _DEEPEST = 8  # expansions in expansions
+_RELOAD = re.compile("\0--reload(-[^\0=]+[\0=][^\0]*)?(?=\0|$)")  # a flag, or an option with its value
 _ONE_WORD = re.compile(r"[\w./:=,@%+$ -]*")  # means the same in a script as in a variable
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
@@ -111,14 +112,7 @@ def port_of(command: Sequence[str]) -> int | None:
 
 def without_reload(command: Sequence[str]) -> tuple[str, ...]:
     """The command without the options of uvicorn and gunicorn that watch the sources, for development."""
-    words = list(command)
-    for index in reversed(range(len(words))):
-        name, separator, _ = words[index].partition("=")
-        if name == "--reload" or (name.startswith("--reload-") and separator):
-            del words[index]
-        elif name.startswith("--reload-"):
-            del words[index : index + 2]
-    return tuple(words)
+    return tuple(_RELOAD.sub("", "".join(f"\0{word}" for word in command)).split("\0")[1:])
 
 
 def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:

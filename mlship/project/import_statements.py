@@ -67,7 +67,8 @@ def live_nodes(tree: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and (taken := _branch(node)) is not None:
             waiting += taken
         elif isinstance(node, ast.Try) and _guards(node):
-            waiting += _without_imports(node)
+            inner = (*node.body, *(one for on in node.handlers for one in on.body), *node.orelse, *node.finalbody)
+            waiting += (one for one in inner if not isinstance(one, ast.Import | ast.ImportFrom))
         else:
             waiting += ast.iter_child_nodes(node)
 
@@ -112,14 +113,6 @@ def _rescues(handler: ast.ExceptHandler) -> bool:
     last = handler.body[-1]
     exits = isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and last_name(last.value.func) in _ENDS
     return caught and not (isinstance(last, ast.Raise) or exits)
-
-
-def _without_imports(node: ast.Try) -> Iterator[ast.AST]:
-    """The children of a guarded `try` that are not its imports."""
-    handlers = [statement for handler in node.handlers for statement in handler.body]
-    for statement in (*node.body, *handlers, *node.orelse, *node.finalbody):
-        if not isinstance(statement, ast.Import | ast.ImportFrom):
-            yield statement
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
