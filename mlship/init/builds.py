@@ -64,19 +64,6 @@ class Build:
         return tuple(words), folder
 
 
-@dataclass(frozen=True)
-class _Service:
-    """A build of a compose file, or of a Dockerfile alone; `mounted` folders are as `BuildStage.copied`."""
-
-    dockerfile: str
-    folder: str
-    origin: str
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-    workdir: str = ""
-    mounted: tuple[tuple[str, str, bool], ...] = ()
-
-
 def find_build(tree: Tree) -> Build:
     """The repository's Dockerfile; without one, or if that starts something else, the only other with a server.
 
@@ -122,15 +109,18 @@ def _serves(tree: Tree, build: Build) -> bool:
 
 
 def _builds(tree: Tree) -> Iterator[Build]:
+    """The builds of compose files, and those of other Dockerfiles."""
     composed = [one for path in _named(tree, _COMPOSE) for one in _services(tree, path)]
-    known = {one.dockerfile for one in composed}
-    alone = [_Service(path, path.rpartition("/")[0], path) for path in _named(tree, _DOCKERFILE) if path not in known]
-    for one in (*composed, *alone):
+    known = {file for file, *_ in composed}
+    alone = [(path, dirname(path), "", None) for path in _named(tree, _DOCKERFILE) if path not in known]
+    for file, folder, compose, service in (*composed, *alone):
         try:
-            parsed = parse_dockerfile(tree.text(one.dockerfile) or "")
+            parsed = parse_dockerfile(tree.text(file) or "")
         except DockerfileError:
             continue
-        yield Build(_with_command(parsed.stages[-1], one), one.origin, one.folder, (), _runs(parsed), one.dockerfile)
+        stage = _as_service(own := parsed.stages[-1], folder, compose, service)
+        origin = file if stage.command == own.command else compose
+        yield Build(stage, origin, folder, (), _runs(parsed), file)
 
 
 def _runs(parsed: ParsedDockerfile) -> tuple[Run, ...]:
@@ -147,8 +137,8 @@ def _named(tree: Tree, pattern: str) -> list[str]:
     return [path for path in served if re.fullmatch(pattern, PurePosixPath(path).name)][:_MOST]
 
 
-def _services(tree: Tree, path: str) -> Iterator[_Service]:
-    """The services of a compose file that are built from this repository.
+def _services(tree: Tree, path: str) -> Iterator[tuple[str, str, str, object]]:
+    """The Dockerfile and the folder of each service of a compose file that is built from this repository.
 
     https://docs.docker.com/reference/compose-file/build/
     """
@@ -157,17 +147,9 @@ def _services(tree: Tree, path: str) -> Iterator[_Service]:
             continue
         table = table_in(build) if isinstance(build, Mapping) else {"context": build}
         context, dockerfile = table.get("context", "."), table.get("dockerfile", "Dockerfile")
-        folder = normpath(f"{path.rpartition('/')[0] or '.'}/{context}")
-        file = normpath(f"{folder}/{dockerfile}")
-        if file in tree:
-            command, entrypoint = (_words(plain.at(service, name)) for name in ("command", "entrypoint"))
-            origin = path if command or entrypoint else file
-            pairs = [one.split(":") for one in plain.texts(service, "volumes") or () if one.startswith(".")]
-            beside = [(to, relpath(normpath(join(dirname(path), source)), folder), True) for source, to, *_ in pairs]
-            yield _Service(
-                file, "" if folder == "." else folder, origin, command, entrypoint,
-                plain.text(service, "working_dir") or "", tuple(beside),
-            )  # fmt: skip
+        folder = normpath(f"{dirname(path) or '.'}/{context}")
+        if (file := normpath(f"{folder}/{dockerfile}")) in tree:
+            yield file, "" if folder == "." else folder, path, service
 
 
 def _words(value: object) -> tuple[str, ...] | None:
@@ -181,10 +163,13 @@ def _words(value: object) -> tuple[str, ...] | None:
     return words if words and not any("$" in word for word in words) else None
 
 
-def _with_command(stage: BuildStage, one: _Service) -> BuildStage:
-    """The stage with the command of its service; an entrypoint there also removes the Dockerfile's command."""
-    given = {"command": one.command, "entrypoint": one.entrypoint}
+def _as_service(stage: BuildStage, folder: str, compose: str, service: object) -> BuildStage:
+    """The stage as a compose file runs it; an entrypoint there also removes the Dockerfile's command."""
+    given = {name: _words(plain.at(service, name)) for name in ("command", "entrypoint")}
     starts = {name: Start(0, shlex.join(words), words) for name, words in given.items() if words}
     cmd = starts.get("command", None if "entrypoint" in starts else stage.cmd)
-    place, copied = one.workdir or stage.workdir, (*stage.copied, *one.mounted)
+    place = plain.text(service, "working_dir") or stage.workdir
+    pairs = [one.split(":") for one in plain.texts(service, "volumes") or () if one.startswith(".")]
+    mounted = ((to, relpath(join(dirname(compose), source), folder or "."), True) for source, to, *_ in pairs)
+    copied = (*stage.copied, *mounted)
     return replace(stage, entrypoint=starts.get("entrypoint", stage.entrypoint), cmd=cmd, workdir=place, copied=copied)

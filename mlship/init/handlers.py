@@ -20,6 +20,7 @@ _FASTAPI: dict[str, RequestPart] = {
     "Query": "query",
     "Body": "json",
 }
+_PARTS = ("form", "files", "query", "json", "model")
 _GIVEN = {"Request", "Response", "BackgroundTasks"}  # by FastAPI itself
 _NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
 _LISTS = {"list", "List", "conlist"}
@@ -76,16 +77,11 @@ def read_handler(function: FunctionNode, path: str) -> Handler:
             found.append((part, field))
         elif part:
             whole.add(part)
-    models = []
-    for name, of in _parameters(function, path):
-        if of == "model":
-            models.append(name)
-        else:
-            found.append((of, name))
-    names = {part: tuple(dict.fromkeys(field for one, field in found if one == part)) for part in _FLASK.values()}
+    every = [*found, *_parameters(function, path)]
+    parts = (tuple(dict.fromkeys(name for of, name in every if of == part)) for part in _PARTS)
+    form, files, query, json_, models = parts
     called = frozenset(last_name(node.func).lower() for node in ast.walk(function) if isinstance(node, ast.Call))
-    named = (names["form"], names["files"], names["query"], names["json"])
-    return Handler(function.name, *named, whole=frozenset(whole), models=tuple(models), calls=called)
+    return Handler(function.name, form, files, query, json_, frozenset(whole), models, calls=called)
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,7 @@ def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPar
             return None, ""
 
 
-def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, RequestPart | Literal["model"]]]:
+def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[RequestPart | Literal["model"], str]]:
     for one, default in parameters(function):
         names = _names(one.annotation) if one.annotation else frozenset()
         called = last_name(default.func) if isinstance(default, ast.Call) else None
@@ -205,11 +201,11 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[str, Reques
         if f"{{{one.arg}}}" in path or one.arg == "self" or names & _GIVEN or optional:
             continue
         if marked in _FASTAPI:
-            yield one.arg, _FASTAPI[marked]
+            yield _FASTAPI[marked], one.arg
         elif names & _SCALARS and default is None:
-            yield one.arg, "query"
+            yield "query", one.arg
         elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:
-            yield one.annotation.id, "model"
+            yield "model", one.annotation.id
 
 
 def _names(annotation: ast.expr) -> frozenset[str]:
