@@ -270,22 +270,20 @@ def _json_file(tree: Tree, patterns: Sequence[str], what: str, server: ExistingS
     fields = handler.json if handler else ()
     every = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
     found = [path for path in every if _is_json(tree, path, fields)]
-    if every and not found:
-        return Detected(None, f"no {what}: {few(every)} without fields that the server requires, such as {fields[0]}")
     if not found:
-        return Detected(None, f"no {what}: no JSON file named {', '.join(patterns)}")
+        lacking = f"{few(every)} without fields that the server requires, such as {''.join(fields[:1])}"
+        named = f"no JSON file named {', '.join(patterns)}"
+        return Detected(None, f"no {what}: {lacking if every else named}")
     found.sort(key=lambda path: not server or PurePosixPath(path).parent != PurePosixPath(server.path).parent)
     order = "those beside the server first, then by name and depth" if server else "ordered by name, then depth"
     others = f"; not {', '.join(found[1:4])} ({order})" if len(found) > 1 else ""
     return Detected(found[0], f"{found[0]}{others}")
 
 
-def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
+def _matching(tree: Tree, patterns: Sequence[str]) -> list[str]:
     """Files outside tests first, then in the order of the patterns, then by depth."""
-    order = [(("test" in path.lower(), index), path) for index, p in enumerate(patterns) for path in tree.files
-             if fnmatch(PurePosixPath(path).name.lower(), p)]  # fmt: skip
-    order.sort(key=lambda pair: pair[0])
-    yield from dict.fromkeys(path for _, path in order)
+    found = (path for one in patterns for path in tree.files if fnmatch(PurePosixPath(path).name.lower(), one))
+    return sorted(dict.fromkeys(found), key=lambda path: "test" in path.lower())
 
 
 def _is_json(tree: Tree, path: str, fields: Sequence[str] = ()) -> bool:

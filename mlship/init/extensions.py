@@ -1,7 +1,7 @@
 """Modules that the repository's own build compiles. Shipping the source does not make them importable."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from mlship.init.declared.documents import document_if_any, table_in, text_in
 from mlship.init.declared.result import Declared
@@ -19,11 +19,6 @@ def imported_extensions(
     if any(package.path.endswith(".whl") for one in declared for package in one.packages):
         return ()
     imported = {name for module in served for name in module.statements.needed | module.statements.relative}
-    return tuple((name, file) for name, file in dict(_compiled(tree)).items() if name in imported)
-
-
-def _compiled(tree: Tree) -> Iterator[tuple[str, str]]:
-    yield from ((name, "setup.py") for name in _EXTENSION.findall(tree.text("setup.py") or ""))
-    document = document_if_any(tree, "pyproject.toml")
-    if name := text_in(table_in(document, "tool", "maturin"), "module-name"):
-        yield name, "pyproject.toml"
+    of_rust = text_in(table_in(document_if_any(tree, "pyproject.toml"), "tool", "maturin"), "module-name") or ""
+    compiled = dict.fromkeys(_EXTENSION.findall(tree.text("setup.py") or ""), "setup.py") | {of_rust: "pyproject.toml"}
+    return tuple((name, file) for name, file in compiled.items() if name in imported)

@@ -53,10 +53,8 @@ def _is_host(text: str) -> bool:
 def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
     optional = {entry.name for file in declared for entry in file.entries if not file.lock and entry.role != "main"}
     for file in declared:
-        left_out = optional if file.lock else frozenset()
-        lines = [line for line in file.lines if distribution(line) not in left_out]
-        named = sorted({name for line in lines if (name := _gpu_name(line))})
-        if named:
+        lines = (line for line in file.lines if not (file.lock and distribution(line) in optional))
+        if named := sorted({name for line in lines if (name := _gpu_name(line))}):
             yield f"{file.origin} requires {few(named)}"
         elif file.gpu:
             yield f"{file.origin} {file.gpu}"

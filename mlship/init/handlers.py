@@ -51,8 +51,8 @@ class Handler:
     calls: frozenset[str] = field(default=frozenset(), compare=False)
 
     def reads(self, part: RequestPart) -> bool:
-        named = {"form": self.form, "files": self.files, "query": self.query, "json": self.json}[part]
-        return bool(named) or part in self.whole
+        of = {"form": self.form, "files": self.files, "query": self.query, "json": self.json}
+        return bool(of[part]) or part in self.whole
 
     def completed(self, models: Mapping[str, "RequestModel"], pages: Iterator[str], path: str) -> "Handler":
         """The handler with the fields and the example of its models, and the fields of the HTML form sent to it."""

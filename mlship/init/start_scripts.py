@@ -56,8 +56,9 @@ def read_start_script(tree: Tree, command: Sequence[str], variables: Mapping[str
     Args:
         variables: those of the image's environment.
     """
-    path = script_path(tree, command)
-    lines = list(_lines((tree.text(path) if path else None) or "", _given(command)))
+    path, asked = script_path(tree, command), _unwrapped(command)
+    given = shlex.join(asked[asked.index(named) + 1 :]) if (named := _script_word(asked)) else ""
+    lines = list(_lines((tree.text(path) if path else None) or "", given))
     known, folder, before = dict(variables), "", list[str]()
     for at, line in enumerate(lines, 1):
         words = _words(line, known)
@@ -91,13 +92,6 @@ def _script_word(words: Sequence[str]) -> str | None:
     shell = is_shell(words) or [*words[:1]] == ["exec"]
     word = next((word for word in words[shell:] if not (shell and word.startswith("-"))), "")
     return word if word.endswith(_ENDS) else None
-
-
-def _given(command: Sequence[str]) -> str:
-    """The arguments of the script, as a shell reads them."""
-    words = _unwrapped(command)
-    named = _script_word(words)
-    return shlex.join(words[words.index(named) + 1 :]) if named else ""
 
 
 def _lines(text: str, given: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import posixpath
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
 from pathlib import PurePosixPath
@@ -52,8 +52,9 @@ def server_folder(
 def _needed_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> WorkingFolder | None:
     """The folder, if it is not the repository's root: what the code opens is there, or its name hides a module."""
     folders = [str(folder) for folder in PurePosixPath(entry.path).parents if str(folder) != "."]
+    absent = sorted(_opened(served) - {*tree.files})  # from the root
     for folder in folders:
-        if opened := next(_opened(tree, folder, served), None):
+        if opened := next((file for file in absent if posixpath.normpath(f"{folder}/{file}") in tree), None):
             return WorkingFolder(folder, f"which has `{opened}`", needs_root(entry, served))
     if odd := [part for part in (entry.name or "").split(".") if not part.isidentifier() or iskeyword(part)]:
         return WorkingFolder(folders[0], f"because Python cannot import from `{odd[0]}`")
@@ -67,16 +68,14 @@ def _needed_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> Worki
     return None
 
 
-def _opened(tree: Tree, folder: str, served: Sequence[Module]) -> Iterator[str]:
-    """Files that the code opens by a path that leads to nothing from the root."""
-    files = {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
-    yield from (file for file in sorted(files - {*tree.files}) if posixpath.normpath(f"{folder}/{file}") in tree)
+def _opened(served: Sequence[Module]) -> set[str]:
+    """Files that the code opens by a path from where it runs."""
+    return {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
 
 
 def opens_from_root(tree: Tree, folder: str, served: Sequence[Module]) -> bool:
     """Whether the code opens files by paths that lead to nothing from the folder, but from the root."""
-    files = {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
-    return bool(folder) and any(file in tree and f"{folder}/{file}" not in tree for file in files)
+    return bool(folder) and any(file in tree and f"{folder}/{file}" not in tree for file in _opened(served))
 
 
 def needs_root(entry: Module, served: Sequence[Module]) -> bool:

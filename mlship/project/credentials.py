@@ -113,12 +113,8 @@ def check_credentials(repo: Path, shipped: Iterable[str], meant: Iterable[str]) 
         UsageError: one does; it is named with its line, without its value.
     """
     allowed = set(meant)
-    found = {
-        path: credential
-        for path in _files(repo, shipped)
-        if path not in allowed
-        for credential in islice(_credentials_of(repo / path), 1)
-    }
+    files = (path for path in _files(repo, shipped) if path not in allowed)
+    found = {path: credential for path in files for credential in islice(_credentials_of(repo / path), 1)}
     if found:
         shown = (f"`{path}` {f'line {each.line} ' if each.line else ''}({each.what})" for path, each in found.items())
         raise UsageError(

@@ -76,12 +76,9 @@ def check_paths(repo: Path, config: Config) -> None:
 
 def _test_files(config: Config) -> Iterator[tuple[str, str]]:
     """The files of the smoke test, with their keys."""
-    request = config.smoke.request
-    named = {
-        "model.sample": config.model.sample,
-        "model.golden": config.model.golden,
-        "smoke.request.body": request.body if request else None,
-    }
+    request, model = config.smoke.request, config.model
+    body = request.body if request else None
+    named = {"model.sample": model.sample, "model.golden": model.golden, "smoke.request.body": body}
     yield from ((key, path) for key, path in named.items() if path)
     yield from ((f"smoke.request.files.{field}", path) for field, path in (request.files if request else {}).items())
 
@@ -114,19 +111,13 @@ def _steps(root: Path, path: str) -> Iterator[str]:
             raise UsageError(f"`{path}` is a symbolic link out of the repository", hint=f"copy the file to `{path}`")
         if here.is_symlink():
             yield here.relative_to(root).as_posix()
-            rest[:0] = _relative_target(path, here)
-            here = here.parent
+            if (target := here.readlink()).is_absolute():
+                raise UsageError(
+                    f"`{path}` is a symbolic link to an absolute path, `{target}`, which the image build cannot follow",
+                    hint=f"make the link relative: `ln -sfr {target} {here.name}` in its folder",
+                )
+            here, rest[:0] = here.parent, target.parts
     yield here.relative_to(root).as_posix()
-
-
-def _relative_target(path: str, link: Path) -> tuple[str, ...]:
-    target = link.readlink()
-    if target.is_absolute():
-        raise UsageError(
-            f"`{path}` is a symbolic link to an absolute path, `{target}`, which the image build cannot follow",
-            hint=f"make the link relative: `ln -sfr {target} {link.name}` in its folder",
-        )
-    return target.parts
 
 
 def existing_path(repo: Path, path: str, key: str) -> Path:
