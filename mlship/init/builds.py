@@ -15,7 +15,7 @@ from mlship.init.declared.documents import document_if_any, table_in
 from mlship.init.sources import parse_module
 from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import SIDE_FOLDERS, Tree
-from mlship.project.commands import is_server, parse_command, program_name, takes_no_sample
+from mlship.project.commands import is_server, parse_command, program_name, python_module, takes_no_sample
 from mlship.units import few
 
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
@@ -101,8 +101,7 @@ def _serves(tree: Tree, build: Build) -> bool:
     command = script.command if script else parse_command(started, variables)
     if not command or is_server(command):
         return bool(command)
-    words = command[2:3] if [*command[1:2]] == ["-m"] else command[1:2]
-    name = "".join(words).removeprefix("./").removesuffix(".py").replace(".", "/" if command[1:2] == ("-m",) else ".")
+    name = python_module(command).replace(".", "/") or "".join(command[1:2]).removeprefix("./").removesuffix(".py")
     path = build.source(tree, f"{name}.py") or normpath(f"{build.folder or '.'}/{name}.py")
     module = parse_module(path, tree.text(path) or "") if program_name(command).startswith("python") else None
     return bool(module and (module.apps or module.served or module.start))

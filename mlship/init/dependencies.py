@@ -87,10 +87,8 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
     needs = tuple(stated.get(distribution(need), need) for need in needs)
     if source is None:
         chosen = _from_imports(found, _as_trained(found, needs))
-    elif source.usable:
-        chosen = _with_constraints(found, source, _kept(found, source, needs))
     else:
-        chosen = _with_constraints(found, source, _written(found, source, needs))
+        chosen = _with_constraints(found, source, (_kept if source.usable else _written)(found, source, needs))
     unnamed = _unnamed(found, source, chosen.every) if source else ()
     notes = (*chosen.notes, *unnamed, *pickle_notes(found.pickles, source, found.python.value or DEFAULT))
     chosen = replace(chosen, notes=notes)
@@ -117,10 +115,9 @@ def _family(line: str) -> str:
 
 def _source(found: Detection) -> Declared | None:
     """The file with the requirements; a requirements file for developers only if no other file has any."""
-    if found.installs.direct:
-        return found.installs.direct[0]
-    if project := next((one for one in found.declared if one.origin in found.installs.projects and one.main), None):
-        return project
+    projects = (one for one in found.declared if one.origin in found.installs.projects and one.main)
+    if installed := [*found.installs.direct, *projects]:
+        return installed[0]
     owners = {one.folder for one in found.declared if one.origin.rpartition("/")[2] in _OWNERS}
     named = [one for one in found.declared if one.lists_any]
     named = [one for one in named if one.folder not in owners or one.origin.rpartition("/")[2] not in LOCK_FILES]

@@ -331,8 +331,7 @@ def _covered(path: str, named: Sequence[str]) -> bool:
 
 def _name(tree: Tree) -> str:
     """The project name in pyproject.toml, or the folder name, as a valid image name."""
-    named = text_in(table_in(document_if_any(tree, "pyproject.toml"), "project"), "name")
-    text = named or tree.root.resolve().name
+    text = text_in(document_if_any(tree, "pyproject.toml").get("project"), "name") or tree.root.resolve().name
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
 
 

@@ -78,11 +78,9 @@ def _gpu_name(line: str) -> str | None:
 
 def _from_code(served: Sequence[Module]) -> tuple[tuple[str, ...], str | None]:
     """Evidence, or a note if the code falls back to the CPU; never both."""
-    uses = [(module.path, module.cuda) for module in served if module.cuda.named or module.cuda.required]
-    if not uses:
+    if not (uses := [(one.path, one.cuda) for one in served if one.cuda.named or one.cuda.required]):
         return (), None
-    requiring = [path for path, use in uses if use.required]
-    if requiring:
+    if requiring := [path for path, use in uses if use.required]:
         return (f"{requiring[0]} fails without a GPU",), None
     named = [f"{path} uses {few(use.named)}" for path, use in uses]
     if not any(module.cuda.checks for module in served):

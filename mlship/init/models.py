@@ -218,10 +218,9 @@ def _one_of(
     data = tuple(external_files(tree.root, native.path)) if native.loader == "onnx" else ()
     shipped = (*native_files(tree, native), *(path for path in data if path in tree))
     absent = tuple(_absent_tensors(tree, native.path)) if native.loader == "onnx" else ()
-    several = "ordered by the name model.onnx, then depth, then size"
-    if named:
-        several = f"code names it; {several}" if len(named) > 1 else "code names it"
-    several = "chosen by you" if chosen else several
+    order = "ordered by the name model.onnx, then depth, then size"
+    by_code = f"code names it; {order}" if len(named) > 1 else "code names it"
+    several = "chosen by you" if chosen else by_code if named else order
     paths = tuple(n.path for n in choices) if len(choices) > 1 else ()
     why = f"{several}; not {few([path for path in paths if path != native.path])}" if paths else "the only model"
     return ModelFiles(tuple(models), pointers, shipped, absent, paths, why, native)

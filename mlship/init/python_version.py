@@ -37,8 +37,7 @@ def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | No
 
     Of several, the lowest supported version, because it is the most likely to have been tested.
     """
-    stated = list(_stated(tree, declared, stage))
-    if not stated:
+    if not (stated := list(_stated(tree, declared, stage))):
         return Detected(DEFAULT, "default: no `.python-version` or `requires-python` found")
     first = stated[0]
     chosen = first.fits[0] if first.fits else _nearest(first)

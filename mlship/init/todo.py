@@ -182,8 +182,7 @@ def _import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
         yield f"Name the packages of these imports in `{chosen.input}`: {names}."
     here = (found.root / found.server.place).glob("*") if found.server and found.server.place else ()
     known = {path.stem for path in here if path.suffix == ".py" or path.is_dir()}  # Python finds them where it runs
-    open_ = (one for one in reversed(found.local) if not (one.certain or one.handled or one.name in known))
-    unclear = {one.name: one for one in open_}
+    unclear = {one.name: one for one in reversed(found.local) if not (one.certain or one.handled or one.name in known)}
     for name, one in sorted(unclear.items()):
         folder = one.parents[0].replace(".", "/")
         yield (
