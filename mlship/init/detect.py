@@ -20,7 +20,7 @@ from mlship.errors import UsageError
 from mlship.frameworks import framework_table
 from mlship.init.builds import Build, find_build
 from mlship.init.declared.collect import Collected, collect, shown_folders
-from mlship.init.declared.documents import document_if_any, table_in, text_in
+from mlship.init.declared.documents import document_if_any, text_in
 from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import Declared, ImageInstalls
 from mlship.init.environment import Installed, read_user_environment
