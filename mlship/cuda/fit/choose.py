@@ -81,8 +81,10 @@ class Pick:
 
     @property
     def outright(self) -> bool:
-        """Every host's driver supports this CUDA without minor-version compatibility."""
-        return all(reason.kind != "minor-version" for verdict in self.verdicts for reason in verdict.reasons)
+        """Every host's driver supports this CUDA without minor-version compatibility, or can read its kernels."""
+        kinds = {reason.kind for verdict in self.verdicts for reason in verdict.reasons}
+        readable = {variant.name for variant in self.release.variants if variant.uncompressed}
+        return "minor-version" not in kinds or self.variant in readable
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Stack:
         measured: the code in its wheel, which decides instead of the tables; empty where it was not measured.
         optional: its code may never be called.
         at_run_time: most of its kernels are compiled there, by its libraries; `architectures` is what it brings.
+        uncompressed: its kernels are known to be readable by drivers before R550.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Stack:
     measured: tuple[Kernels, ...] = ()
     optional: bool = False
     at_run_time: bool = False
+    uncompressed: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def _newer_minor(stack: Stack, driver: Driver, offered: Cuda) -> Iterator[Reason
     text = f"driver {driver} supports CUDA {offered}; CUDA {stack.cuda} runs through minor-version compatibility"
     yield Reason("minor-version", text, _MINOR)
     since, branch = _COMPRESSED
-    if not stack.measured and stack.cuda >= since and stack.cuda.major == since.major and driver.branch < branch:
+    if not (stack.measured or stack.uncompressed) and stack.cuda >= since and driver.branch < branch:
         text = f"drivers before R{branch} cannot read the compressed kernels that CUDA {since} and newer can produce"
         yield Reason("compressed-fatbin", text, "ollama/ollama, discover/cuda_compat.go")
 

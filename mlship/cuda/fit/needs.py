@@ -238,6 +238,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         supported=variant.supported_driver,
         at_run_time=variant.at_run_time,
         optional=variant.optional,
+        uncompressed=variant.uncompressed,
     )
 
 

@@ -83,9 +83,8 @@ def _refuse_strays(choice: Choice, pins: tuple[Pin, ...], gpu: Gpu) -> None:
     by_name = {pin.name: pin.version for pin in pins}
     for pick in choice.picks:
         version = by_name.get(pick.package, "")
-        if pick.indexed and version.endswith("+cpu"):
-            continue  # requested as such; the lock's needs report it
-        if pick.indexed and version and not version.endswith(f"+{pick.variant}"):
+        # +cpu is requested as such; the lock's needs report it
+        if pick.indexed and version and not version.endswith((f"+{pick.variant}", "+cpu")):
             (page,) = wheel_pages(gpu.wheel_index, pick.variant, (pick.package,))
             raise MatchError(
                 f"`{pick.package}` {version} is not a build for the chosen CUDA: another index has it, but {page} has "

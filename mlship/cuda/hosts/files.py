@@ -76,8 +76,7 @@ def plan_import(hosts: Iterable[HostProfile], folder: Path) -> tuple[Planned, ..
 def outdated(folder: Path, planned: Iterable[Planned]) -> tuple[Path, ...]:
     """Files of earlier imports that no longer match any node."""
     kept = {each.path.name for each in planned}
-    others = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name not in kept)
-    return tuple(path for path in others if _is_import(path))
+    return tuple(path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.name not in kept and _is_import(path))
 
 
 def _is_import(path: Path) -> bool:

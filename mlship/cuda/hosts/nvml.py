@@ -101,25 +101,21 @@ def check_answer(answer: DriverAnswer) -> None:
 
 
 def _broken(answer: DriverAnswer) -> MatchError:
-    call = answer.pending_call
+    place = answer.pending_call
     if answer.timed_out:
+        hint = f"`sudo dmesg | grep -iE 'xid|nvrm'` shows what the driver waits for; {_DOCTOR}"
         return MatchError(
-            f"NVML did not answer within {SECONDS:g} s{f'; it hangs in {call}' if call else ''}",
-            hint=f"`sudo dmesg | grep -iE 'xid|nvrm'` shows what the driver waits for; {_DOCTOR}",
+            f"NVML did not answer within {SECONDS:g} s{f'; it hangs in {place}' * bool(place)}", hint=hint
         )
-    return MatchError(
-        f"NVML crashed{f' in {call}' if call else ''} ({answer.crashed})"
-        f"{f': {answer.stderr}' if answer.stderr else ''}",
-        hint=f"the driver's libraries are broken or inconsistent: reinstall the driver; {_DOCTOR}",
-    )
+    said = f"{f' in {place}' * bool(place)} ({answer.crashed}){f': {answer.stderr}' * bool(answer.stderr)}"
+    hint = f"the driver's libraries are broken or inconsistent: reinstall the driver; {_DOCTOR}"
+    return MatchError(f"NVML crashed{said}", hint=hint)
 
 
 def _missing(error: str) -> MatchError:
     if "No such file" not in error:  # such as "file too short", which containers leave behind
-        return MatchError(
-            f"libnvidia-ml.so.1 cannot be loaded ({error})",
-            hint=f"reinstall the driver, or start the container again; {_DOCTOR}",
-        )
+        hint = f"reinstall the driver, or start the container again; {_DOCTOR}"
+        return MatchError(f"libnvidia-ml.so.1 cannot be loaded ({error})", hint=hint)
     return MatchError(
         "this machine has no user-space library of the NVIDIA driver "
         "(libnvidia-ml.so.1 is not found: NVML_ERROR_LIBRARY_NOT_FOUND, 12)",

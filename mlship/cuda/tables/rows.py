@@ -258,7 +258,7 @@ class Variant(Row):
         specific_x86_64: the GPUs it has architecture-specific kernels for (sm_90a), which no other GPU runs.
         ptx_x86_64: the capability of its PTX, which a driver can compile for newer GPUs.
         at_run_time: its kernels are compiled there, for whatever GPU its CUDA supports. unread: its GPUs are unknown.
-        optional: its package works without its kernels.
+        optional: its package works without its kernels. uncompressed: drivers before R550 read its kernels, too.
         libraries: "wheels": the wheel or its requirements bring CUDA's; "system": they are expected in the image.
         extras: the extras with which wheels bring the libraries.
         min_driver: where it needs a newer driver than its CUDA; supported_driver: where only support begins there.
@@ -276,6 +276,7 @@ class Variant(Row):
     at_run_time: StrictBool = False
     unread: StrictBool = False
     optional: StrictBool = False
+    uncompressed: StrictBool = False
     libraries: Literal["wheels", "system"] | None = None
     extras: tuple[Text, ...] = ()
     min_driver: DriverText | None = None

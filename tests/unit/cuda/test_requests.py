@@ -1,8 +1,10 @@
 """What a project asks for, read from its requirements as pip would read them for Linux."""
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import read_requests
+from mlship.cuda.fit.choose import PackageRequest, choose, read_requests
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.lock.inputs import InputFile
 from tests.helpers.lock_configs import config
 
@@ -44,3 +46,18 @@ def test_markers_are_of_the_image_and_not_of_this_machine() -> None:
     assert [str(ask) for ask in read_requests(files, CONFIG)] == ["scipy"]
     arm = CONFIG.model_copy(update={"platform": "linux/arm64"})
     assert [str(ask) for ask in read_requests(files, arm)] == ["torch"]
+
+
+@pytest.mark.parametrize(
+    ("specifier", "driver", "picked"),
+    [
+        ("==2.5.1", "535.183.01", "torch<2.6 cu124"),  # PyPI's, which was read and is not compressed
+        ("==2.5.1", "525.147.05", "torch<2.6 cu124"),
+        ("==2.4.1", "535.183.01", "torch<2.5 cu121"),
+        ("==2.5.1", "470.82.01", "torch<2.6 cu118 from the wheel index"),
+    ],
+)
+def test_pypi_is_enough_where_the_driver_can_read_its_kernels(specifier: str, driver: str, picked: str) -> None:
+    host = HostProfile("t4", driver, (HostGpu("Tesla T4", "7.5"),), "linux/amd64")
+    requests = (PackageRequest("torch", SpecifierSet(specifier)),)
+    assert choose(requests, Fleet((host,), "hosts/", committed=True), "linux/amd64").key.partition(": ")[2] == picked
