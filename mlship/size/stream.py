@@ -158,8 +158,8 @@ def tar_in(stream: Readable) -> tuple[Readable | None, bytes]:
 
 
 def is_compressed(head: bytes) -> bool:
-    """Report whether a blob starts like gzip or zstd."""
-    return head.startswith((_GZIP, _ZSTD))
+    """Report whether a blob starts like gzip or zstd, which may begin with a frame to skip, as of pzstd."""
+    return head.startswith((_GZIP, _ZSTD)) or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5)
 
 
 def is_tar(head: bytes) -> bool:
@@ -173,7 +173,7 @@ def unpacked(stream: Readable, head: bytes) -> Readable:
         import gzip
 
         return _Guarded(gzip.GzipFile(fileobj=_as_file(stream), mode="rb"), (OSError, EOFError, zlib.error))
-    if head.startswith(_ZSTD):
+    if is_compressed(head):
         return _zstd(stream)
     return stream
 

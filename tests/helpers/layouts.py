@@ -35,10 +35,13 @@ def tar(tree: Tree) -> bytes:
 
 
 def packed(data: bytes, how: str) -> bytes:
-    """gzip, zstd or plain."""
+    """gzip, zstd, zstd as of pzstd, which says first how long the frame is, or plain."""
     if how == "gzip":
         return gzip.compress(data, 1, mtime=0)
-    return zstd.compress(data) if how == "zstd" else data
+    if how == "plain":
+        return data
+    frame = zstd.compress(data)
+    return frame if how == "zstd" else b"\x50\x2a\x4d\x18\x04\0\0\0" + len(frame).to_bytes(4, "little") + frame
 
 
 def digest(data: bytes) -> str:

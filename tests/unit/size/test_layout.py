@@ -39,7 +39,7 @@ def refused(data: bytes) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize("how", ["gzip", "zstd", "plain"])
+@pytest.mark.parametrize("how", ["gzip", "zstd", "pzstd", "plain"])
 @pytest.mark.parametrize("seed", range(5))
 def test_any_compression_in_any_order(how: str, seed: int) -> None:
     found = read(replace(IMAGE, how=how).saved(seed))
@@ -160,7 +160,7 @@ def _circle() -> bytes:
     return layout({"blobs/sha256/0": inner}, {"manifests": [{"digest": "sha256:0"}]})
 
 
-@pytest.mark.parametrize("how", ["gzip", "zstd", "plain"])
+@pytest.mark.parametrize("how", ["gzip", "zstd", "pzstd", "plain"])
 def test_a_stream_that_ends_anywhere_is_an_error(how: str) -> None:
     data = Image([{"a": bytes(range(256)) * 40}, {"b": b"2"}], how=how).saved()
     end = len(data.rstrip(b"\0"))
