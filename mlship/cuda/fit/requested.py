@@ -27,7 +27,8 @@ def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
         return lock.pins
     if platform != "linux/amd64":  # what extras bring does not depend on the processor
         return (*lock.pins, *_brought([pin for pin in lock.pins if pin.extras]))
-    folders = {place.rstrip("/").rpartition("/")[2] for place in lock.places if "//pypi.org/" not in place}
+    others = [place.rstrip("/") for place in lock.places if "//pypi.org/" not in place]
+    folders = {place.rpartition("/")[2] if "pytorch" in place else place for place in others}
     build = folders.pop() if len(folders) == 1 else ""
     indexed = build == "cpu" or variant_cuda(build) is not None
     if (folders or build) and not indexed:
