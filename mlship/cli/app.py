@@ -154,7 +154,7 @@ def _from_system(error: OSError) -> MlshipError:
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TransientError(
-            f"the disk is full ({what})", hint="free disk space (`docker system df` shows its use), then try again"
+            f"the disk is full ({what})", hint="free disk space (`df -h` shows which disk is full), then try again"
         )
     return UsageError(what, hint="check the path and its permissions, then run the same command again")
 
