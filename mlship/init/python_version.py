@@ -65,7 +65,9 @@ def _nearest(stated: _Stated) -> str:
 def _stated(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) -> Iterator[_Stated]:
     yield from _version(r"^\s*(?:cpython-|python-?)?(\d+\.\d+)", tree.text(".python-version"), ".python-version")
     for one in declared:
-        yield from _specifier(one.python, one.origin)
+        if allowed := specifiers(one.python):
+            exact = re.fullmatch(r"==(\d+\.\d+)\.\*", str(one.python))
+            yield _Stated(exact[1] if exact else str(one.python), allowed, one.origin)
     yield from _version(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
     if stage:
         yield from _version(_OF_IMAGE, stage.root.image, "the Dockerfile's base image")
@@ -74,9 +76,3 @@ def _stated(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) 
 def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:
     if match := re.search(pattern, text or ""):
         yield _Stated(match[1], SpecifierSet(f"=={match[1]}.*"), where)
-
-
-def _specifier(text: str | None, where: str) -> Iterator[_Stated]:
-    if allowed := specifiers(text):
-        exact = re.fullmatch(r"==(\d+\.\d+)\.\*", str(text))
-        yield _Stated(exact[1] if exact else str(text), allowed, where)

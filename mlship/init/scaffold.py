@@ -140,7 +140,8 @@ def _completed(planned: Scaffold, repo: Path) -> Scaffold:
         if filled:
             completed = NewFile(CONFIG, text, f"completed: {', '.join(filled)}")
     present = keys_of(text)
-    steps = (_placed(step, text) for step in planned.steps if present.isdisjoint(step.keys))
+    open_ = ((one, open_line(text, one.keys)) for one in planned.steps if present.isdisjoint(one.keys))
+    steps = (replace(one, text=f"{one.text[:-1]} ({CONFIG}, line {line}).") if line else one for one, line in open_)
     return replace(planned, steps=tuple(steps), completed=completed, files=tuple(_wanted(planned.files, text)))
 
 
@@ -150,11 +151,6 @@ def _wanted(files: Sequence[NewFile], config: str) -> Iterator[NewFile]:
     unnamed = _INPUTS - {named[1] if named else "requirements.in"}
     dropped = {file.path for file in files if file.path in unnamed}
     yield from (file for file in files if file.path not in dropped and not (dropped and file.path == CONSTRAINTS))
-
-
-def _placed(step: Todo, text: str) -> Todo:
-    line = open_line(text, step.keys)
-    return replace(step, text=f"{step.text[:-1]} ({CONFIG}, line {line}).") if line else step
 
 
 def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:

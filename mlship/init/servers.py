@@ -314,6 +314,9 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     if stage and names_musl(stage.root.image):
         base = shown_image(stage.root.image)
         yield f"Dockerfile uses {base}; mlship uses Debian slim, which runs standard manylinux wheels"
+    outer = tree.root.resolve().name
+    if stage and any(source.split("/")[0] == outer and not tree.below(outer) for _, source, _ in stage.copied):
+        yield "the Dockerfile is built from the folder above; if the server needs files of it, run `mlship init` there"
     if stage:
         yield "mlship generates its own Dockerfile and does not use or change yours"
 

@@ -266,3 +266,11 @@ def test_a_compose_service_runs_in_its_folder_and_has_the_folders_that_it_mounts
 def test_a_dockerfile_has_its_servers_name_before_or_after(tmp_path: Path, name: str) -> None:
     write(tmp_path, {f"docker/{name}": SERVES, "main.py": FASTAPI})
     assert find_build(read_tree(tmp_path)).dockerfile == f"docker/{name}"
+
+
+@pytest.mark.parametrize(("copy", "is_above"), [("api/ .", True), ("api/main.py .", True), (". .", False)])
+def test_a_dockerfile_that_is_built_from_the_folder_above_is_noted(tmp_path: Path, copy: str, is_above: bool) -> None:
+    write(tmp_path / "api", {"main.py": FASTAPI, "Dockerfile": f"FROM x\nCOPY {copy}\nCMD uvicorn main:app\n"})
+    assert any("is built from the folder above" in note for note in detect(tmp_path / "api").notes) == is_above
+    write(tmp_path / "api", {"api/main.py": FASTAPI})  # its own folder of that name
+    assert not any("is built from the folder above" in note for note in detect(tmp_path / "api").notes)
