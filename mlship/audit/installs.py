@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from pathlib import PurePosixPath
 from posixpath import dirname, join, normpath
 
 from mlship.audit.rules import AuditSeen, Filler, audit_table, decided, verb
@@ -16,6 +17,7 @@ _DELETES_ALL = re.compile(r"(?:\S*/)?find(?: [^-(!\s]\S*)+(?: -depth| -xdev| -mi
 _LEAN = re.compile("(?i)no-install-recommends|apt::install-recommends=")
 _INSTALLS = {"install", "add", "in", "group", "groupinstall", "build-dep", "builddep"}
 _REMOVALS = {"purge", "remove", "del", "uninstall"}
+_MOST_COPIED = 1000  # paths; with more of them, any program may be one
 _ROOT = {"", "0", "root", UNKNOWN}
 _LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
 
@@ -72,13 +74,8 @@ def _conda(arguments: tuple[str, ...], action: str, named: list[str], shown: str
             yield AuditSeen("fail", f"{shown} has no lock")
 
 
-def cached(run: Run, *, known: bool, inside: Sequence[str] = ("/",)) -> Iterator[AuditSeen]:
-    """What each command that fills a cache leaves in the layer.
-
-    Args:
-        known: it is published what the base image sets.
-        inside: only the caches in these folders.
-    """
+def cached(run: Run, *, known: bool, inside: frozenset[str] = frozenset("/")) -> Iterator[AuditSeen]:
+    """What commands leave in caches in the folders `inside`; `known`: what the base image sets is published."""
     for at, command in enumerate(run.commands):
         program, arguments = program_and_arguments(command)
         rows = (row for row in audit_table().filler if program in row.programs and verb(arguments) in row.verbs)
@@ -94,10 +91,10 @@ def cached(run: Run, *, known: bool, inside: Sequence[str] = ("/",)) -> Iterator
                 yield AuditSeen("fail", f"{shown} leaves its cache in the layer", run.line)
 
 
-def is_inside(folder: str, copied: Sequence[str]) -> bool:
+def is_inside(folder: str, copied: frozenset[str]) -> bool:
     """Whether a folder, or one of root's home, is in what COPY names."""
-    full = f"/root{folder}/" if folder.startswith("/.") else f"{folder}/"
-    return any(full.startswith(f"{normpath(join('/', one))}/".replace("//", "/")) for one in copied)
+    path = PurePosixPath(f"/root{folder}" if folder.startswith("/.") else folder)
+    return bool({str(path), *map(str, path.parents)} & copied)
 
 
 def _kept_out(row: Filler, command: Command, run: Run, at: int) -> bool:
@@ -134,7 +131,7 @@ def unread(run: Run) -> Iterator[AuditSeen]:
         file = "".join(one.words[is_sourced : is_sourced + 1])
         is_shown = is_known_program(file) if is_sourced or "/" in file else not one.program.endswith(".sh")
         is_shown &= not {one.program} & (SHELLS | audit_table().recipes) and UNKNOWN not in one.program
-        if not is_shown or may_be_copied(file, run.files):
+        if not is_shown or len(run.files.places) > _MOST_COPIED or may_be_copied(file, run.files):
             shown = " ".join(one.words[:2]).replace(UNKNOWN, "…")[:100]
             yield AuditSeen("unknown", f"`{shown}` runs a program that the Dockerfile does not show", run.line)
     if not run.known:
@@ -148,15 +145,18 @@ def is_known_program(program: str) -> bool:
 
 def may_be_copied(program: str, files: CopiedFiles) -> bool:
     """Whether a program may be a file of the build context, which may be a script."""
-    copied = [place for place, *_ in files.places]
+    copied = [place.rstrip("/") for place, *_ in files.places]
     if "/" not in program:
-        places = {one.rpartition("/")[2] for one in copied if dirname(one).endswith("bin")}
         in_folder = not is_known_program(program) and any(one.endswith(("/bin", "/sbin")) for one in copied)
-        return in_folder or any(fnmatchcase(program, one) for one in places)
+        return in_folder or any(_is_at(join(dirname(one), program), one) for one in copied if "bin/" in one)
     path = normpath(join(files.workdir, program))
     least = path.rpartition("venv/bin/")[0].count("/")  # in a copied folder, a virtual environment comes from a step
-    folders = (one.rstrip("/") for one in copied)
-    return any(one.count("/") >= least and fnmatchcase(f"{path}/", f"{one}/*") for one in folders)
+    return any(one.count("/") >= least and _is_at(path, one) for one in copied)
+
+
+def _is_at(path: str, copied: str) -> bool:
+    is_pattern = "*" in copied or "?" in copied or "[" in copied
+    return f"{path}/".startswith(f"{copied}/") or (is_pattern and fnmatchcase(f"{path}/", f"{copied}/*"))
 
 
 def logins(run: Run) -> Iterator[AuditSeen]:

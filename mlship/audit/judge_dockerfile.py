@@ -159,15 +159,16 @@ def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for stage in file.shipped:
+    shipped = file.shipped
+    for stage in shipped:
         known = known_base(stage.root.image) is not None
         yield from (seen for run in stage.runs for seen in (*cached(run, known=known), *unread(run)))
         for source, rows in stage.parts.items():
-            known, paths = bool(source and known_base(source.root.image)), [path for _, path in rows]
-            runs = [run for one in file.chain(source) for run in one.runs]
+            known, paths = bool(source and known_base(source.root.image)), frozenset(path for _, path in rows)
+            runs = [run for one in file.chain(source) if source not in shipped for run in one.runs]
             for seen in (seen for run in runs for seen in cached(run, known=known, inside=paths)):
                 if seen.verdict != "pass":
-                    yield replace(seen, text=f"copies {', '.join(paths)[:100]}: {seen.text}", line=rows[0][0])
+                    yield replace(seen, text=f"copies {', '.join(sorted(paths))[:100]}: {seen.text}", line=rows[0][0])
     yield _by_base(file, lambda _: AuditSeen("pass", "no step of the shipped stages leaves a cache"), "has caches")
 
 
@@ -175,11 +176,13 @@ def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for stage in file.shipped:
         yield from (seen for run in stage.runs for seen in (*compilers(run), *unread(run)))
         for source, rows in stage.parts.items():
-            base, paths = known_base(source.root.image) if source else None, [path for _, path in rows]
+            base, paths = known_base(source.root.image) if source else None, frozenset(path for _, path in rows)
             seen = [each for one in file.chain(source) for run in one.runs for each in compilers(run)]
             is_free = base is not None and base.compilers is False and not seen
             if not is_free and any(is_inside(folder, paths) for folder in audit_table().program_folders):
-                yield AuditSeen("unknown", f"copies {', '.join(paths)[:100]}, where compilers may be", rows[0][0])
+                yield AuditSeen(
+                    "unknown", f"copies {', '.join(sorted(paths))[:100]}, where compilers may be", rows[0][0]
+                )
     image = file.stages[-1].root.image
     good, bad = f"{image} has no compilers", f"{image} has compilers"
     yield _by_base(file, lambda base: _unless(base.compilers, good, bad), "has compilers")

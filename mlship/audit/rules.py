@@ -129,13 +129,12 @@ def judge_all(found: T, *judges: Callable[[T], Iterator[AuditSeen]]) -> tuple[Ju
 
 
 def known_base(image: str) -> KnownBase | None:
-    """What is published of an image, by its reference."""
+    """What is published of an image, by its reference; nothing if it may be of more than one row."""
     name, tag = split_reference(image)
     words = set(tag.replace(".", "-").split("-")) | {"alpine" for part in tag.split("-") if part.startswith("alpine")}
     rows = (row for row in audit_table().base if name in row.names and not words & set(row.without))
     found = next((row for row in rows if not row.tag or words & set(row.tag)), None)
-    is_any = UNKNOWN in tag or (not tag and "@" in image)  # may be of another row
-    return None if found and found.without and is_any else found
+    return None if found and found.without and (UNKNOWN in tag or (not tag and "@" in image)) else found
 
 
 def split_reference(image: str) -> tuple[str, str]:

@@ -95,7 +95,7 @@ class BuildStage:
         workdir: the folder of the last WORKDIR; "/" without one, though the base may have another.
         ports: those of EXPOSE, such as 8080/tcp.
         copied: where files and folders of the build context are, each with its path there.
-        parts: lines and paths of COPY from another stage, or from an image (None).
+        parts: lines and absolute paths of COPY from another stage, or from an image (None).
         user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
     """
 
@@ -272,7 +272,7 @@ class _Reader:
             of = [self.stage(expand(name, self.escape, self._global)) for name in one.values("from")]
             has = (("/", "", True),) if not of else of[-1].copied if of[-1] else ()
             for source in of:
-                stage.parts.setdefault(source, []).extend((one.line, word) for word in words)
+                stage.parts.setdefault(source, []).extend((one.line, normpath(join("/", word))) for word in words)
             into = join(stage.workdir, target)
             copied = (*stage.copied, *(copy for word in words for place in has for copy in _copies(word, place, into)))
             stage.copied = copied if len(copied) < _MOST_COPIED else (("/", "", True),)
@@ -306,7 +306,7 @@ class _Reader:
         bound = ((normpath(join(stage.workdir, one["target"])), one.get("source", "."), True) for one in places)
         values = ((name, stage.env.get(name, stage.args.get(name))) for name in command_table().variables)
         env = {name: value for name, value in values if value}
-        return Run(one.line, text, found, mounts, known, CopiedFiles(stage.workdir, (*stage.copied, *bound)), env)
+        return Run(one.line, text, found, mounts, known, CopiedFiles(stage.workdir, stage.copied + tuple(bound)), env)
 
     def _mounts(self, stage: BuildStage, one: Instruction) -> Iterator[Mapping[str, str]]:
         for value in one.values("mount"):

@@ -72,9 +72,8 @@ def _modified(value: str | None, modifier: str, escape: str, lookup: VariableLoo
     kind = rest[:1]
     if kind in ("-", "+") and is_set == (kind == "+"):
         return expand(rest[1:], escape, lookup, depth + 1)
-    if kind == "+":
-        return ""
-    return value or "" if not modifier or kind == "-" or (kind == "?" and is_set) else UNKNOWN  # ${name#pattern}
+    is_kept = not modifier or kind == "-" or (kind == "?" and is_set)
+    return value or "" if is_kept else "" if kind == "+" else UNKNOWN  # ${name#pattern}
 
 
 def _name_end(text: str, at: int) -> int:

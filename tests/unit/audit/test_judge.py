@@ -799,3 +799,12 @@ def test_rows_are_complete() -> None:
         False,
         False,
     ]
+
+
+def test_many_copies_take_no_longer_than_they_are_many() -> None:
+    """Of more than a thousand copied paths, any program may be one."""
+    report = audit_dockerfile("FROM python:3.12-slim\n" + "COPY a /opt/\nRUN true\n" * 1500, "Dockerfile")
+    assert verdicts(report)["locked"] == "unknown"
+    assert verdicts(audit_dockerfile("FROM python:3.12-slim\n" + "COPY a /opt/\nRUN true\n" * 9, "a"))["locked"] == (
+        "not applicable"
+    )
