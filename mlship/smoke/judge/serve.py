@@ -171,10 +171,10 @@ def _malformed(run: ServeRun, observed: Observed) -> Check:
     seen = f"answers {', '.join(f'{name} with {status_text(a.status)}' for name, a in wrong)} instead of 4xx"
     if any(_is_json(a) or a.status == 0 for _, a in wrong):
         down = any(a.status == 0 or a.status >= 500 for _, a in wrong)
-        return failed("serve.malformed", seen, fix("serve.malformed", "accepted"), run.log if down else ())
+        return failed("serve.malformed", seen, fix("serve.malformed", "accepted"), _unstopped(run.log) if down else ())
     if after.status != asked.status:
         seen = f"after malformed requests the sample is answered {describe_reply(after)}"
-        return failed("serve.malformed", seen, fix("serve.malformed", "state"), run.log)
+        return failed("serve.malformed", seen, fix("serve.malformed", "state"), _unstopped(run.log))
     if wrong:
         return warned("serve.malformed", seen, fix("serve.malformed", "accepted"))
     mild = [name for name, a in answers if _mild(a)]

@@ -309,6 +309,8 @@ def test_a_server_that_answers_once_only_has_no_latency_and_proves_nothing_else(
         "fail", "skip", "skip", "skip", "fail"
     ]  # fmt: skip
     assert "docker run" in ended["serve.predict"].remedy
+    refused = checks(serving(*UP, *answers(half=answer("half", 500)), log=lines))["serve.malformed"]
+    assert refused.seen.endswith(" instead of 4xx\nloaded")
     known = checks(serving(*once, log=("OSError: [Errno 30] Read-only file system: '/app/log'",)))
     assert "read-only except /tmp" in known["serve.predict"].remedy
 
