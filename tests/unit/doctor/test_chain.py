@@ -668,7 +668,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
     ),
     "a driver that hangs after a bug": (
         "nvml-answers",
-        "a bug of its own",
+        "the driver hit a bug",
         {
             "kernel": {**KERNEL, "log": ["WARNING: CPU: 4 PID: 7 at nvidia/quux.c:54 quux_put+0x9a/0xb0 [nvidia]"]},
             "host": {"nvml": {"hangs_at": "nvmlInit_v2"}},
