@@ -132,8 +132,12 @@ def _signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGINT, signal.SIGTERM, *hangup)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(_number: int, found: FrameType | None) -> None:
     """Clean up on SIGTERM, which CI sends, and SIGHUP, as on Ctrl-C; a second signal does not interrupt that."""
+    if found and "importlib" in found.f_code.co_filename:  # an exception there can be lost, and keep the import lock
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        return
     until = time.monotonic() + _CLEANUP_SECONDS
 
     def again(number: int, frame: FrameType | None) -> None:

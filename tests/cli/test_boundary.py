@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,22 @@ def test_under_nohup_a_hangup_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code != 130
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interrupted_import_ends_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An exception in importlib's own code can leave the import lock locked: other threads then wait forever."""
+    done: list[str] = []
+    code = "import signal\nsignal.raise_signal(signal.SIGINT)\ndone.append('import')"
+    importing = compile(code, "<frozen importlib._bootstrap>", "exec")
+
+    def interrupted(*_: object, **__: object) -> None:
+        exec(importing, {"done": done})
+        time.sleep(5)
+        done.append("more")
+
+    monkeypatch.setattr("mlship.build.prepare.prepare", interrupted)
+    assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
+    assert done == ["import"]
 
 
 def test_an_interrupted_lock_says_what_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
     offers = {bound.host: bound.cuda for bound in bounds if bound.by == "driver"}
     known = all(host.name in offers for host in fleet.hosts)
     toolkits = sorted({toolkit.cuda for toolkit in tables().drivers.toolkits}) if known else []
-    judged = {cuda: tuple(_judge(cuda, host) for host in fleet.hosts) for cuda in toolkits}
+    judged = {cuda: tuple(judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, one.platform, ""), one) for one in fleet.hosts)
+              for cuda in toolkits}  # fmt: skip
     running = {cuda: verdicts for cuda, verdicts in judged.items() if all(v.outcome != "refused" for v in verdicts)}
     by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _remarks(verdicts, "minor-version")}
     jetsons = next(iter(judged.values()), ())  # their drivers have their own numbers: the same for every CUDA
@@ -106,11 +107,6 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
         doubtful=tuple(dict.fromkeys(_remarks(chain(*by_minor.values()), "compressed-fatbin"))),
         unknown=(*(each for each in found if isinstance(each, Remark)), *_remarks(jetsons, "jetson")),
     )
-
-
-def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
-    """The verdict on a program that was built with this CUDA for every GPU its toolkit supports."""
-    return judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
 
 
 def _remarks(verdicts: Iterable[Verdict], kind: ReasonKind) -> list[Remark]:
