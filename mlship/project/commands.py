@@ -11,7 +11,9 @@ PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
 _NEEDS_SHELL = re.compile(r"[`$*?~]|^#|^[();<>|&]+$")
 _LITERAL = {ord(sign): 0xF0000 + ord(sign) for sign in "`$*?~#();<>|&"}  # quoted, so these need no shell
-_EXPANSION = re.compile(r"""('[^']*'|"[^"$`\\]*")|\$(\w+)|\$\{(\w+)(?:(:?)([-=?+])([^{}\\]*))?\}""")
+_QUOTED = {sign: mark for sign, mark in _LITERAL.items() if chr(sign) not in "`$"}
+_VARIABLE = re.compile(r"\\.|\$(?:(\w+)|\{(\w+)(?:(:?)([-=?+])([^{}\\]*))?\})")
+_PIECE = re.compile(rf"""{_VARIABLE.pattern}|'[^']*'|"(?:[^"\\]|\\.)*\"""")
 _DEEPEST = 8  # expansions in expansions
 _RELOAD = re.compile("\0--reload(-[^\0=]+[\0=][^\0]*)?(?=\0|$)")  # a flag, or an option with its value
 _ONE_WORD = re.compile(r"[\w./:=,@%+$ -]*")  # means the same in a script as in a variable
@@ -152,17 +154,22 @@ def _split(script: str, variables: Mapping[str, str]) -> list[str]:
         return []
 
     def value(match: re.Match[str]) -> str:
-        if match[1]:
-            return match[1].translate(_LITERAL)
-        name, operator = match[2] or match[3], match[5]
-        given = variables.get(name)
+        if not (name := match[1] or match[2]):
+            return match[0].translate(_LITERAL) if match[0].startswith("'") else inside(match[0])
+        operator, given = match[4], variables.get(name)
         if operator == "+":
-            return match[6] if given or (given is not None and not match[4]) else ""
-        found = given or (match[6] if operator in ("-", "=") else str(PORT) if name == "PORT" else None)
-        return match[0] if found is None or not _ONE_WORD.fullmatch(found) else found
+            return match[5] if given or (given is not None and not match[3]) else ""
+        found = given or (match[5] if operator in ("-", "=") else str(PORT) if name == "PORT" else None)
+        if found is None or not _ONE_WORD.fullmatch(found) or "$" in (given or ""):  # a shell expands no value again
+            return match[0]
+        return found
+
+    def inside(text: str) -> str:
+        """A string in double quotes; an escaped character as it is."""
+        return _VARIABLE.sub(value, text).translate(_QUOTED) if text.startswith('"') else text
 
     for _ in range(_DEEPEST):
-        script = _EXPANSION.sub(value, script)
+        script = _PIECE.sub(value, script)
     lexer = shlex.shlex(script, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     try:

@@ -494,6 +494,15 @@ def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
         ("CMD uvicorn a:b --port ${PORT:?is not set}", ("uvicorn", "a:b", "--port", "8080")),
         ("CMD uvicorn a:b --port ${API_PORT?is not set}", None),
         ("CMD uvicorn a:b ${OPTIONS:-}", ("uvicorn", "a:b")),
+        ('ENV LOGS=/l\nCMD mkdir -p "$LOGS" && uvicorn a:b --port "$PORT"', None),
+        ('ENV A=a\nCMD python "$A" | tee "$A"', None),
+        (
+            'ENV A=a:b\nCMD uvicorn "$A" --root-path "it\'s" --log "it\'s $PORT"',
+            ("uvicorn", "a:b", "--root-path", "it's", "--log", "it's 8080"),
+        ),
+        ('ENV A=x\nCMD uvicorn a:b --root-path "$A;&"', ("uvicorn", "a:b", "--root-path", "x;&")),
+        ('CMD uvicorn a:b --port "${PORT:-9000}" ${API:-/x}', ("uvicorn", "a:b", "--port", "9000", "/x")),
+        (f"ENV A='{'$A' * 40}'\nCMD uvicorn a:b $A", None),  # grows no further
         ("CMD uvicorn ${APP%.py}:app", None),
         ("CMD uvicorn a:b --port ${#APP}", None),
         ("CMD uvicorn a:b --port $((PORT + 1))", None),
