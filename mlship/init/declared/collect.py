@@ -50,7 +50,8 @@ _READERS: tuple[tuple[str, _Reader], ...] = (
 )
 _ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _ in _READERS))
 _COMMANDS = re.compile(r"(?i)(.*/)?(readme[.\w]*|makefile|justfile)")
-_STEPS = re.compile(r"(?:\bcd\s+|working-directory:\s*)\.?/?([\w.-][\w./-]*)|\s-r\s+\.?/?([\w.-][\w./-]*)")
+_ITEM, _PLACE = re.compile(r"\n\s*- "), re.compile(r"working-directory:\s*[\"']?/*([\w./-]+)")
+_STEPS = re.compile(r"\bcd\s+/*([\w./-]+)|\s-r\s+/*([\w./-]+)")
 _SIDE = {
     *(*SIDE_FOLDERS, "example", "benchmark", "benchmarks", "train", "demo", "demos"),
     *("third_party", "vendor", "js", "web"),
@@ -114,10 +115,18 @@ def _installed(tree: Tree) -> Iterator[str]:
     """The requirements files in the commands of READMEs, Makefiles and CI, after `cd` from the folder that it names."""
     hidden = (path.relative_to(tree.root).as_posix() for path in tree.root.glob(".git[hl]*/**/*.y*ml"))
     for path in (*filter(_COMMANDS.fullmatch, tree.files), ".gitlab-ci.yml", *hidden):
-        folder = ""
-        for place, file in _STEPS.findall(tree.text(path) or ""):
-            folder = (place if place in tree.folders else "") if place else folder
-            yield from [normpath(f"{folder or '.'}/{file}")] if file else ()
+        inside = ""
+        for item in _ITEM.split(tree.text(path) or ""):
+            own = _PLACE.search(item)  # of a step on GitHub, above or below its commands
+            folder = _folder(tree, own[1]) if own else inside
+            for place, file in _STEPS.findall(item):
+                folder = _folder(tree, place) if place else folder
+                yield from [normpath(f"{folder or '.'}/{file}")] if file else ()
+            inside = inside if re.search(r"\brun:", item) and "defaults:" not in item else folder
+
+
+def _folder(tree: Tree, place: str) -> str:
+    return folder if (folder := normpath(place)) in tree.folders else ""
 
 
 def _folders(tree: Tree) -> dict[str, list[str]]:
