@@ -168,7 +168,7 @@ def _as_service(stage: BuildStage, folder: str, compose: str, service: object) -
     starts = {name: Start(0, shlex.join(words), words) for name, words in given.items() if words}
     cmd = starts.get("command", None if "entrypoint" in starts else stage.cmd)
     place = plain.text(service, "working_dir") or stage.workdir
-    pairs = [one.split(":") for one in plain.texts(service, "volumes") or () if one.startswith(".")]
+    pairs = [one.split(":") for one in plain.texts(service, "volumes") or () if re.match(r"\..*:", one)]
     mounted = ((to, relpath(join(dirname(compose), source), folder or "."), True) for source, to, *_ in pairs)
     copied = (*stage.copied, *mounted)
     return replace(stage, entrypoint=starts.get("entrypoint", stage.entrypoint), cmd=cmd, workdir=place, copied=copied)

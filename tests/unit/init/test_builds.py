@@ -244,7 +244,7 @@ def test_a_script_in_a_folder_runs_where_the_files_are_that_it_opens(tmp_path: P
 def test_a_compose_service_runs_in_its_folder_and_has_the_folders_that_it_mounts(tmp_path: Path) -> None:
     service = {
         "build": {"context": "..", "dockerfile": "docker/dev"},
-        "volumes": ["../:/srv", "data:/data"],
+        "volumes": ["../:/srv", "data:/data", "./cache"],  # the last one is not valid
         "working_dir": "/srv/packages/api",
         "command": "poetry run uvicorn main:app --reload",
     }
