@@ -117,5 +117,5 @@ def _interpreter(data: bytes) -> str:
 def _kinds(path: str, member: TarEntry) -> Iterator[str]:
     if member.mode & _SPECIAL and (member.isreg() or member.islnk()):
         yield "setuid"
-    if found := re.search(audit_table().kinds, path):
+    if found := re.match(audit_table().kinds, path):
         yield str(found.lastgroup)

@@ -64,7 +64,7 @@ def _user(found: AuditedImage) -> Iterator[AuditSeen]:
 def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
     musl, glibc = found.of("musl"), found.of("glibc")
     if found.of("musl_python") or (musl and not glibc):
-        yield AuditSeen("fail", f"has musl: {_few(found.of('musl-python') or musl)}")
+        yield AuditSeen("fail", f"has musl: {_few(found.of('musl_python') or musl)}")
     elif musl and not found.of("glibc_python"):
         yield AuditSeen("unknown", f"has glibc and musl: {_few(glibc | musl)}")
     elif glibc:

@@ -671,6 +671,16 @@ def test_what_is_copied_is_not_called_a_script() -> None:
     assert seen.text == "whether CMD starts a script that does not end with `exec`"
 
 
+def test_a_python_for_musl_is_named() -> None:
+    path = "opt/lib/python3.13/lib-dynload/a.cpython-313-x86_64-linux-musl.so"
+    report = of_image(CONFIG, {**LAYER, path: b""})
+    assert {one.rule.id: one.seen[0].text for one in report.judgements}["glibc"] == f"has musl: /{path}"
+
+
+def test_a_long_value_is_compared_in_linear_time() -> None:
+    assert is_credential("A_KEY", f"/{'a' * 100_000}!")
+
+
 def test_a_credential_that_a_later_layer_removes_is_still_in_the_image() -> None:
     netrc = b"machine a.org login ci password Qx7vLk2pRt9w\n"
     (seen,) = next(
