@@ -7,8 +7,15 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from posixpath import dirname, join, normpath
 
-from mlship.audit.rules import AuditSeen, Filler, audit_table, decided, verb
-from mlship.dockerfile.shell import SHELLS, Command, command_table, installer_and_arguments, program_and_arguments
+from mlship.audit.rules import AuditSeen, Filler, audit_table, decided
+from mlship.dockerfile.shell import (
+    SHELLS,
+    Command,
+    command_table,
+    installer_and_arguments,
+    program_and_arguments,
+    verb,
+)
 from mlship.dockerfile.stages import CopiedFiles, Run
 from mlship.dockerfile.words import UNKNOWN
 
@@ -17,6 +24,7 @@ _DELETES_ALL = re.compile(r"(?:\S*/)?find(?: [^-(!\s]\S*)+(?: -depth| -xdev| -mi
 _LEAN = re.compile("(?i)no-install-recommends|apt::install-recommends=")
 _INSTALLS = {"install", "add", "in", "group", "groupinstall", "build-dep", "builddep"}
 _REMOVALS = {"purge", "remove", "del", "uninstall"}
+_READS_STDIN = re.compile(r"(?:\S*/)?(?:pypy|python)[\d.]*(?: -u)?(?: -(?: .*)?)?", re.DOTALL)
 _MOST_COPIED = 1000  # paths; with more of them, any program may be one
 _ROOT = {"", "0", "root", UNKNOWN}
 _LOCKS = {"pass": "installs its lock", "fail": "has no lock", "unknown": "uses a lock only if there is one"}
@@ -29,14 +37,15 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     program, arguments = installer_and_arguments(command)
     action = verb(arguments)
     named = _operands(arguments[arguments.index(action) + 1 :] if action else ())
-    actions = {action, " ".join((action, *named[:1]))}
-    if program in ("pip", "pipx") and action in ("install", "sync", "wheel", "download"):
+    actions, options = {action, " ".join((action, *named[:1]))}, {word.partition("=")[0] for word in arguments}
+    if program in ("pip", "pipx") and action in ("install", "sync", "wheel", "download", "run", "inject"):
         yield _pip(arguments, action, named, shown)
     elif program in _CONDAS:
         yield from _conda(arguments, action, named, shown)
     for row in audit_table().locker:
-        if program == row.program and (not row.verbs or actions & row.verbs) and not row.without & set(arguments):
-            verdict = "pass" if row.options & set(arguments) else row.verdict
+        is_of_row = program == row.program and (not row.verbs or actions & row.verbs)
+        if is_of_row and not row.without & options and (not row.needs or row.needs & options):
+            verdict = "pass" if row.options & options else row.verdict
             yield AuditSeen(verdict, f"{shown} {_LOCKS[verdict]}")
 
 
@@ -47,8 +56,9 @@ def _pip(arguments: tuple[str, ...], action: str, named: list[str], shown: str) 
         return AuditSeen("fail", f"{shown} does not check hashes")
     has_file = any(word.startswith(("-c", "--constraint")) for word in arguments) or action == "sync"
     named = [word for word in named if word.strip(UNKNOWN)]  # a variable may hold options
-    if (named or any(word.startswith(("-e", "--editable")) for word in arguments)) and not has_file:
-        alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
+    named += [found[1] for word in arguments if (found := re.fullmatch("(?:-e|--editable=)(.+)", word))]
+    alone = "--no-deps" in arguments and all(word.startswith((".", "/")) for word in named)
+    if named and not has_file and not (alone and any(word.startswith(("-r", "--requirement")) for word in arguments)):
         return decided(alone, f"{shown} installs local code only", f"{shown} has no lock")
     return AuditSeen("unknown", f"{shown}: whether each package has a hash is not in the Dockerfile")
 
@@ -67,7 +77,7 @@ def _takes_value(option: str) -> bool:
 def _conda(arguments: tuple[str, ...], action: str, named: list[str], shown: str) -> Iterator[AuditSeen]:
     if action == "env":
         yield AuditSeen("unknown", f"{shown}: whether the file pins every build is not in the Dockerfile")
-    elif action in ("install", "create", "update"):
+    elif action in ("install", "create", "update", "upgrade"):
         if any(word.startswith(("-f", "--file")) for word in arguments):
             yield AuditSeen("unknown", f"{shown}: whether the file is an explicit lock is not in the Dockerfile")
         elif action != "create" or named:
@@ -131,6 +141,7 @@ def unread(run: Run) -> Iterator[AuditSeen]:
         file = "".join(one.words[is_sourced : is_sourced + 1])
         is_shown = is_known_program(file) if is_sourced or "/" in file else not one.program.endswith(".sh")
         is_shown &= not {one.program} & (SHELLS | audit_table().recipes) and UNKNOWN not in one.program
+        is_shown &= "<<" in run.text or not _READS_STDIN.fullmatch(" ".join(one.words))
         if not is_shown or len(run.files.places) > _MOST_COPIED or may_be_copied(file, run.files):
             shown = " ".join(one.words[:2]).replace(UNKNOWN, "…")[:100]
             yield AuditSeen("unknown", f"`{shown}` runs a program that the Dockerfile does not show", run.line)

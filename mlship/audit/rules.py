@@ -55,6 +55,7 @@ class _Locker(TableRow):
     verbs: frozenset[str] = frozenset()
     options: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
     verdict: Literal["pass", "fail", "unknown"] = "unknown"
 
 
@@ -158,9 +159,3 @@ def is_credential(name: str, value: str | None) -> bool:
     """Whether a variable holds a credential, by its name; None is a value that is not known."""
     is_named = re.fullmatch(audit_table().credential, name.replace("-", "_"))
     return bool(is_named) and (value is None or not re.fullmatch(audit_table().no_credential, value))
-
-
-def verb(arguments: tuple[str, ...]) -> str:
-    """The first argument that is neither an option nor the value of one (`apt-get -o Acquire::Retries=3 update`)."""
-    words = (word for before, word in zip(("", *arguments), arguments, strict=False) if before != "-o")
-    return next((word for word in words if not word.startswith("-")), "")

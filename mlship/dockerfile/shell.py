@@ -17,7 +17,9 @@ RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "
 SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _USERS = {"su", "runuser"}
 _DEEPEST = 8  # shells in shells
-_PYTHONS = {"python", "python3"}
+_PYTHONS = {"pypy", "python"}
+_PYTHON_OPTION = re.compile(r"-(?:[bBdEiIOPqsSuvx]+|[WX].*)")
+_MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")
 _VERSION = f"0123456789.{UNKNOWN}"
 # https://www.gnu.org/software/coreutils/manual/html_node/env-invocation.html
 _SPLIT = re.compile(r"(?:-[iv0]*S|--split-string(?:=|$))(.*)", re.DOTALL)
@@ -39,6 +41,7 @@ class _Runner(TableRow):
 class _Table(TableRow):
     runner: tuple[_Runner, ...]
     pip_options: frozenset[str]
+    global_options: frozenset[str]
     variables: frozenset[str]
 
     @cached_property
@@ -316,10 +319,14 @@ def started_command(words: Sequence[str]) -> tuple[str, ...]:
 def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
     """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
     program, arguments = command.program, command.words[1:]
-    at = next((at for at, word in enumerate(arguments[:3]) if word in ("-m", "setup.py")), None)
-    if program.rstrip(_VERSION) in _PYTHONS and at is not None:
-        program, *rest = arguments[at + (arguments[at] == "-m") :] or ("",)
-        arguments = tuple(rest)
+    if program.rstrip(_VERSION) in _PYTHONS:
+        rest = arguments
+        while rest and _PYTHON_OPTION.fullmatch(rest[0]):
+            rest = rest[1 + (rest[0] in ("-W", "-X")) :]
+        if module := _MODULE.fullmatch("".join(rest[:1])):
+            rest = (*filter(None, [module[1]]), *rest[1:])
+        if module or "".join(rest[:1]).endswith(".py"):
+            program, arguments = "".join(rest[:1]).rpartition("/")[2], rest[1:]
     is_pip = program.startswith("pip") and not program.removeprefix("pip").strip(_VERSION)
     return ("pip" if is_pip else program), arguments
 
@@ -327,5 +334,11 @@ def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
 def installer_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
     """As `program_and_arguments`, with `uv pip` as pip."""
     program, arguments = program_and_arguments(command)
-    at = next((at for at, word in enumerate(arguments) if not word.startswith("-")), 0)
-    return ("pip", arguments[at + 1 :]) if program == "uv" and arguments[at:][:1] == ("pip",) else (program, arguments)
+    is_uv_pip = program == "uv" and verb(arguments) == "pip"
+    return ("pip", arguments[arguments.index("pip") + 1 :]) if is_uv_pip else (program, arguments)
+
+
+def verb(arguments: Sequence[str]) -> str:
+    """The first argument that is neither an option nor the value of one (`apt-get -o Acquire::Retries=3 update`)."""
+    words = (word for before, word in pairwise(("", *arguments)) if before not in command_table().global_options)
+    return next((word for word in words if not word.startswith("-")), "")
