@@ -33,7 +33,7 @@ from mlship.init.image_variables import image_variables
 from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
-from mlship.init.models import LoadClues, find_weights, in_dvc, linked_away, served_strings
+from mlship.init.models import LoadClues, find_weights, in_checkpoints, in_dvc, linked_away, served_strings
 from mlship.init.not_served import page_apps, page_notes, retired_servers
 from mlship.init.page_folders import shipped_folders
 from mlship.init.pickled import find_pickled
@@ -376,6 +376,6 @@ def _notes(
     for part, wrong in (("statistics", statistics_of(tree.root)), ("features", features_of(tree.root))):
         if isinstance(wrong, str):
             yield f"the {part} in {METADATA} are not used: {wrong}"
-    yield from (*linked_away(tree), *in_dvc(tree))
+    yield from (*linked_away(tree), *in_dvc(tree), *in_checkpoints(tree))
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

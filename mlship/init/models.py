@@ -108,7 +108,10 @@ def _relevant(
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
     beside = [file for file in every if not (_is_below(file.path, _TEST_FOLDERS) or _is_data(file))]
     if not (main or beside):
-        return (), _ABSENT if absent else f"no model files found{' outside of mlruns' if runs else ''}"
+        return (
+            (),
+            _ABSENT if absent else f"no model files of a known format found{' outside of mlruns' if runs else ''}",
+        )
     return main or beside, "found by content; the served code names none of them" if strings else "found by content"
 
 
@@ -157,6 +160,16 @@ def in_dvc(tree: Tree) -> Iterator[str]:
     kept = [path.removesuffix(".dvc") for path in tree.files if path.endswith(".dvc")]
     if files := [f"`{path}`" for path in kept if _MODEL.search(path) and not (path in tree or tree.below(path))]:
         yield f"not here but in DVC: {few(files)}; run `dvc pull`, then `mlship init` again"
+
+
+def in_checkpoints(tree: Tree) -> Iterator[str]:
+    """Checkpoints of TensorFlow, each of several files, as a note."""
+    first = ".data-00000-of-"
+    stems = [path.partition(first)[0] for path in tree.files if first in path]
+    found = [f"`{one}`" for one in stems if f"{one}.index" in tree and not one.endswith("variables/variables")]
+    if found:
+        fix = "save the model as a SavedModel or ONNX, or add their files to `model.weights` and `allow_pickle`"
+        yield f"TensorFlow checkpoints, which mlship cannot check: {few(found)}; {fix}"
 
 
 def _is_model(tree: Tree, path: str) -> bool:
@@ -323,5 +336,6 @@ def _from_hub(tree: Tree, modules: Iterable[Module], *, alone: bool) -> Iterator
 def _is_present(tree: Tree, path: str) -> bool:
     """Whether a file or folder exists, in any folder; for a file, its name counts. `net.model` may be a module."""
     module = path.replace(".", "/")
-    ends = (f"/{PurePosixPath(path).name}", f"/{module}.py", f"/{module}/__init__.py")
+    name = PurePosixPath(path).name  # that of a checkpoint of TensorFlow is no file
+    ends = (f"/{name}", f"/{name}.index", f"/{module}.py", f"/{module}/__init__.py")
     return bool(tree.below(path)) or any(f"/{file}".endswith(ends) for file in (*tree.files, *tree.misnamed))

@@ -98,11 +98,27 @@ def test_what_trainings_logged_is_not_shipped_with_a_server_that_names_none_of_i
     run = "mlruns/0/ab12/artifacts/model/python_model.pkl"
     files: dict[str, str | bytes] = {"app.py": "from flask import Flask\napp = Flask('x')\n", run: b"\x80\x04N."}
     found = detect(write(tmp_path, files))
-    assert (found.weights.named, found.weights.why) == ((), "no model files found outside of mlruns")
+    assert (found.weights.named, found.weights.why) == ((), "no model files of a known format found outside of mlruns")
     write(tmp_path, {"app.py": SERVER.format(run)})
     assert detect(tmp_path).weights.named == (run,)
     (tmp_path / "app.py").unlink()
     assert [one.path for one in detect(tmp_path).weights.refused] == [run]
+
+
+@pytest.mark.parametrize("code", ["", "tf.train.Saver().restore(session, 'model/net.ckpt')"])
+def test_a_checkpoint_of_tensorflow_is_there_but_not_identified(tmp_path: Path, code: str) -> None:
+    ends = (".index", ".data-00000-of-00001", ".meta")
+    files: dict[str, str | bytes] = {
+        **{f"model/net.ckpt{end}": b"\x01\xff\x02" for end in ends},
+        **{f"saved/variables/variables{end}": b"\x01\xff\x02" for end in ends},
+        "model/checkpoint": 'model_checkpoint_path: "net.ckpt"',
+        "predict.py": f"import tensorflow as tf\ndef load():\n    {code or 'pass'}\n    return tf.Session()\n",
+    }
+    found = detect(write(tmp_path, files))
+    assert (found.weights.why, found.weights.absent) == ("no model files of a known format found", ())
+    assert any(
+        note.startswith("TensorFlow checkpoints, which mlship cannot check: `model/net.ckpt`;") for note in found.notes
+    )
 
 
 def test_a_model_file_that_only_a_string_names_is_asked_for_without_a_guess_at_its_folder(tmp_path: Path) -> None:

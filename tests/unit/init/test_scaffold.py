@@ -169,7 +169,7 @@ def test_a_server_that_loads_its_own_model_gets_no_generated_loader(tmp_path: Pa
 def test_an_empty_repository_gets_the_reasons(tmp_path: Path) -> None:
     found = detect(write(tmp_path, {"train.ipynb": "{}"}))
     why = {file.path: file.why for file in scaffold(found).files}
-    assert found.weights.why == "no model files found"
+    assert found.weights.why == "no model files of a known format found"
     assert why["requirements.in"] == "empty: no dependencies of served code found"
 
 
