@@ -59,6 +59,7 @@ _LARGEST_SAMPLE = 32 << 20  # bytes
 _DOCUMENTS, _LARGEST_SETTINGS = (".yaml", ".yml", ".toml", ".json"), 50_000
 _MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
 _SETTINGS = re.compile(r"conf|settings|options|env$|dataset|data$|^io$|logg|i18n|locale|plugin")
+_TABLES = re.compile(r"(?i)\.(csv|tsv|parquet|feather|arrow|jsonl|xlsx?|ipynb)$")  # probably of the training
 _NO_DATA = re.compile(r"(?i)(^|/)(readme|licen[cs]e|dockerfile|requirements|pyproject|setup)|\.(json5?lock|lock|md)$")
 _SETTINGS_READERS = {"json", "yaml", "toml", "tomllib", "configparser", "dotenv", "csv", "ruamel"}
 _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
@@ -316,7 +317,7 @@ def _source(
 def _beside(tree: Tree, served: Sequence[Module], named: Sequence[str]) -> Iterator[str]:
     """Files beside the model that the code opens below an unknown folder, or that a file of settings names."""
     folders = {folder for name in named for folder in (name, dirname(name))}
-    files = [path for path in tree.files if dirname(path) in folders]
+    files = [path for path in tree.files if dirname(path) in folders and not _TABLES.search(path)]
     texts = {one.text for module in served for one in module.loaded if one.anchored}
     for path in (text for text in served_strings(served) if text.endswith(_DOCUMENTS) and text in tree):
         small = len(tree.text(path) or "") < _LARGEST_SETTINGS

@@ -881,7 +881,7 @@ def test_files_beside_the_model_are_shipped_if_settings_name_them(tmp_path: Path
         **dict.fromkeys(
             ("model/labels.json", "model/notes.json", "model/scaler.json", "data/labels.json", "model/train.csv"), "{}"
         ),
-        "app.yaml": "model:\n  - labels: model/labels.json\n",
+        "app.yaml": "model:\n  - labels: model/labels.json\n    trained_on: model/train.csv\n",
         "app.json": '{"labels": "labels.json"}',
     }
     expected = {"main.py", "conf.py", "model/scaler.json", *shipped.split()}  # the class says where the scaler is
