@@ -73,7 +73,6 @@ def promote_shadow(
 
 
 def _figures(records: Path | None, prometheus: str, hours: float, match: str) -> Mapping[str, "Figure"]:
-
     if (records is None) == (not prometheus):
         raise UsageError(
             "name either a file of records or a Prometheus server",

@@ -172,7 +172,6 @@ def _values(spec: "SmokeSpec", directory: Path) -> Mapping[str, str]:
 
 
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":
-
     if memory is not None:
         try:
             spec = replace(spec, memory=bytes_of(memory))

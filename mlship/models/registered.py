@@ -178,7 +178,7 @@ def _facts(model: RegisteredModel) -> Mapping[tuple[str, tuple[str, ...]], JsonV
 
 
 def _leaves(value: JsonValue, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], JsonValue]]:
-    if isinstance(value, dict) and (value or not path):
+    if isinstance(value, dict) and (value or ".".join(path) in _KINDS):
         for name, part in value.items():
             yield from _leaves(part, (*path, name))
     else:

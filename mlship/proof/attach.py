@@ -126,10 +126,9 @@ def _checked(
     wanted = device or "cpu or gpu"  # a simulated GPU is neither
     if not any(proof.mlship.device in {*wanted.split(" or "), "gpu"} for proof in proofs):
         seen = ", ".join(sorted({proof.mlship.device for proof in proofs}))
-        raise CheckFailed(
-            f"{image}{which} is not proven on {wanted}, only on {seen}",
-            hint=f"run `mlship smoke {image} --on {device or 'gpu'} --attest` on a host with a GPU",
-        )
+        host = "" if device == "cpu" else " on a host with a GPU"
+        hint = f"run `mlship smoke {image} --on {device or 'gpu'} --attest`{host}"
+        raise CheckFailed(f"{image}{which} is not proven on {wanted}, only on {seen}", hint=hint)
     return proofs
 
 

@@ -70,3 +70,14 @@ def test_the_same_at_another_time_is_no_difference() -> None:
 def test_any_other_change_is_one(change: tuple[str, Json], swapped: bool) -> None:
     pair = [read(document()), read(document() | dict([change]))]
     assert model_changes(*pair[:: -1 if swapped else 1])
+
+
+def test_a_first_package_or_metric_is_one_difference() -> None:
+    """An empty table is no fact: `package : {} → none` would be a difference without a name."""
+    less = document() | {"packages": {}, "metrics": {}}
+    found = model_changes(read(less), read(document()))
+    assert [(one.kind, one.name) for one in found] == [
+        ("package", "numpy"),
+        ("metric", "accuracy"),
+        ("metric", "confusion"),
+    ]

@@ -99,7 +99,10 @@ def test_a_simulated_gpu_is_no_gpu(image: str) -> None:
         verify(image, "gpu")
     with pytest.raises(CheckFailed, match="not proven on cpu or gpu, only on simulated gpu") as refused:
         verify(image, None)
-    assert "--on gpu --attest`" in refused.value.hint
+    assert refused.value.hint.endswith("--on gpu --attest` on a host with a GPU")
+    with pytest.raises(CheckFailed, match="not proven on cpu, only on simulated gpu") as refused:
+        verify(image, "cpu")  # needs no GPU
+    assert refused.value.hint.endswith("--on cpu --attest`")
 
 
 def test_a_failed_test_proves_nothing(image: str) -> None:
