@@ -84,7 +84,7 @@ def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str
 
     if platform not in {None, *PLATFORMS}:
         raise UsageError(f"unsupported platform `{platform}`", hint=f"use {' or '.join(PLATFORMS)}")
-    if _is_file(lock):
+    if Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~")):
         platform = platform or "linux/amd64"
         return _with_code(read_foreign_lock(Path(lock), platform), platform), platform, ()
     from mlship.build.installed import packages_of
@@ -93,10 +93,6 @@ def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str
     if platform:
         raise UsageError("`--platform` cannot be used with an image, which has its own", hint="remove `--platform`")
     return packages_of(check_reference(lock), say)
-
-
-def _is_file(lock: str) -> bool:
-    return Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~"))
 
 
 def _with_code(lock: "ForeignLock", platform: str) -> "ForeignLock":

@@ -1,6 +1,7 @@
 """Version numbers of CUDA, of NVIDIA drivers and of GPUs, each as a value that sorts as its numbers do."""
 
 import re
+from collections.abc import Collection
 from typing import Literal, NamedTuple, Self, TypeAlias
 
 _TWO = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}", re.ASCII)
@@ -41,6 +42,15 @@ class Capability(_TwoNumbers):
     """A compute capability, such as 8.0: what code a GPU can run."""
 
     __slots__ = ()
+
+    def runs(self, cubins: Collection[tuple[int, int]], *, apart: bool) -> bool | None:
+        """Whether it runs machine code for any of these: its own major, and no newer minor. None: no document says.
+
+        Args:
+            apart: see `Architecture`.
+        """
+        older = any(major == self.major and minor <= self.minor for major, minor in cubins)
+        return None if older and apart and self not in cubins else older
 
 
 class Driver(NamedTuple):

@@ -45,7 +45,8 @@ def make_provenance(name: str, digest: str, inputs: BuildInputs) -> StoredConten
     Args:
         name: of the image, without its tag; digest: of its manifest in the registry.
     """
-    code = _code(inputs)
+    code, resources = _code(inputs), (*inputs.images, *inputs.files)
+    files: list[JsonValue] = [{"name": one.name, "digest": {"sha256": one.digest.sha256}} for one in resources]
     definition: JsonValue = {
         "buildType": BUILD_TYPE,
         "externalParameters": {**({"source": code} if code else {}), "platform": inputs.platform},
@@ -53,7 +54,7 @@ def make_provenance(name: str, digest: str, inputs: BuildInputs) -> StoredConten
             **inputs.parameters,
             **({} if inputs.changed is None else {"uncommittedChanges": inputs.changed}),
         },
-        "resolvedDependencies": [*([code] if code else []), *map(_resource, (*inputs.images, *inputs.files))],
+        "resolvedDependencies": [*([code] if code else []), *files],
     }
     subject: JsonValue = {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
     statement: JsonValue = {
@@ -90,7 +91,3 @@ def _code(inputs: BuildInputs) -> dict[str, JsonValue]:
         return {}
     named: dict[str, JsonValue] = {"uri": f"git+{inputs.source}"} if inputs.source else {"name": "source"}
     return {**named, "digest": {"gitCommit": inputs.commit}}
-
-
-def _resource(one: Resource) -> JsonValue:
-    return {"name": one.name, "digest": {"sha256": one.digest.sha256}}

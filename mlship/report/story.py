@@ -69,10 +69,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "contents", count_of(len(packages), "package") if packages else UNKNOWN
     yield "proven", f"on {where(newest.mlship)}, {newest.mlship.date}" if newest else "no proof is attached"
     if story.largest is not None:
-        yield (
-            "pull",
-            f"{size(sum(story.layers))} in {count_of(len(story.layers), 'layer')}; the largest is {story.largest:.0%}",
-        )
+        whole = f"{size(sum(story.layers))} in {count_of(len(story.layers), 'layer')}"
+        yield "pull", f"{whole}; the largest is {story.largest:.0%}"
     if pickles := labels.get(f"{OWN}.allow-pickle"):
         yield "pickles", pickles
 

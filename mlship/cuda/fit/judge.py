@@ -248,8 +248,7 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
     elif stack.measured:
         yield from _measured_reasons(stack, architecture, named, (capability, driver), translates=translates)
     elif stack.architectures is None or stack.at_run_time:
-        cubins = stack.architectures or ()
-        runs = capability in cubins or (_compiled_for(capability, cubins) and not architecture.apart)
+        runs = capability.runs(stack.architectures or (), apart=architecture.apart)
         built = replace(stack, built=stack.cuda) if runs and stack.at_run_time and not stack.least_cuda else stack
         yield from _toolkit_reasons(built, named, architecture)
     else:
@@ -300,10 +299,11 @@ def _code_reasons(
     built_for = stack.architectures or ()
     if capability in stack.specific:
         return
-    if _compiled_for(capability, built_for):
-        if architecture.apart and capability not in built_for:
-            text = f"{stack.name} has code for {capability.major}.x, but no document says that {named} runs it"
-            yield Reason("unknown-gpu", text, architecture.source)
+    runs = capability.runs(built_for, apart=architecture.apart)
+    if runs is None:
+        text = f"{stack.name} has code for {capability.major}.x, but no document says that {named} runs it"
+        yield Reason("unknown-gpu", text, architecture.source)
+    if runs is not False:
         return
     if stack.ptx is None or stack.ptx > capability:
         yield _no_kernels(stack, named, capability, {*built_for, *stack.specific}, stack.source)
@@ -322,10 +322,6 @@ def _code_reasons(
     elif not stack.exact and offered and offered.major == stack.built.major and offered < newest_of(offered.major):
         text = f"{stack.name} has only PTX for {named}, of an unknown CUDA {stack.built.major}: it may be newer than"
         yield Reason("unknown-gpu", f"{text} CUDA {offered}, and driver {driver} could not compile it", stack.source)
-
-
-def _compiled_for(capability: Capability, built_for: Iterable[Capability]) -> bool:
-    return any(built.major == capability.major and built.minor <= capability.minor for built in built_for)
 
 
 def _toolkit_reasons(stack: Stack, named: str, architecture: Architecture) -> Iterator[Reason]:

@@ -144,16 +144,12 @@ def _used(before: GpuBefore, after: GpuAfter, observed: Observed) -> Check:
 
 
 def _why_not_used(before: GpuBefore, after: GpuAfter, observed: Observed, libcuda: str | None) -> GpuCause:
-    return (
-        of_text("\n".join(observed.model.log), before.cuda.version)
-        or _by_framework(after.words, observed.spec)
-        or GpuCause(
-            "libcuda is not mapped: nothing in its process asked for a GPU"
-            if libcuda is None
-            else "libcuda is mapped, but nothing shows that it was used",
-            fix("gpu.used", "not_moved", load=str(observed.spec.load)),
-        )
-    )
+    if known := of_text("\n".join(observed.model.log), before.cuda.version):
+        return known
+    mapped = "libcuda is mapped, but nothing shows that it was used"
+    why = mapped if libcuda else "libcuda is not mapped: nothing in its process asked for a GPU"
+    remedy = fix("gpu.used", "not_moved", load=str(observed.spec.load))
+    return _by_framework(after.words, observed.spec) or GpuCause(why, remedy)
 
 
 def _by_framework(uses: tuple[FrameworkUse, ...], spec: SmokeSpec) -> GpuCause | None:

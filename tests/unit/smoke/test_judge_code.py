@@ -17,7 +17,7 @@ from mlship.smoke.seen import Observed
 from tests.helpers.smoke_events import GOOD, MODEL, SPEC
 from tests.helpers.smoke_gpu_events import observed
 
-KNOWN = st.sampled_from([(7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
+KNOWN = st.sampled_from([(7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (10, 7), (12, 0), (12, 1)])
 SETS = st.lists(KNOWN, max_size=4, unique=True).map(sorted).map(tuple)
 
 
@@ -54,7 +54,8 @@ def test_it_agrees_with_the_match(
     host = HostProfile("h", "580.95.05", (HostGpu("GPU", str(capability)),), "linux/amd64")
     status = check(on_cpu(package(DeviceCode(cubins, specific, ptx)), str(capability))).status
     reasons = [reason.kind for reason in judge_stack(stack, host).reasons]
-    assert (status == "pass") == (not {"arch-dropped", "arch-too-new"} & set(reasons))
+    assert (status == "pass") == (not {"arch-dropped", "arch-too-new", "unknown-gpu"} & set(reasons))
+    assert (status == "skip") == ("unknown-gpu" in reasons)
 
 
 def test_a_loaded_package_without_code_fails_and_another_is_a_warning() -> None:
@@ -63,6 +64,16 @@ def test_a_loaded_package_without_code_fails_and_another_is_a_warning() -> None:
     assert (bad.status, bad.seen) == ("fail", "faiss-gpu-cu12 1.14.1 has no code for 12.0, only for 7.0, 8.0")
     assert check(on_cpu(package(only, loaded=False), "8.0", "12.0")).status == "warn"
     assert check(on_cpu(package(only), "8.9")).seen == "faiss-gpu-cu12 1.14.1: for 8.9"
+
+
+def test_code_for_an_older_gpu_proves_nothing_where_no_document_says_that_it_runs() -> None:
+    older = package(DeviceCode(((10, 0),), (), ()))
+    unknown = check(on_cpu(older, "10.0", "10.7"))
+    assert (unknown.status, check(on_cpu(older, "10.3")).status) == ("skip", "pass")
+    assert unknown.seen == "no document says that faiss-gpu-cu12 1.14.1, built for older GPUs, runs on 10.7"
+    assert check(on_cpu(older, "10.7", "12.0")).status == "fail"
+    assert check(on_cpu(package(DeviceCode(((10, 0), (10, 7)), (), ())), "10.7")).status == "pass"
+    assert check(on_cpu(older, "10.9")).status == "skip"  # a GPU that no table lists
 
 
 def test_ptx_is_named_as_what_a_driver_must_compile() -> None:
