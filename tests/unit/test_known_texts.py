@@ -77,3 +77,5 @@ def test_a_hint_may_differ_in_one_context() -> None:
 def test_other_texts_and_other_contexts_match_nothing() -> None:
     assert first_match("something new", "build") is None
     assert first_match('ERROR: no builder "far" found', "lock") is None
+    assert first_match("    raise RuntimeError\nRuntimeError: Bad params: depth must be positive", "lock") is None
+    assert first_match("apptainer.Dockerfile\nFROM a\nRUNN x", "dockerfile") is None
