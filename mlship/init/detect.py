@@ -19,6 +19,7 @@ from posixpath import dirname
 from mlship.errors import UsageError
 from mlship.frameworks import framework_table
 from mlship.init.builds import Build, find_build
+from mlship.init.computed_names import with_matches
 from mlship.init.declared.collect import Collected, collect, shown_folders
 from mlship.init.declared.documents import document_if_any, text_in
 from mlship.init.declared.requirement_files import read_requirements
@@ -145,7 +146,7 @@ def _rooted_modules(tree: Tree) -> tuple[str, dict[str, Module], tuple[LocalImpo
     modules = _modules(tree, "src") if layout else {}
     named = any("src" in tops(one.imports) for one in modules.values() if is_served(one.path))
     root = "src" if layout and not named else ""
-    return root, *resolve_locally(with_routes(modules if root else _modules(tree, "")))
+    return root, *resolve_locally(with_matches(with_routes(modules if root else _modules(tree, "")), tree))
 
 
 def _modules(tree: Tree, root: str) -> dict[str, Module]:

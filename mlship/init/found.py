@@ -93,6 +93,11 @@ class AbsentFile:
     where: str
     listed: str | None = None
 
+    @property
+    def is_pattern(self) -> bool:
+        """Whether code computes the name, and no file matches."""
+        return "*" in self.path
+
 
 @dataclass(frozen=True)
 class ModelFiles:

@@ -1,4 +1,4 @@
-"""Files that code loads: constant arguments of calls that read models. Parsed, never run."""
+"""Files that code loads: arguments of calls that read models, with `*` for what is computed. Parsed, never run."""
 
 import ast
 import posixpath
@@ -12,7 +12,7 @@ from mlship.project.paths import WORKDIR
 from mlship.project.syntax import FunctionNode, argument, assigned, constant_text, keyword_value, last_name, parameters
 
 _READS = re.compile(
-    r"load|restore|^open$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
+    r"load|restore|^open$|^[ir]?glob$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
     r"Detector|Classifier|Regressor|Transformer|Encoder|Recognizer|Model)$|^(YOLO|Llama|pipeline)$"
 )
 _SAVES = re.compile(r"down|upload|save|write|dump|dotenv|reload")
@@ -23,6 +23,7 @@ _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below th
 _IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
 _OF_SYSTEM = ("/tmp/", "/dev/", "/proc/", "/etc/", "/usr/", "/sys/")  # noqa: S108  named by code, not opened here
 _SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
+_SAME |= {"glob", "iglob"}
 _JOINS = {"join", "Path", "PurePath", "load_learner"}
 _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
 _DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
@@ -35,10 +36,14 @@ _HUB_CLASS = re.compile(
     r"^Auto|Tokenizer|For[A-Z]\w+$|Model$|Processor$|Pipeline$|^SentenceTransformer$|^CrossEncoder$"
 )
 _PLACEHOLDER = re.compile(
-    r"(?i)://|[<>{}*$~%]|(path|dir)[/_]to/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)"
+    r"(?i)://|[<>{}$~%]|(path|dir)[/_]to/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)"
 )
+_FIELD = re.compile(
+    r"%(\(\w+\))?[-#0 +]*\d*(\.\d+)?[a-zA-Z]|\{[^{}]*\}"
+)  # of `"%s.pt" % name` and `"{}.pt".format(name)`
+_CHOICES = 50  # of a loop over a list in the code
 
-PathConstants: TypeAlias = Mapping[str, str | None]
+PathConstants: TypeAlias = Mapping[str, str | None]  # with `*` for computed parts
 _Several: TypeAlias = Mapping[str, Sequence[ast.expr]]  # values by name
 
 
@@ -47,7 +52,8 @@ class LoadedFile:
     """A path or a name on the Hugging Face Hub that a call reads.
 
     Attributes:
-        text: as in the code, without "./"; relative to the working directory, or to an unknown folder.
+        text: as in the code, without "./"; relative to the working directory, or to an unknown folder. `*` in it
+            stands for what the code computes.
         anchored: it is relative to an unknown folder.
         hub: the call may read it from the Hub.
         rooted: it is relative to the repository, wherever the code runs.
@@ -63,6 +69,11 @@ class LoadedFile:
     def is_model(self) -> bool:
         """Whether the name is that of a model file."""
         return bool(MODEL_SUFFIX.search(self.text))
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the code computes a part of the name."""
+        return "*" in self.text
 
     @property
     def is_data(self) -> bool:
@@ -89,20 +100,30 @@ def _every_loaded(nodes: Sequence[ast.AST], module_wide: PathConstants) -> Itera
     hidden, bound = _hidden(nodes), defaultdict[str, list[ast.expr]](list)
     for name, value in _bound(nodes):
         bound[name].append(value)
+    loops = _loops(nodes, bound)
     for call in nodes:
         name = last_name(call.func) if isinstance(call, ast.Call) else ""
         if not isinstance(call, ast.Call) or not (name in _HUB or _READS.search(name)):
             continue
-        constants = {**module_wide, **dict.fromkeys(hidden.get(call, ()))}
-        several = {one: values for one, values in bound.items() if one not in hidden.get(call, ())}
+        inner = hidden.get(call, set())
+        constants = {**module_wide, **dict.fromkeys(inner)}
+        several = {one: values for one, values in bound.items() if one not in inner}
         if name in _HUB:
             yield from _from_hub(call, name, constants)
         elif not _SAVES.search(name) and (name != "open" or _reads(call)):
-            texts = (text for argument in _paths(call, name) for text in _choices(argument, constants, several))
+            used = next((one for one in map(last_name, ast.walk(call)) if one in loops and one not in inner), "")
+            turns = [{**constants, used: text} for text in loops.get(used, ())] or [constants]
+            every = ((argument, known) for argument in _paths(call, name) for known in turns)
+            texts = (text for argument, known in every for text in _choices(argument, known, several))
             files = (_loaded(text, call.lineno) for text in dict.fromkeys(texts) if text)
-            yield from (
-                one for one in files if one and ("/" in one.text or one.is_model or (name != "open" and one.is_data))
-            )
+            yield from (one for one in files if one and _counts(one, name))
+
+
+def _counts(file: LoadedFile, call: str) -> bool:
+    """Whether it may be a model; of a computed name, its end or its folder has to be known."""
+    if file.is_pattern:
+        return file.is_model or (call != "open" and bool(re.match(r"[^*]+/\*[^.]*$", file.text)) and not file.anchored)
+    return "/" in file.text or file.is_model or (call != "open" and file.is_data)
 
 
 def _choices(node: ast.expr, constants: PathConstants, several: _Several) -> list[str | None]:
@@ -111,12 +132,13 @@ def _choices(node: ast.expr, constants: PathConstants, several: _Several) -> lis
         case ast.IfExp(body=one, orelse=other) | ast.BoolOp(values=[one, other]):
             return [*_choices(one, constants, several), *_choices(other, constants, several)]
         case ast.Attribute(value=ast.Name(id="self"), attr=name) if len(several.get(name, ())) > 1:
-            return [constant_path(value, constants) for value in several[name]]
+            return [path_pattern(value, constants) for value in several[name]]
         case _:
-            return [constant_path(node, constants)]
+            return [path_pattern(node, constants)]
 
 
 def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
+    text = re.sub(r"^(\*/)+(?!$)", _UNKNOWN, text)
     anchored = text.startswith(_UNKNOWN)
     rooted = text.startswith((_REPO, _IMAGE))
     path = text.removeprefix(_UNKNOWN).removeprefix(_REPO).removeprefix(_IMAGE)
@@ -126,10 +148,12 @@ def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
 
 def _paths(call: ast.Call, name: str) -> list[ast.expr]:
     """Arguments that may be paths; the path itself for `path.open("rb")` and `path.read_bytes()`."""
+    if name.endswith("glob"):
+        return [call]
     if name.startswith(("open", "read_")) and isinstance(call.func, ast.Attribute) and not call.args[1:]:
         return [call.func.value, *call.args[:1]]
     if name == "load_learner" and call.args[1:]:  # of fastai 1: a folder and a name
-        return [call, call.args[0]]
+        return [*[call] * (not isinstance(getattr(call.args[1], "value", ""), bool)), call.args[0]]
     return [*call.args[:2], *(keyword.value for keyword in call.keywords)]
 
 
@@ -157,25 +181,33 @@ def _owner(function: ast.expr) -> str:
 
 def constant_path(node: ast.expr, constants: PathConstants) -> str | None:
     """A path that consists of constants, below _UNKNOWN if its folder is unknown; None if any other part is unknown."""
+    text = path_pattern(node, constants)
+    return None if text and "*" in text else text
+
+
+def path_pattern(node: ast.expr, constants: PathConstants) -> str | None:
+    """The same with `*` for each unknown part; None if nothing is known."""
     match node:
-        case ast.Constant(value=str() as text):
-            return text
-        case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
-            return constants.get(name)
+        case ast.Constant() | ast.Name() | ast.Attribute(value=ast.Name(id="self" | "cls")):
+            return constants.get(last_name(node), constant_text(node))
         case ast.BinOp(op=ast.Add()) | ast.JoinedStr():
             pieces = [node.left, node.right] if isinstance(node, ast.BinOp) else node.values
-            first, *rest = [constant_path(part, constants) for part in pieces] or [""]
-            below = "".join(text for text in rest if text)
-            known = None not in rest and (first is not None or below.startswith("/"))
-            return f"{_UNKNOWN[0] if first is None else first}{below}" if known else None
+            first, *rest = [path_pattern(part, constants) for part in pieces] or [""]
+            below = "".join("*" if text is None else text for text in rest)
+            start = first if first is not None else _UNKNOWN[0] if below.startswith("/") else "*"
+            return f"{start}{below}" if first is not None or any(rest) else None
+        case ast.BinOp(left=template, op=ast.Mod()) | ast.Call(func=ast.Attribute(value=template, attr="format")):
+            given = node.args if isinstance(node, ast.Call) else getattr(node.right, "elts", [node.right])
+            values = iter([path_pattern(one, constants) or "*" for one in given])
+            return (text := path_pattern(template, constants)) and _FIELD.sub(lambda _: next(values, "*"), text)
         case ast.Attribute(value=inner, attr="parent") | ast.Call(func=ast.Attribute(attr="dirname"), args=[inner]):
-            child = constant_path(inner, constants)
+            child = path_pattern(inner, constants)
             return posixpath.dirname(child) if child else None
         case ast.Subscript(value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int() as up)):
-            child = constant_path(inner, constants)
+            child = path_pattern(inner, constants)
             return posixpath.normpath(posixpath.join(child, *[".."] * (up + 1))) if child else None
         case _:
-            parts = [constant_path(part, constants) for part in _parts(node)]
+            parts = [path_pattern(part, constants) for part in _parts(node)]
             return parts[0] if len(parts) == 1 else _joined(parts)
 
 
@@ -188,8 +220,10 @@ def _parts(node: ast.expr) -> list[ast.expr]:
             return parts
         case ast.FormattedValue(value=inner):
             return [inner]
-        case ast.Call(func=ast.Attribute(value=folder, attr="joinpath"), args=parts):
-            return [folder, *parts]
+        case ast.Call(func=ast.Attribute(value=folder, attr="joinpath" | "glob" | "rglob" as how), args=parts) if (
+            last_name(folder) != "glob"
+        ):
+            return [folder, *[ast.Constant("**")] * (how == "rglob"), *parts]
         case ast.Call(func=of, args=[one, *_]) | ast.Call(func=ast.Attribute(value=one) as of) if (
             last_name(of) in _SAME
         ):
@@ -201,15 +235,15 @@ def _parts(node: ast.expr) -> list[ast.expr]:
 def _joined(parts: Sequence[str | None]) -> str | None:
     """Parts of a path; the first may be an unknown folder."""
     first, *rest = parts or (None, None)
-    known = [part for part in rest if part is not None]
-    return posixpath.join(_UNKNOWN if first is None else first, *known) if len(known) == len(rest) else None
+    known = ["*" if part is None else part for part in rest]
+    return posixpath.join(_UNKNOWN if first is None else first, *known) if first is not None or any(rest) else None
 
 
 def path_constants(nodes: Sequence[ast.AST], module: str) -> PathConstants:
     """Constant texts by name; None for a name with several."""
     found: dict[str, str | None] = {"__file__": f"{_REPO}{module}"}
     for name, value in sorted(_bound(nodes), key=lambda pair: pair[1].lineno):
-        text = constant_path(value, found)
+        text = path_pattern(value, found)
         found[name] = text if found.get(name, text) == text else None
     return found
 
@@ -230,6 +264,17 @@ def _bound(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
         if isinstance(node, ast.arguments):
             yield from ((one.arg, default) for one, default in parameters(node) if default is not None)
         yield from ((name, value) for target, value in assigned(node) if (name := last_name(target)))
+
+
+def _loops(nodes: Sequence[ast.AST], bound: Mapping[str, Sequence[ast.expr]]) -> Mapping[str, Sequence[str]]:
+    """The texts of names that a loop over a list in the code sets, and nothing else."""
+    found = defaultdict[str, set[ast.expr]](set)
+    for node in nodes:
+        if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            found[last_name(node.target)].update(bound.get(last_name(node.iter), [node.iter]))
+    lists = ((name, values) for name, values in found.items() if len(values) == 1 and name and name not in bound)
+    texts = ((name, [*map(constant_text, getattr(one, "elts", ()))]) for name, (one,) in lists)
+    return {name: [*filter(None, known)] for name, known in texts if all(known) and 0 < len(known) <= _CHOICES}
 
 
 def _reads(call: ast.Call) -> bool:

@@ -21,8 +21,8 @@ from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 from mlship.units import few
 
-_TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
-_SIDE_FOLDERS = {*_TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}
+TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
+_SIDE_FOLDERS = {*TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}
 _DATA = {"data", "dataset", "datasets"}
 _MODEL_NAME = re.compile(r"(?i)model|weight|classifier|regress|\.(pkl|pickle|joblib|sav|pt|pth|bin)$")
 _MODEL = re.compile(f"{_MODEL_NAME.pattern}|{MODEL_SUFFIX.pattern}")
@@ -71,7 +71,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     strings = served_strings(clues.modules)
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
-    absent = tuple(_absent(tree, clues))
+    missing = tuple(_absent(tree, clues))
+    absent = tuple(one for one in missing if not one.is_pattern)
     hub = tuple(_from_hub(tree, clues.modules, alone=not (every or absent)))
     if clues.served and not (every or absent or hub):
         absent = tuple(_named_only(tree, clues.modules))
@@ -83,7 +84,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     if clues.served or not models:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
-        absent = (*absent, *(one for file in wanted if file.kind == "onnx" for one in _absent_tensors(tree, file.path)))
+        absent += tuple(one for file in wanted if file.kind == "onnx" for one in _absent_tensors(tree, file.path))
+        absent += tuple(one for one in missing if one.is_pattern)
         shipped = _grouped(tree, wanted, files, named=why == _FOLDER) or listed
         misplaced = tuple(_misplaced(tree, clues.modules))
         return ModelFiles(models, refused, shipped, absent, (), why, None, hub, misplaced, *_unreachable(clues.modules))
@@ -106,7 +108,7 @@ def _relevant(
     runs = [file for file in every if strings and _is_below(file.path, {"mlruns"})]  # what trainings logged
     every = [file for file in every if file not in runs]
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
-    beside = [file for file in every if not (_is_below(file.path, _TEST_FOLDERS) or _is_data(file))]
+    beside = [file for file in every if not (_is_below(file.path, TEST_FOLDERS) or _is_data(file))]
     if not (main or beside):
         return (
             (),
@@ -130,7 +132,7 @@ def _is_below(path: str, folders: set[str]) -> bool:
 
 
 def _refuse_misnamed(tree: Tree) -> None:
-    candidates = (path for path in tree.misnamed[:_FILES] if not _is_below(path, _TEST_FOLDERS))
+    candidates = (path for path in tree.misnamed[:_FILES] if not _is_below(path, TEST_FOLDERS))
     for path in candidates:
         if _could_be_model(PurePosixPath(path)) and _is_model(tree, path):
             new = _safe_name(path)

@@ -28,6 +28,10 @@ _STATE = re.compile(r"collections\.OrderedDict|torch\.(\w*Storage|_utils\.\w+|st
 _ESTIMATORS = re.compile(r"(sklearn|numpy|scipy|joblib|pandas|builtins|__builtin__|_codecs|copy_?reg|collections)\..+")
 _DOWNLOAD = "Download what the code loads: {}. To let `mlship build` do that, add it to `model.sources`."
 _FIND_OUT = "Find out where the code expects {}, and list it in `model.weights`."
+_COMPUTED = (
+    "Find out which files the code loads under names that it computes: {}. Put them into the repository and run "
+    "`mlship init` again, or list them in `model.weights`."
+)
 _FROM_HUB = (
     "Ship what the code loads from the Hugging Face Hub, because the image is tested without network: {}. Run "
     "`hf download MODEL --local-dir models/MODEL`, load that folder, and list it in `model.weights`. To let "
@@ -139,7 +143,8 @@ def _model_steps(found: Detection) -> Iterator[str]:
         return
     weights = found.weights
     yield from _about([one for one in weights.absent if one.listed], _DOWNLOAD)
-    yield from _about([one for one in weights.absent if not one.listed], _FIND_OUT)
+    yield from _about([one for one in weights.absent if not (one.listed or one.is_pattern)], _FIND_OUT)
+    yield from _about([one for one in weights.absent if one.is_pattern], _COMPUTED)
     yield from _about(weights.hub, _FROM_HUB)
     for one in weights.misplaced:
         yield f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."

@@ -62,19 +62,67 @@ def test_a_path_below_an_unknown_folder_says_so(path: str) -> None:
         "load('models/your_model.h5')",
         "load('https://example.org/model.pt')",
         "load('/opt/model.pt')",
-        "load(f'{name}.pt')",
-        "load(name + '.pt')",
-        "load(f'{folder}/{name}.pt')",
         "load(f'')",
-        "load(os.path.join('models', name))",
+        "load(f'{name}')",
+        "load(f'{folder}/{name}')",
+        "load(os.path.join(folder, name))",
+        "open(os.path.join('uploads', name))",
+        "load('{}'.format(name))",
+        "load('%s' % name)",
+        "P = 'a.pt'\nP = 'b.pt'\nload(P)",
         "download('model.pt')",
         "x = 'model.pt'",
-        "P = 'a.pt'\nP = 'b.pt'\nload(P)",
         "def f(p, *, q): return load(p) or load(q)\ndef g():\n p = 'a.pt'\n q = 'b.pt'\n save(p, q)",
     ],
 )
-def test_what_is_written_computed_or_a_placeholder_is_not_loaded(code: str) -> None:
+def test_what_is_written_unknown_or_a_placeholder_is_not_loaded(code: str) -> None:
     assert loaded(code) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("f'{name}.pt'", ("*.pt", False)),
+        ("name + '.pt'", ("*.pt", False)),
+        ("name + '_' + str(i) + '.pt'", ("*_*.pt", False)),
+        ("f'{folder}/{name}.pt'", ("*.pt", True)),
+        ("f'models/v{number:03d}/{name!s}_model.pkl'", ("models/v*/*_model.pkl", False)),
+        ("os.path.join(folder, '%s.onnx' % name)", ("*.onnx", True)),
+        ("os.path.join('models', '%s-%d.onnx' % ('net', i))", ("models/net-*.onnx", False)),
+        ("'model_{}.pt'.format(i)", ("model_*.pt", False)),
+        ("'{0}/{1}_{kind}.pt'.format('w', i, kind=k)", ("w/*_*.pt", False)),
+        ("'{}/{}.pt'.format(folder, i)", ("*.pt", True)),
+        ("Path(folder) / f'{x}.pkl'", ("*.pkl", True)),
+        ("Path(__file__).parent / 'm' / f'{x}.pkl'", ("pkg/m/*.pkl", False)),
+        ("os.path.join('models', name)", ("models/*", False)),
+        ("os.path.join('models', version, 'model.pkl')", ("models/*/model.pkl", False)),
+        ("sorted(glob.glob('models/*.pkl'))[-1]", ("models/*.pkl", False)),
+        ("next(Path('models').glob('*.pkl'))", ("models/*.pkl", False)),
+        ("next(Path('models').rglob('*.pkl'))", ("models/**/*.pkl", False)),
+        ("next(iglob(os.path.join(folder, '*.pkl')))", ("*.pkl", True)),
+    ],
+)
+def test_a_computed_name_is_a_pattern(path: str, pattern: tuple[str, bool]) -> None:
+    assert loaded(f"load({path})") == [pattern]
+    assert loaded(f"p = {path}\nload(p)") == [pattern]
+
+
+@pytest.mark.parametrize(
+    ("code", "files"),
+    [
+        ("for n in ['a', 'b']: load(f'm/{n}.pt')", ["m/a.pt", "m/b.pt"]),
+        ("NAMES = ('a', 'b')\nM = {n: load(f'{n}.pt') for n in NAMES}", ["a.pt", "b.pt"]),
+        ("NAMES = ('a', 'b')\nfor n in NAMES: print(n)\nfor n in NAMES: load(n + '.pt')", ["a.pt", "b.pt"]),
+        ("for n in ['a.pt', 'b.pt']: load(n)", ["a.pt", "b.pt"]),
+        ("for n in ['a', x]: load(f'm/{n}.pt')", ["m/*.pt"]),
+        ("for n in ['a', 'b']: print(n)\nfor n in names: load(f'm/{n}.pt')", ["m/*.pt"]),
+        ("for n in ['a', 'b']:\n n = other(n)\n load(f'm/{n}.pt')", ["m/*.pt"]),
+        ("for n in ['a', 'b']: print(n)\ndef f(n): load(f'm/{n}.pt')", ["m/*.pt"]),
+        (f"for n in {[*map(str, range(99))]}: load(f'm/{{n}}.pt')", ["m/*.pt"]),
+    ],
+)
+def test_a_loop_over_a_list_gives_each_name(code: str, files: list[str]) -> None:
+    assert [file.text for file in _files(code)] == files
 
 
 @pytest.mark.parametrize(
