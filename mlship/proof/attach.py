@@ -16,7 +16,7 @@ from mlship.proof.statement import (
     read_statement,
 )
 from mlship.registry.client import Registry, StoredContent, opened
-from mlship.registry.images import found_image, platforms_in, usual_platform
+from mlship.registry.images import found_image, named_content, platforms_in, usual_platform
 from mlship.registry.reference import Reference
 from mlship.registry.referrers import artifacts, attach
 from mlship.smoke.result import SmokeReport
@@ -87,9 +87,7 @@ def verify(image: str, device: Device | None, platform: str | None = None) -> Ve
     """
     reference = Reference.parse(image)
     with opened(reference) as registry:
-        found = registry.manifest(reference.version)
-        if found is None:
-            raise UsageError(f"{reference.host} has no image `{image}`", hint="check the name and the tag")
+        found = named_content(registry, reference, image)
         images = platforms_in(found)
         chosen = images
         if platform is not None:

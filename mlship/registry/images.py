@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from mlship import plain
 from mlship.engine.base import ImageInfo
-from mlship.errors import TransientError, UsageError
+from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.known_texts import phrase
 from mlship.registry.client import INDEXES, OCI_INDEX, JsonValue, Registry, StoredContent, manifest_of, opened
-from mlship.registry.reference import Reference
+from mlship.registry.reference import DOCKER_HUB, Reference
 from mlship.size.configuration import ImageConfig, image_config
 from mlship.size.layout import image_errors
 
@@ -61,18 +61,31 @@ def found_image(
     Raises:
         UsageError, TransientError: see `image_in_registry`.
     """
-    found = registry.manifest(reference.version)
-    if found is None:
-        raise UsageError(
-            f"{reference.host} has no image `{name}`",
-            hint=f"push it first: `docker push {name}`, or `mlship build --push`",
-        )
+    found = named_content(registry, reference, name)
     manifest = _for_one_platform(registry, found, name)
     blob = registry.blob(str(plain.text(manifest.json(), "config", "digest")))
     if blob is None:
         raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
     with image_errors(name, "push the image again"):
         return found, manifest, image_config(blob.data)
+
+
+def named_content(registry: Registry, reference: Reference, name: str) -> StoredContent:
+    """What the name refers to now.
+
+    Raises:
+        UsageError, TransientError: see `image_in_registry`.
+    """
+    hub = reference.host == DOCKER_HUB and not name.startswith(DOCKER_HUB)
+    pushed = f"`mlship build --tag {'REGISTRY/' * hub}{name.partition('@')[0]} --push`"
+    local = f"push a local image first: {pushed}. A name without a registry, such as `{name}`, is one on Docker Hub"
+    try:
+        if found := registry.manifest(reference.version):
+            return found
+    except MlshipError as error:
+        error.hint = f"{local}. Otherwise, {error.hint}" if hub else error.hint
+        raise
+    raise UsageError(f"{reference.host} has no image `{name}`", hint=local if hub else f"push it first: {pushed}")
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:
