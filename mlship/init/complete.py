@@ -78,7 +78,7 @@ def keys_of(text: str) -> frozenset[str]:
 def _keys(value: object, prefix: str) -> Iterator[str]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if inner is not None:
+            if inner is not None or key == "gpu":  # which needs no value
                 yield f"{prefix}{key}"
                 yield from _keys(inner, f"{prefix}{key}.")
 

@@ -41,6 +41,7 @@ _OUTSIDE = "Load {} by a path in the repository: the image has no other files."
 _DOWNLOADED = (
     "Put what the code downloads into the repository, and load it from there: {}. The image is tested without network."
 )
+_PROVE_ON_GPU = "With `gpu`, set `model.load` to a function that returns the predictor: it proves that the GPU is used."
 _WRITE_LOADER = (
     "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
     "`mlship init` again, which completes mlship.yaml and writes the server. Or, for a server of your own that `init` "
@@ -90,7 +91,11 @@ def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
             one_of = f", one of {paths}" if paths else ""
             yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}{one_of}.", (f"serve.{key}",))
     yield from map(Todo, _import_steps(found, plan.dependencies))
-    yield from map(Todo, _gpu_steps(found))
+    yield from map(Todo, _gpu_steps(found)) if found.gpus.wanted else ()
+    if found.gpus.wanted and found.tests_server_only:
+        yield Todo(_PROVE_ON_GPU, ("model.load",))
+    if found.gpus.hosts:  # mlship.yaml may be older than they are
+        yield Todo("Add `gpu: {hosts: hosts}` to mlship.yaml to build an image for the GPUs in hosts/.", ("gpu",))
 
 
 def _sample_step(found: Detection, plan: FilePlan) -> Iterator[Todo]:
@@ -198,10 +203,7 @@ def _import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
 
 def _gpu_steps(found: Detection) -> Iterator[str]:
     """Manual steps for a GPU image."""
-    if not found.gpus.wanted:
-        return
-    native = found.native.loader if found.native else ""
-    loads = {native, *(one for need in found.imports.known for one in need.modules)}
+    loads = {found.native and found.native.loader, *(one for need in found.imports.known for one in need.modules)}
     if {"onnxruntime", "onnx"} & loads and any("onnxruntime" in one.names for one in found.declared if not one.lock):
         yield "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`."
     if not found.gpus.hosts:

@@ -206,6 +206,30 @@ def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Pa
     assert "requirements.txt" in [kept.path for kept in found.kept]
 
 
+HOST = '{"name": "t4", "driver": "535.1", "gpus": []}'
+
+
+@pytest.mark.parametrize(("section", "asked"), [("", True), ("gpu:\n", False), ("gpu: {hosts: t4}\n", False)])
+def test_hosts_that_are_newer_than_mlship_yaml_need_its_gpu_section(tmp_path: Path, section: str, asked: bool) -> None:
+    files = {"m.py": LOADER, "hosts/t4.json": HOST}
+    assert not any("gpu:" in step for step in planned(tmp_path, {**files}).todo)
+    steps = planned(tmp_path, {"mlship.yaml": f"name: m\n{section}"}).todo
+    assert any("Add `gpu: {hosts: hosts}` to mlship.yaml" in step for step in steps) == asked
+
+
+def test_a_server_on_gpus_needs_a_loader(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"app.py": FLASK.partition("def load")[0], "sample.json": "{}"}
+    asked = "set `model.load` to a function that returns the predictor"
+    assert not any(asked in step for step in planned(tmp_path, files).todo)
+    found = planned(tmp_path, {"hosts/t4.json": HOST})
+    assert any(asked in step for step in found.todo)
+    text = next(file.text for file in found.files if file.path == "mlship.yaml")
+    with pytest.raises(UsageError, match=r"gpu needs model\.load"):
+        parse_config(text)
+    (tmp_path / "mlship.yaml").write_text(text.replace("model:\n", "model:\n  load: app:load\n"))
+    assert not any(asked in step for step in planned(tmp_path, {}).todo)
+
+
 def test_what_an_existing_server_lacks_stands_beside_its_requirements(tmp_path: Path) -> None:
     files = plan(tmp_path, {"app.py": FLASK, "requirements.txt": "flask\n"})
     assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.txt", "gunicorn"]
