@@ -26,7 +26,7 @@ def audit_command(
             metavar="IMAGE|DOCKERFILE", help="Dockerfile, or an image: local, in a registry or a saved archive."
         ),
     ],
-    stage: Annotated[str, typer.Option("--target", metavar="STAGE", help="Stage to judge. [default: the last]")] = "",
+    stage: Annotated[str, typer.Option("--target", metavar="STAGE", help="Stage name or number. [default: last]")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a rule's verdict is unknown.")] = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
     json: Json = False,

@@ -81,8 +81,8 @@ class ClusterOptions:
         for text in self.node_selector:
             key, equals, value = text.partition("=")
             if not key or not equals or labels.setdefault(key, value) != value:
-                wrong = f"`--node-selector {text}` is not KEY=VALUE, or its key has another value before"
-                raise UsageError(wrong, hint="`kubectl get nodes --show-labels`")
+                wrong = f"`--node-selector {text}` is not KEY=VALUE, or another value is given for its key"
+                raise UsageError(wrong, hint="`kubectl get nodes --show-labels` lists them")
         if spec.env and self.env_secret is None:
             literals = " ".join(f"--from-literal={name}=..." for name in spec.env)
             raise UsageError(

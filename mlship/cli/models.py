@@ -90,10 +90,7 @@ def diff_models(
     store: Store,
     json: Json = False,
 ) -> None:
-    """Compare two registered models.
-
-    Lists what differs in training, packages, files, metrics and statistics.
-    """
+    """Compare all that is recorded of two models."""
     from mlship.models.registered import model_changes
     from mlship.report.models import show_changes
 

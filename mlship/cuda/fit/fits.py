@@ -171,6 +171,6 @@ def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     if completed(lock, platform) != lock.pins:
         yield "the file does not list all CUDA libraries: judged as pip installs it, with what PyPI's wheels require"
     if lock.loose:
-        yield f"without one version, so not judged: {few(lock.loose, 5)}"
+        yield f"without one version, so not judged: {few(lock.loose, 5)}; pass a lock, or what `pip freeze` prints"
     if lock.more:
         yield "the lock also lists packages of extras and of development; export what you install for an exact answer"

@@ -70,8 +70,8 @@ def fleet_of(directory: Path, name: str = FOLDER) -> Fleet:
         raise MatchError(
             f"no hosts to match CUDA to: there is no folder `{name}/`, and {error.message}",
             hint=f"on each kind of GPU host run `mlship hosts record {name}/NAME.json` and commit the files (for a "
-            f"cluster: `kubectl get nodes -o json | mlship hosts import -`), or describe one with --driver and "
-            f"--compute-capability; to use this machine: {error.hint}",
+            f"cluster: `kubectl get nodes -o json | mlship hosts import -`), or describe one to `mlship fits`, "
+            f"`plan`, `lock` or `build` with `--driver` and `--compute-capability`; to use this machine: {error.hint}",
         ) from error
 
 

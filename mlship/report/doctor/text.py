@@ -68,9 +68,8 @@ def story_text(rule: Rule) -> str:
 
 
 def _fix_in_general(rule: Rule) -> Iterator[str]:
-    """The steps of the texts; a report has only those that fit its host."""
-    if not rule.text.fix:
-        yield "  It depends on the host: the report has the commands."
+    """The steps of the texts, of any host."""
+    yield "  A report has only the steps that fit its host, with values for CAPITALS."
     for step in rule.text.fix:
         yield from textwrap.wrap(in_general(step.say), WIDTH, initial_indent="  ", subsequent_indent="    ")
         yield from (f"      {line}" for line in map(in_general, step.run) if line.strip())
