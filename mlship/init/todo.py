@@ -94,7 +94,9 @@ def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
     yield from map(Todo, _gpu_steps(found)) if found.gpus.wanted else ()
     if found.gpus.wanted and found.tests_server_only:
         yield Todo(_PROVE_ON_GPU, ("model.load",))
-    if found.gpus.hosts:  # mlship.yaml may be older than they are
+    if found.training:  # it and hosts/ may be newer than mlship.yaml
+        yield Todo(f"Set `model.metadata` to `{found.training}`, the record of the training.", ("model.metadata",))
+    if found.gpus.hosts:
         yield Todo("Add `gpu: {hosts: hosts}` to mlship.yaml to build an image for the GPUs in hosts/.", ("gpu",))
 
 

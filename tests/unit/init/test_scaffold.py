@@ -217,6 +217,15 @@ def test_hosts_that_are_newer_than_mlship_yaml_need_its_gpu_section(tmp_path: Pa
     assert any("Add `gpu: {hosts: hosts}` to mlship.yaml" in step for step in steps) == asked
 
 
+def test_a_record_that_is_newer_than_mlship_yaml_is_to_be_named_there(tmp_path: Path) -> None:
+    step = "Set `model.metadata` to `metadata.json`, the record of the training"
+    record = json.dumps({"schema": 1, "packages": {"torch": "2.1"}, "imported": {"torch": "torch"}})
+    assert not any(step in one for one in planned(tmp_path, {"m.py": LOADER, "metadata.json": record}).todo)
+    for section, asked in (("", True), ("model: {metadata: metadata.json}\n", False)):
+        steps = planned(tmp_path, {"mlship.yaml": f"name: m\n{section}"}).todo
+        assert any(step in one for one in steps) == asked
+
+
 def test_a_server_on_gpus_needs_a_loader(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {"app.py": FLASK.partition("def load")[0], "sample.json": "{}"}
     asked = "set `model.load` to a function that returns the predictor"
