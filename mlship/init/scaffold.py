@@ -238,6 +238,8 @@ def _kept(found: Detection, plan: FilePlan) -> Iterator[Kept]:
     server = found.beside or (found.server.path if found.server else "")
     if server and not re.search("Dockerfile|Procfile", server):  # of a program that is not the repository's
         another = (ours := starts_generated(found)) or (ours is None and found.beside)
-        config = read_regular(found.root / CONFIG) if ours is not None else server
-        how = "shipped unchanged" if server.split("/")[0] in config else f"unchanged; add it to `source` in {CONFIG}"
+        config = read_regular(found.root / CONFIG) if ours is not None else ""
+        source = re.findall(r"[\w./-]+", "".join(re.findall(r"(?ms)^source:.*?(?=^[^\s#-]|\Z)", config)))
+        ships = ours is None or any(f"{server}/".startswith(f"{one}/") for one in source)
+        how = "shipped unchanged" if ships else f"unchanged; add it to `source` in {CONFIG}"
         yield Kept(server, f"your server, {f'unchanged; {CONFIG} starts another' if another else how}")

@@ -781,7 +781,10 @@ def test_an_existing_file_that_does_not_ship_the_server_is_named(tmp_path: Path)
     write(tmp_path, {"api.py": code, "mlship.yaml": "name: a\nsource: [infer.py]\n"})
     kept = {one.path: one.why for one in scaffold(detect(tmp_path)).kept}
     assert kept["api.py"] == "your server, unchanged; add it to `source` in mlship.yaml"
-    write(tmp_path, {"mlship.yaml": "name: a\nsource: [api.py, infer.py]\n"})
+    write(tmp_path, {"mlship.yaml": "name: api.py\nsource:\n- api.pyi\nserve:\n  command: [python, api.py]\n"})
+    kept = {one.path: one.why for one in scaffold(detect(tmp_path)).kept}
+    assert kept["api.py"] == "your server, unchanged; add it to `source` in mlship.yaml"
+    write(tmp_path, {"mlship.yaml": "name: a\nsource:\n# code\n- 'api.py'\n- infer.py\n"})
     kept = {one.path: one.why for one in scaffold(detect(tmp_path)).kept}
     assert kept["api.py"] == "your server, shipped unchanged"
 
