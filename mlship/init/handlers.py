@@ -25,6 +25,7 @@ _GIVEN = {"Request", "Response", "BackgroundTasks"}  # by FastAPI itself
 _NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
 _LISTS = {"list", "List", "conlist"}
 _AROUND = {*_LISTS, "Annotated", "Field", "Optional", "None", "Union", ""}  # the type of a field
+_DEEPEST = 5  # models in models
 _SCALARS = {"str", "int", "float", "bool"}
 
 
@@ -109,7 +110,8 @@ def request_models(body: list[ast.stmt]) -> dict[str, RequestModel]:
                       if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)}  # fmt: skip
             required = tuple(name for name, line in fields.items() if is_required(line.value))
             given = {name: one for name, line in fields.items() for one in [*_examples(line)][:1]}
-            types = {name: _names(fields[name].annotation) for name in required if name not in given}
+            open_ = {name: fields[name].annotation for name in required if name not in given}
+            types = {name: _names(one) for name, one in open_.items() if not _is_nested(one)}
             every = (one for line in cls.body if line not in fields.values() for one in _examples(line))
             whole = next((one for one in every if isinstance(one, dict) and {*required} <= {*one}), None)
             found[cls.name] = RequestModel(required, whole, given, types)
@@ -123,12 +125,12 @@ def example_of(name: str, models: Mapping[str, RequestModel]) -> str:
     return ""
 
 
-def _example(name: str, models: Mapping[str, RequestModel]) -> object:
+def _example(name: str, models: Mapping[str, RequestModel], depth: int = 0) -> object:
     model = models[name]
     made = dict(model.given)
-    for inner, names in model.types.items():
+    for inner, names in model.types.items() if depth < _DEEPEST else ():
         classes = names & models.keys()
-        if len(classes) == 1 and names - classes <= _AROUND and (one := _example(min(classes), models)):
+        if len(classes) == 1 and names - classes <= _AROUND and (one := _example(min(classes), models, depth + 1)):
             made[inner] = [one] if names & _LISTS else one
     return model.whole or (made if {*model.required} <= {*made} else None)
 
@@ -206,6 +208,11 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[RequestPart
             yield "query", one.arg
         elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:
             yield "model", one.annotation.id
+
+
+def _is_nested(annotation: ast.expr) -> bool:
+    """Whether it is a list of lists."""
+    return sum(last_name(node) in _LISTS for node in ast.walk(annotation)) > 1
 
 
 def _names(annotation: ast.expr) -> frozenset[str]:

@@ -167,12 +167,19 @@ INNER = "class A(BaseModel):\n    a: int = Field(examples=[1])\n    b: float = 2
         ("x: A | N", None),
         ("x: dict[str, A]", None),
         ("x: list[int]", None),
+        ("x: list[list[A]]", None),
         ("x: M", None),  # a model in itself
     ],
 )
 def test_the_examples_of_models_in_fields_are_part_of_a_request(fields: str, request_: object) -> None:
     found = example_of("M", request_models(ast.parse(f"{INNER}class M(BaseModel):\n    {fields}\n").body))
     assert (json.loads(found) if found else None) == request_
+
+
+def test_an_example_of_models_in_many_models_is_not_made_up() -> None:
+    models = "".join(f"class M{at}(BaseModel):\n    a: M{at + 1}\n    b: M{at + 1}\n" for at in range(99))
+    models += "class M99(BaseModel):\n    a: int = Field(example=1)\n"
+    assert example_of("M0", request_models(ast.parse(models).body)) == ""
 
 
 def test_an_example_is_the_sample_unless_more_is_sent(tmp_path: Path) -> None:
