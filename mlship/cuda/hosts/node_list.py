@@ -20,7 +20,7 @@ def list_items(stream: TextIO) -> Iterator[object]:
     """The items of a Kubernetes list; another document whole, as its text.
 
     Raises:
-        UsageError: it is too large and no list, or is broken off.
+        UsageError: it is too large and no list, or is incomplete.
     """
     text = stream.read(_CHUNK)
     head = _HEAD.match(text)
@@ -41,14 +41,14 @@ def _items(stream: TextIO, text: str) -> Iterator[object]:
         position = space.end() if space else position
         if text.startswith("]", position):
             if plain.json_of('{"items": [' + text[position:] + stream.read(MOST)) is None:
-                raise UsageError("the list of nodes is broken off, or something follows it", hint=HINT)
+                raise UsageError("the list of nodes is incomplete, or something follows it", hint=HINT)
             return
         try:
             item, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             more = stream.read(size) if len(text) - position < MOST else ""
             if not more:
-                raise UsageError("the list of nodes is broken off or not JSON", hint=HINT) from error
+                raise UsageError("the list of nodes is incomplete or not JSON", hint=HINT) from error
             text, position, size = text[position:] + more, 0, 2 * size
         else:
             size = _CHUNK
