@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 Shape = tuple[int, ...]
 _ERRORS = ("error", "errors", "exception", "traceback")
+_CODES = ("code", "status", "status_code")  # numbers that no model computes
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class Deviation:
 
 
 def reports_failure(value: JsonValue) -> bool:
-    """Whether an answer has no number and says by a field that something failed."""
-    if not isinstance(value, dict) or any(numbers(value)):
+    """Whether an answer has no number but codes of status, and says by a field that something failed."""
+    fields = {key.lower(): found for key, found in value.items()} if isinstance(value, dict) else {}
+    if any(path.lower().rpartition(".")[2] not in _CODES for path, _ in numbers(value)):
         return False
-    fields = {key.lower(): found for key, found in value.items()}
     return fields.get("status") == "error" or fields.get("success") is False or any(map(fields.get, _ERRORS))
 
 

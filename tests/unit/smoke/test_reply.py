@@ -48,6 +48,10 @@ def predict(asked: SampleRequest, first: ServerResponse) -> Check:
         ({"status": "error", "message": "shapes differ"}, "fail"),
         ({"success": False}, "fail"),
         ({"traceback": "File ..."}, "fail"),
+        ({"error": {"code": 500, "message": "no model"}}, "fail"),
+        ({"error": "no model", "status_code": 500}, "fail"),
+        ({"error": {"mae": 0.1}}, "pass"),
+        ({"code": 3, "message": "a label"}, "pass"),
         ({"error": 0.12}, "pass"),  # of a model
         ({"error": None, "scores": [0.5]}, "pass"),
         ({"success": True, "label": "cat"}, "warn"),
