@@ -46,12 +46,13 @@ def test_it_agrees_with_the_match(
     """The match judges the same code by the tables; its driver here can compile every PTX."""
     capability = Capability(*gpu)
     stack = Stack(
-        "p", Cuda(13, 0), Cuda(12, 0), "linux/amd64", "",
+        "p", Cuda(13, 4), Cuda(12, 0), "linux/amd64", "",
         architectures=tuple(Capability(*one) for one in cubins),
         specific=tuple(Capability(*one) for one in specific),
         ptx=Capability(*min(ptx)) if ptx else None,
     )  # fmt: skip
-    host = HostProfile("h", "580.95.05", (HostGpu("GPU", str(capability)),), "linux/amd64")
+    driver = "615.10.05" if gpu == (10, 7) else "580.95.05"  # the first branch for Rubin, the last one for Volta
+    host = HostProfile("h", driver, (HostGpu("GPU", str(capability)),), "linux/amd64")
     status = check(on_cpu(package(DeviceCode(cubins, specific, ptx)), str(capability))).status
     reasons = [reason.kind for reason in judge_stack(stack, host).reasons]
     assert (status == "pass") == (not {"arch-dropped", "arch-too-new", "unknown-gpu"} & set(reasons))
