@@ -21,12 +21,14 @@ _FASTAPI: dict[str, RequestPart] = {
     "Body": "json",
 }
 _PARTS = ("form", "files", "query", "json", "model")
-_GIVEN = {"Request", "Response", "BackgroundTasks"}  # by FastAPI itself
+# By FastAPI itself, by a function, or from elsewhere in the request.
+_GIVEN = {"Request", "Response", "BackgroundTasks", "Depends", "Security", "Header", "Cookie", "Path"}
 _NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
 _LISTS = {"list", "List", "conlist"}
 _AROUND = {*_LISTS, "Annotated", "Field", "Optional", "None", "Union", ""}  # the type of a field
 _DEEPEST = 5  # models in models
 _SCALARS = {"str", "int", "float", "bool"}
+_COLLECTIONS = {*_LISTS, "dict", "Dict", "set", "Set", "tuple", "Tuple", "Sequence", "Mapping"}
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,14 @@ class Handler:
 
 def read_handler(function: FunctionNode, path: str) -> Handler:
     """What a route's function reads: Flask's `request`, or FastAPI's parameters."""
-    found: list[tuple[RequestPart, str]] = []
-    whole: set[RequestPart] = set()
     pairs = (pair for node in ast.walk(function) for pair in assigned(node))
     aliases = {to.id: part for to, value in pairs if isinstance(to, ast.Name) and (part := _part(value, {}))}
-    for node in ast.walk(function):
-        part, field = _read(node, aliases)
-        if part and field:
-            found.append((part, field))
-        elif part:
-            whole.add(part)
-    every = [*found, *_parameters(function, path)]
-    parts = (tuple(dict.fromkeys(name for of, name in every if of == part)) for part in _PARTS)
+    every = [*(_read(node, aliases) for node in ast.walk(function)), *_parameters(function, path)]
+    parts = (tuple(dict.fromkeys(name for of, name in every if name and of == part)) for part in _PARTS)
+    whole = frozenset(part for part, name in every if part and not name and part != "model")
     form, files, query, json_, models = parts
     called = frozenset(last_name(node.func).lower() for node in ast.walk(function) if isinstance(node, ast.Call))
-    return Handler(function.name, form, files, query, json_, frozenset(whole), models, calls=called)
+    return Handler(function.name, form, files, query, json_, whole, models, calls=called)
 
 
 @dataclass(frozen=True)
@@ -204,6 +199,8 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[RequestPart
             continue
         if marked in _FASTAPI:
             yield _FASTAPI[marked], one.arg
+        elif names & _COLLECTIONS and default is None:
+            yield "json", ""  # FastAPI takes it for the body
         elif names & _SCALARS and default is None:
             yield "query", one.arg
         elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:

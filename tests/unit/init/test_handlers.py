@@ -57,6 +57,12 @@ def test_what_flask_and_starlette_read(body: str, expected: Handler) -> None:
         ("lang: str = Query('en'), n: int = Query(...)", Handler("f", query=("n",))),
         ("request: Flower", Handler("f", models=("Flower",))),
         ("name, id: int", Handler("f", query=("id",))),
+        ("x: list[float]", Handler("f", whole=frozenset({"json"}))),
+        ("id: int, data: Dict[str, float]", Handler("f", query=("id",), whole=frozenset({"json"}))),
+        ("tag: list[str] = Query(...)", Handler("f", query=("tag",))),
+        ("rows: list[list[float]] | None = None", Handler("f")),
+        ("user: Annotated[dict, Depends(found)], token: Annotated[str, Depends(scheme)]", Handler("f")),
+        ("key: Annotated[str, Header()], data: Flower", Handler("f", models=("Flower",))),
     ],
 )
 def test_what_fastapi_declares(arguments: str, expected: Handler) -> None:
