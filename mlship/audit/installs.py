@@ -8,14 +8,7 @@ from pathlib import PurePosixPath
 from posixpath import dirname, join, normpath
 
 from mlship.audit.rules import AuditSeen, Filler, audit_table, decided
-from mlship.dockerfile.shell import (
-    SHELLS,
-    Command,
-    command_table,
-    installer_and_arguments,
-    program_and_arguments,
-    verb,
-)
+from mlship.dockerfile.shell import SHELLS, Command, command_table, installer_and_arguments, program_and_arguments, verb
 from mlship.dockerfile.stages import CopiedFiles, Run
 from mlship.dockerfile.words import UNKNOWN
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from posixpath import basename, dirname
 from shlex import quote
+from typing import TypeAlias
 
 from mlship.audit.installs import cached, compilers, is_inside, is_known_program, locked, logins, may_be_copied, unread
 from mlship.audit.rules import (
@@ -22,7 +23,7 @@ from mlship.audit.rules import (
 from mlship.audit.starts import judge_start, starts
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.shell import started_command
-from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
+from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN, shown_image
 from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
@@ -30,6 +31,7 @@ from mlship.known_texts import first_match
 from mlship.project.credentials import find_credentials
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+_Part: TypeAlias = tuple[int, str, frozenset[str], KnownBase | None, tuple[BuildStage, ...]]
 _SETUID = 0o4000  # setgid of a folder is no program, and the text does not say what is a folder
 DISABLED = "NVIDIA_DISABLE_REQUIRE turns the requirements off"
 
@@ -154,35 +156,46 @@ def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for run in (run for stage in file.stages for run in stage.runs):
         yield from (replace(seen, line=run.line) for command in run.commands for seen in locked(command))
         yield from unread(run)
+    for line, copies, paths, base, stages in _parts(file):
+        steps = (one for stage in stages for run in stage.runs for one in run.commands)
+        are_packages = any(re.fullmatch(audit_table().package_folders, path) for path in paths)
+        if not base and are_packages and not any(map(tuple, map(locked, steps))):
+            yield AuditSeen("unknown", f"{copies}, where packages without a lock may be", line)
     if not known_base(file.stages[-1].root.image):
         yield _by_base(file, lambda _: None, "has packages without a lock, or ONBUILD steps that install some")
 
 
+def _parts(file: ParsedDockerfile) -> Iterator[_Part]:
+    """What COPY takes of other stages and images: line, text, paths, the base image if it is known, and the stages."""
+    for source, rows in (row for stage in file.shipped for row in stage.parts.items()):
+        base, paths = known_base(source.root.image) if source else None, frozenset(path for _, path in rows)
+        yield rows[0][0], f"copies {', '.join(sorted(paths))[:100]}", paths, base, file.chain(source)
+
+
 def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    shipped = file.shipped
-    for stage in shipped:
+    for stage in file.shipped:
         known = known_base(stage.root.image) is not None
         yield from (seen for run in stage.runs for seen in (*cached(run, known=known), *unread(run)))
-        for source, rows in stage.parts.items():
-            known, paths = bool(source and known_base(source.root.image)), frozenset(path for _, path in rows)
-            runs = [run for one in file.chain(source) if source not in shipped for run in one.runs]
-            for seen in (seen for run in runs for seen in cached(run, known=known, inside=paths)):
-                if seen.verdict != "pass":
-                    yield replace(seen, text=f"copies {', '.join(sorted(paths))[:100]}: {seen.text}", line=rows[0][0])
+    for line, copies, paths, base, stages in _parts(file):
+        runs = [run for stage in stages if stage not in file.shipped for run in stage.runs]
+        for seen in (seen for run in runs for seen in cached(run, known=base is not None, inside=paths)):
+            if seen.verdict != "pass":
+                yield replace(seen, text=f"{copies}: {seen.text}", line=line)
+        has_folder = any(is_inside(folder, paths) for row in audit_table().filler for folder in row.folders)
+        if has_folder and (not base or any(tuple(unread(run)) for run in runs)):
+            yield AuditSeen("unknown", f"{copies}, where caches may be", line)
     yield _by_base(file, lambda _: AuditSeen("pass", "no step of the shipped stages leaves a cache"), "has caches")
 
 
 def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
-    for stage in file.shipped:
-        yield from (seen for run in stage.runs for seen in (*compilers(run), *unread(run)))
-        for source, rows in stage.parts.items():
-            base, paths = known_base(source.root.image) if source else None, frozenset(path for _, path in rows)
-            seen = [each for one in file.chain(source) for run in one.runs for each in compilers(run)]
-            is_free = base is not None and base.compilers is False and not seen
-            if not is_free and any(is_inside(folder, paths) for folder in audit_table().program_folders):
-                yield AuditSeen(
-                    "unknown", f"copies {', '.join(sorted(paths))[:100]}, where compilers may be", rows[0][0]
-                )
+    for run in (run for stage in file.shipped for run in stage.runs):
+        yield from (*compilers(run), *unread(run))
+    for line, copies, paths, base, stages in _parts(file):
+        runs = (run for stage in stages for run in stage.runs)
+        is_free = base and base.compilers is False and not any((*compilers(run), *unread(run)) for run in runs)
+        named = any((found := re.match(audit_table().kinds, path)) and found["compiler"] for path in paths)
+        if not is_free and (named or any(re.fullmatch(audit_table().compiler_folders, path) for path in paths)):
+            yield AuditSeen("unknown", f"{copies}, where compilers may be", line)
     image = file.stages[-1].root.image
     good, bad = f"{image} has no compilers", f"{image} has compilers"
     yield _by_base(file, lambda base: _unless(base.compilers, good, bad), "has compilers")

@@ -76,7 +76,8 @@ class AuditTable(TableRow):
     known: tuple[str, ...]
     recipes: frozenset[str]
     starters: frozenset[str]
-    program_folders: tuple[str, ...]
+    compiler_folders: str
+    package_folders: str
     kinds: str
 
 

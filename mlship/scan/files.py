@@ -51,10 +51,9 @@ def scan_path(path: Path, watch: Callable[[int, int], None] = lambda _done, _all
     for done, name in enumerate(names):
         watch(done, len(names))
         files += filter(None, [_scan_below(root, name, named=path.is_file())])
-    marked = zip(files, with_data_files(root, files), strict=True)
     files = [  # any model can name an archive or a template as its data
         replace(new, verdict="data") if new.kind in _DATA and not (old.problem or old.verdict == "code") else old
-        for old, new in marked
+        for old, new in zip(files, with_data_files(root, files), strict=True)
     ]
     return ScanReport(str(path), len(names), sorted_files(files), tuple(unread))
 

@@ -22,7 +22,7 @@ _MOST = 200
 def read_packages(look: Look) -> Facts:
     """Reads the files of dpkg, pacman and apk; runs rpm if programs may be run."""
     root = look.root
-    kind = package_manager(root)
+    kind = next((name for path, name in probe_tables().managers.items() if below(root, path).exists()), None)
     return Facts(
         host=Host(
             packages=Packages(
@@ -33,11 +33,6 @@ def read_packages(look: Look) -> Facts:
             )
         )
     )
-
-
-def package_manager(root: Path) -> str | None:
-    """From the package manager's own files."""
-    return next((name for path, name in probe_tables().managers.items() if below(root, path).exists()), None)
 
 
 def installed_packages(root: Path, kind: str | None) -> Fact[dict[str, str]]:

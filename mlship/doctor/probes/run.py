@@ -96,8 +96,8 @@ def check_requested(engine: EngineLook, look: Look) -> None:
     if look.image is None:
         return
     answer = engine.image(look.image)
-    # A deleted tag of one of NVIDIA's own images is a diagnosis.
-    if answer.lack == "not there" and is_nvidias(look.image) and engine.registry(look.image).lack == "not there":
+    # A deleted tag of one of NVIDIA's own images (on Docker Hub, a mirror or nvcr.io) is a diagnosis.
+    if answer.lack == "not there" and "nvidia/" in look.image and engine.registry(look.image).lack == "not there":
         return
     _refuse(answer, f"image {look.image}", f"run `docker pull {look.image}`, then try again; mlship pulls nothing")
 
@@ -112,11 +112,6 @@ def open_question(what: Look, facts: Facts) -> str | None:
         return None
     why = known(run.problem) if run else None
     return f"{asked} was not examined: {why or f'nothing in it answered within {what.seconds:g} s'}"
-
-
-def is_nvidias(reference: str) -> bool:
-    """Whether it is one of NVIDIA's images: nvidia/cuda on Docker Hub or a mirror, or nvcr.io/nvidia."""
-    return "nvidia/" in reference
 
 
 def _refuse(answer: LookResult, what: str, hint: str) -> None:

@@ -345,6 +345,34 @@ def test_a_good_image_passes() -> None:
                 ("apt-get install --no-install-recommends -t a gcc && apt-get purge --auto-remove gcc", "pass"),
             )
         ),
+        *(
+            (rule, "USER", f"COPY --from=example.org/a@{DIGEST} {path} /a\nUSER", verdict)
+            for rule, path, verdict in (
+                ("compilers", "/usr/bin/x86_64-linux-gnu-gcc-12", "unknown"),
+                ("compilers", "/usr/local/cuda-12.4", "unknown"),
+                ("compilers", "/usr/local/cargo", "unknown"),
+                ("compilers", "/opt/conda/envs/a", "unknown"),
+                ("compilers", "/usr/bin/*", "unknown"),
+                ("compilers", "/*", "unknown"),
+                ("compilers", "/usr/bin/ffmpeg /usr/local/cuda/lib64 /app", "pass"),
+                ("cache", "/root", "unknown"),
+                ("cache", "/", "unknown"),
+                ("cache", "/root/.local", "pass"),
+                ("locked", "/opt/venv", "unknown"),
+                ("locked", "/usr/local/lib/python3.12/site-packages", "unknown"),
+                ("locked", "/root/.local", "unknown"),
+                ("locked", "/uv", "pass"),
+            )
+        ),
+        ("locked", "FROM python:${PYTHON}-slim-bookworm", "FROM example.org/a", "pass"),
+        ("locked", "RUN --mount", "FROM example.org/a AS builder\n# RUN --mount", "unknown"),
+        ("cache", "COPY", "COPY --from=builder /root /root\nCOPY", "pass"),
+        (
+            "cache",
+            "FROM python:3.12-slim-bookworm@",
+            f"RUN ./a\nFROM python:3.12-slim@{DIGEST}\nCOPY --from=builder /root /root\n#",
+            "unknown",
+        ),
         ("compilers", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM scratch", "unknown"),
         ("glibc", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM scratch", "unknown"),
         ("exec-form", 'CMD ["python"', 'SHELL ["/bin/bash", "-c"]\nCMD python a.py\n#', "unknown"),
