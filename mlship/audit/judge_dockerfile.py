@@ -48,7 +48,8 @@ def audit_dockerfile(text: str, name: str, target: str = "") -> AuditReport:
         if other := first_match(f"{basename(name)}\n{text}", "dockerfile"):
             raise other.as_error(file=name) from error
         check = f"docker build --check -f {quote(name)} {f'--target {quote(target)} ' if target else ''}."
-        raise UsageError(f"`{name}`, {error}", hint=f"run `{check}`, which names the same problem") from error
+        hint = error.hint or f"run `{check}`, which names the same problem"
+        raise UsageError(f"`{name}`, {error}", hint=hint) from error
     last = (_compilers, _healthcheck, _setuid, _driver_library, _requires)
     judgements = judge_all(file, _user, _glibc, _digest, _tag, _secrets, _exec_form, _locked, _cache, *last)
     return AuditReport(name, "Dockerfile", judgements)

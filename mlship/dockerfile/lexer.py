@@ -21,10 +21,11 @@ _Lines: TypeAlias = Iterator[tuple[int, str]]  # with their numbers, from 1
 
 
 class DockerfileError(Exception):
-    """BuildKit would refuse the file, for `what` at `line`."""
+    """BuildKit would refuse the file, for `what` at `line`; `hint` is the next step, if it is known."""
 
-    def __init__(self, line: int, what: str) -> None:
+    def __init__(self, line: int, what: str, hint: str = "") -> None:
         super().__init__(f"line {line}: {what}")
+        self.hint = hint
 
 
 @dataclass(frozen=True)

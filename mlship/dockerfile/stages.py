@@ -189,7 +189,7 @@ def parse_dockerfile(text: str, target: str = "") -> ParsedDockerfile:
     last = reader.stage(target) if target else reader.stages[-1]
     if last is None:
         names = ", ".join(one.name or str(number) for number, one in enumerate(reader.stages))
-        raise DockerfileError(1, f"it has no stage `{target}`, only {names}")
+        raise DockerfileError(1, f"it has no stage `{target}`, only {names}", "pass one of these to `--target`")
     return ParsedDockerfile(tuple(reader.stages[: reader.stages.index(last) + 1]), tuple(reader.settings), instructions)
 
 

@@ -142,6 +142,7 @@ def test_a_stage_is_judged_by_its_name(tmp_path: Path) -> None:
     assert found == {"": "fail", "serve": "pass", "TEST": "fail"}
     missing = run(str(file), "--target", "train")
     assert (missing.exit_code, "it has no stage `train`, only serve, test" in missing.stderr) == (2, True)
+    assert "hint: pass one of these to `--target`" in missing.stderr
 
 
 def test_an_image_has_no_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
