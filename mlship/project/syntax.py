@@ -24,7 +24,7 @@ def tree_or_problem(source: str | bytes) -> ast.Module | str:
             warnings.simplefilter("ignore")  # such as invalid escape sequences
             return ast.parse(source)
     except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}"
+        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     except (ValueError, RecursionError, MemoryError) as error:
         return str(error) or type(error).__name__
 

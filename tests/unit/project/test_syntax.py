@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from mlship.project.syntax import assigned, dotted, keyword_value, last_name, parameters, parse_source
+from mlship.project.syntax import assigned, dotted, keyword_value, last_name, parameters, parse_source, tree_or_problem
 
 
 def _expression(text: str) -> ast.expr:
@@ -21,6 +21,7 @@ def test_names(text: str, whole: str, last: str) -> None:
 @pytest.mark.parametrize("source", ["print 1", "\0", "(" * 10_000])
 def test_a_file_that_is_not_python(source: str) -> None:
     assert parse_source(source) is None
+    assert "None" not in str(tree_or_problem(source))  # such as its line
 
 
 def test_parameters_and_defaults() -> None:
