@@ -79,7 +79,7 @@ def find_server(
     found = _with_step(tree, build.folder, _as_here(tree, build, found, apps))
     named, folder = named_modules(found.command, modules, found.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
-    entries = named or [module.name or "" for module in first]
+    entries = sorted(named, key=lambda one: not modules[one].apps) or [module.name or "" for module in first]
     entry = modules[entries[0]] if entries else None
     served = project_modules(entry, modules) if entry and is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)

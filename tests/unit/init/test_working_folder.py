@@ -33,6 +33,16 @@ def test_a_server_runs_where_its_files_are(tmp_path: Path, folder: str, path: st
     assert found.weights.named == (f"{folder}/{path.removeprefix('./')}",)
 
 
+@pytest.mark.parametrize("folder", ["", "src/", "api/"])
+def test_the_settings_of_gunicorn_are_not_the_server(tmp_path: Path, folder: str) -> None:
+    docker = f"FROM python:3.11\nWORKDIR /a\nCOPY {folder or '.'} .\nCMD gunicorn -c gunicorn_conf.py app:app\n"
+    code = "from flask import Flask\napp = Flask('x')\n@app.post('/predict')\ndef p(): ...\n"
+    conf = "bind = '0.0.0.0:8000'\n"
+    _, server = server_of(tmp_path, {"Dockerfile": docker, f"{folder}app.py": code, f"{folder}gunicorn_conf.py": conf})
+    assert (server.path, server.routes.predict) == (f"{folder}app.py", "/predict")
+    assert {"gunicorn_conf.py", "app:app"} <= {*server.command}
+
+
 def test_an_absent_file_is_asked_for_in_the_folder(tmp_path: Path) -> None:
     docker = "FROM python:3.11\nCMD python3 app.py\n"
     found, _ = server_of(tmp_path, {"Dockerfile": docker, "web/app.py": FLASK.format("models/m.pkl")})
