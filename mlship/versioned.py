@@ -74,8 +74,8 @@ def _redacted(plain: object) -> object:
 def first_error(error: ValidationError) -> str:
     """The first error of a validation, with its key."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    where, why = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+    return f"{where}: {why}" if where else why
 
 
 def parse_versioned(text: str | bytes, kind: type[T], schema: int, what: str, hint: str) -> T:

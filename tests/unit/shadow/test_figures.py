@@ -55,7 +55,7 @@ def test_errors_count_against_a_candidate() -> None:
         (b"{", "line 1501 is not a record of a shadow"),
         (b"\xff\n", "line 1501 is not a record"),
         (b"null\n", "line 1501 is not a record"),
-        (shadow_line(1, dropped=2).encode(), "fewer copies were dropped than offered"),
+        (shadow_line(1, dropped=2).encode(), "of a shadow: this copy was sent, so fewer"),
         (shadow_line(1, offered=0).encode(), "fewer copies were dropped than offered"),
         (shadow_line(1, offered=10**400).encode(), "line 1501 is not a record"),
         (shadow_line(1)[:-9].encode(), "line 1501 is not a record"),
