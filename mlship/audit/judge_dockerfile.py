@@ -29,6 +29,7 @@ from mlship.doctor.nvidia_require import is_disabled
 from mlship.errors import UsageError
 from mlship.known_texts import first_match
 from mlship.project.credentials import find_credentials
+from mlship.project.paths import PRIVATE
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 _Part: TypeAlias = tuple[int, str, frozenset[str], KnownBase | None, tuple[BuildStage, ...]]
@@ -57,7 +58,7 @@ def audit_dockerfile(text: str, name: str, target: str = "") -> AuditReport:
 
 def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
-    bad = AuditSeen("fail", f"no USER: {last.root.image} runs as root")
+    bad = AuditSeen("fail", f"no USER: {shown_image(last.root.image)} runs as root")
     yield judge_user(*last.user) if last.user else _by_base(file, lambda _: bad, "sets the user")
 
 
@@ -86,7 +87,7 @@ def _by_base(file: ParsedDockerfile, judge: Callable[[KnownBase], AuditSeen | No
 
 def _glibc(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     root = file.stages[-1].root
-    good, bad = f"{root.image} has glibc", f"{root.image} has musl"
+    good, bad = (f"{shown_image(root.image)} has {library}" for library in ("glibc", "musl"))
     yield _by_base(file, lambda base: _unless(base.musl, good, bad, root.line), "has musl")
 
 
@@ -109,7 +110,7 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
     tag = split_reference(image)[1]
     if UNKNOWN in image:
         return AuditSeen("unknown", f"{shown_image(image)}: the build decides which image", line)
-    words = set(tag.split("-"))
+    words = set(re.split("[-_.]", tag))
     if "@" in image:
         return AuditSeen("pass", f"{image} has a digest", line)
     if "latest" in words or not tag:
@@ -126,7 +127,7 @@ def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for step in (step for step in file.instructions if step.name not in ("ARG", "ENV", "LABEL")):
         yield from credentials_in("\n".join((step.text, *step.heredocs)), step.name, step.line)
     yield from (seen for stage in file.shipped for run in stage.runs for seen in logins(run))
-    for path in (path for path, *_ in file.stages[-1].copied if may_hold_credentials(basename(path))):
+    for path in (path for path, *_ in file.stages[-1].copied if may_hold_credentials(basename(path), PRIVATE)):
         yield AuditSeen("unknown", f"whether there are credentials in {path}")
     yield AuditSeen("pass", "no credentials in its instructions")
 
@@ -197,8 +198,7 @@ def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
         named = any((found := re.match(audit_table().kinds, path)) and found["compiler"] for path in paths)
         if not is_free and (named or any(re.fullmatch(audit_table().compiler_folders, path) for path in paths)):
             yield AuditSeen("unknown", f"{copies}, where compilers may be", line)
-    image = file.stages[-1].root.image
-    good, bad = f"{image} has no compilers", f"{image} has compilers"
+    good, bad = (f"{shown_image(file.stages[-1].root.image)} has {what}" for what in ("no compilers", "compilers"))
     yield _by_base(file, lambda base: _unless(base.compilers, good, bad), "has compilers")
 
 
@@ -241,8 +241,10 @@ def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     if is_disabled(last.env):
         yield AuditSeen("fail", DISABLED)
     known = known_base(last.root.image)
-    values = [value for name, value in last.env.items() if name.startswith("NVIDIA_REQUIRE_")]
-    if any(values):
+    values = [value.strip() for name, value in last.env.items() if name.startswith("NVIDIA_REQUIRE_")]
+    if UNKNOWN in values or UNKNOWN in last.env.get("NVIDIA_DISABLE_REQUIRE", ""):
+        yield AuditSeen("unknown", "NVIDIA_REQUIRE_* or NVIDIA_DISABLE_REQUIRE is known to the build only")
+    elif any(values):
         yield _by_base(file, lambda _: AuditSeen("pass", "NVIDIA_REQUIRE_* is set"), "sets NVIDIA_DISABLE_REQUIRE")
     elif values:
         yield AuditSeen("fail", "NVIDIA_REQUIRE_* is empty, which requires nothing")

@@ -150,9 +150,9 @@ def split_reference(image: str) -> tuple[str, str]:
     return name, tag
 
 
-def may_hold_credentials(file: str) -> bool:
-    """Whether files of this name often hold credentials in formats that are not published; templates do not."""
-    matches = (any(fnmatch(file, one) for one in rows) for rows in (UNDOCUMENTED, audit_table().templates))
+def may_hold_credentials(file: str, names: tuple[str, ...] = UNDOCUMENTED) -> bool:
+    """Whether files of this name often hold credentials, by default in formats that are not published; no templates."""
+    matches = (any(fnmatch(file, one) for one in rows) for rows in (names, audit_table().templates))
     return tuple(matches) == (True, False)
 
 

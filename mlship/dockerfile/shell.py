@@ -106,7 +106,7 @@ def replacement(script: str) -> tuple[str, ...] | None:
     """The command, with `exec` before it, that the shell becomes in its last list; None if the shell may stay.
 
     A pipeline, a subshell and a list in the background are other processes, so `exec` there replaces only those. Before
-    `&&` and `||`, it replaces the shell (measured with dash and bash).
+    `&&` and `||`, it replaces the shell (measured with dash and bash), but `a && exec b || c` may run c.
     """
     rows = [([], ""), *_joined(_simple(_Reader(script, lambda _: None)))]
     ends = [at for at, (_, after) in enumerate(rows) if after.strip("\n;") not in ("&&", "||", "|", "|&")]
@@ -114,7 +114,8 @@ def replacement(script: str) -> tuple[str, ...] | None:
         return None
     for (_, before), (words, after) in pairwise(rows[ends[-2] :]):
         starts_list = before.strip("\n;") in ("", "&", "&&") or before.startswith((")\n", ");"))
-        if words[:1] == ["exec"] and starts_list and after.strip("\n;") in ("", "&&", "||"):
+        may_skip = before.strip("\n;") == "&&" and after.strip("\n;") == "||"
+        if words[:1] == ["exec"] and starts_list and after.strip("\n;") in ("", "&&", "||") and not may_skip:
             return tuple(words)
     return None
 

@@ -529,6 +529,14 @@ def test_a_good_image_passes() -> None:
         ),
         ("secrets", "USER", "COPY .env /app/\nUSER", "unknown"),
         ("secrets", "USER", "COPY .env.example /app/\nUSER", "pass"),
+        *(
+            ("secrets", "USER", f"COPY {names} /root/\nUSER", verdict)
+            for names, verdict in ((".netrc", "unknown"), ("a id_rsa", "unknown"), ("ca.pem", "unknown"), ("a", "pass"))
+        ),
+        ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM example.org/a:latest_py3.10", "fail"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', "CMD test -f a && exec a || python b", "fail"),
+        ("requires", 'NVIDIA_REQUIRE_CUDA="cuda>=12.4"', "A=b\nARG C\nENV NVIDIA_REQUIRE_CUDA=$C", "unknown"),
+        ("requires", "USER", "ARG D\nENV NVIDIA_DISABLE_REQUIRE=$D\nUSER", "unknown"),
         ("secrets", "USER", "ENV DB_PASS=x\nUSER", "fail"),
         ("secrets", "USER", "ENV BASIC_AUTH=x:y\nUSER", "fail"),
         ("secrets", "USER", "ENV USE_AUTH=true BYPASS=1 PWD=/app AUTH_ROLE=a\nUSER", "pass"),
@@ -721,6 +729,13 @@ def test_what_is_copied_is_not_called_a_script() -> None:
     report = audit_dockerfile('FROM python:3.12\nCOPY . /app\nCMD ["/app/serve"]\n', "Dockerfile")
     (seen,) = next(one.seen for one in report.judgements if one.rule.id == "exec-form")
     assert seen.text == "whether CMD starts a script that does not end with `exec`"
+
+
+def test_what_only_the_build_knows_of_a_base_is_an_ellipsis() -> None:
+    report = audit_dockerfile("ARG V\nFROM python:$V-slim\n", "Dockerfile")
+    seen = {one.rule.id: seen.text for one in report.judgements for seen in one.seen}
+    assert (seen["glibc"], seen["compilers"]) == ("python:…-slim has glibc", "python:…-slim has no compilers")
+    assert seen["user"] == "no USER: python:…-slim runs as root"
 
 
 def test_a_python_for_musl_is_named() -> None:
