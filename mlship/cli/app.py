@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -54,9 +55,12 @@ class Program(TyperGroup):
         if "" in ctx.args:  # an unset variable in a script, which Path takes for the current folder
             raise _exit(UsageError("an argument is empty", hint="check the variables in the command"))
         before = {number: signal.signal(number, _interrupt) for number in _signals()}
+        hook, sys.unraisablehook = sys.unraisablehook, _unraisable
         try:
             return self._guarded(lambda: super(Program, self).invoke(ctx))
         finally:
+            sys.unraisablehook = hook
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -80,6 +84,8 @@ class Program(TyperGroup):
         except Exception as error:
             if type(error).__module__.startswith(("click", "typer")):
                 raise
+            if isinstance(signal.getsignal(signal.SIGINT), partial):  # what it interrupted raised its own error
+                raise _exit(Interrupted()) from error
             raise _bug(error) from error
 
 
@@ -135,18 +141,29 @@ def _signals() -> tuple[signal.Signals, ...]:
 def _interrupt(_number: int, found: FrameType | None) -> None:
     """Clean up on SIGTERM, which CI sends, and SIGHUP, as on Ctrl-C; a second signal does not interrupt that."""
     if found and "importlib" in found.f_code.co_filename:  # an exception there can be lost, and keep the import lock
-        signal.signal(signal.SIGALRM, _interrupt)
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        _interrupt_later()
         return
-    until = time.monotonic() + _CLEANUP_SECONDS
-
-    def again(number: int, frame: FrameType | None) -> None:
-        if time.monotonic() >= until:  # Python may lose the first one (in a __del__)
-            _interrupt(number, frame)
-
     for number in _signals():
-        signal.signal(number, again)
+        signal.signal(number, partial(_again, time.monotonic() + _CLEANUP_SECONDS))
     raise KeyboardInterrupt
+
+
+def _again(until: float, number: int, frame: FrameType | None) -> None:
+    if time.monotonic() >= until:  # the first one may be lost
+        _interrupt(number, frame)
+
+
+def _interrupt_later() -> None:
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """Interrupt again after Python dropped the exception, as in a `__del__` or in pydantic's core."""
+    if lost.exc_type is KeyboardInterrupt:
+        _interrupt_later()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _exit(error: MlshipError) -> typer.Exit:

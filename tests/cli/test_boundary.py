@@ -187,6 +187,47 @@ def test_an_interrupted_import_ends_first(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert done == ["import"]
 
 
+class _Lost:
+    """As a callback of pydantic's core: Python drops what it raises."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interruption_that_python_drops_comes_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: int
+) -> None:
+    done: list[str] = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        for _number in range(times):
+            _Lost()
+        done.append("dropped")
+        time.sleep(5)
+        done.append("more")
+
+    before = sys.unraisablehook
+    monkeypatch.setattr("mlship.build.prepare.prepare", interrupted)
+    result = runner.invoke(app, ["plan", "-C", str(tmp_path)])
+    assert (result.exit_code, done, sys.unraisablehook) == (130, ["dropped"], before)
+    assert "Exception ignored" not in result.output
+
+
+def test_an_interruption_that_a_library_wraps_is_no_bug(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """pydantic raises SchemaError when it is interrupted while it builds a validator."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError from None
+
+    monkeypatch.setattr("mlship.build.prepare.prepare", interrupted)
+    result = runner.invoke(app, ["plan", "-C", str(tmp_path)])
+    assert (result.exit_code, "a bug in mlship" in result.output) == (130, False)
+
+
 def test_an_interrupted_lock_says_what_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
