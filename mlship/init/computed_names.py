@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from mlship.init.known import init_table
 from mlship.init.load_calls import LoadedFile
-from mlship.init.models import TEST_FOLDERS
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 
@@ -39,5 +39,5 @@ def _matching(file: LoadedFile, tree: Tree) -> Iterator[tuple[str, bool]]:
         size = pattern.count("/") + 1
         for path in (path for path in paths if path.match(pattern)):
             at_root = len(path.parts) == size
-            if at_root or TEST_FOLDERS.isdisjoint(path.parts[:-size]):
+            if at_root or init_table().names["test_folders"].isdisjoint(path.parts[:-size]):
                 yield "/".join(path.parts[-size:]), at_root

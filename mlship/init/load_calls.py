@@ -8,39 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mlship.init.known import init_table
 from mlship.project.paths import WORKDIR
 from mlship.project.syntax import FunctionNode, argument, assigned, constant_text, keyword_value, last_name, parameters
 
-_READS = re.compile(
-    r"load|restore|^open$|^[ir]?glob$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
-    r"Detector|Classifier|Regressor|Transformer|Encoder|Recognizer|Model)$|^(YOLO|Llama|pipeline)$"
-)
-_SAVES = re.compile(r"down|upload|save|write|dump|dotenv|reload")
-MODEL_SUFFIX = re.compile(
-    r"\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|hdf5|pt|pth|ckpt|bin|pkl|pickle|joblib|skops|npy|npz|sav|model|pb|caffemodel|weights)$"
-)
+_PATTERNS, _NAMES = init_table().patterns, init_table().names
 _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below the repository
 _IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
 _OF_SYSTEM = ("/tmp/", "/dev/", "/proc/", "/etc/", "/usr/", "/sys/")  # noqa: S108  named by code, not opened here
-_SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
-_SAME |= {"glob", "iglob"}
-_JOINS = {"join", "Path", "PurePath", "load_learner"}
-_HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
-_DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
 UNNAMED = "?"  # a model of the Hub whose name the code computes, or reads from a setting
 _HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
-# Tasks of a pipeline, each with a default model: https://huggingface.co/docs/transformers/main_classes/pipelines
-_TASK = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)+|ner|vqa|summarization|translation|conversational")
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_HUB_CLASS = re.compile(
-    r"^Auto|Tokenizer|For[A-Z]\w+$|Model$|Processor$|Pipeline$|^SentenceTransformer$|^CrossEncoder$"
-)
-_PLACEHOLDER = re.compile(
-    r"(?i)://|[<>{}$~%]|(path|dir)[/_]to/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)"
-)
-_FIELD = re.compile(
-    r"%(\(\w+\))?[-#0 +]*\d*(\.\d+)?[a-zA-Z]|\{[^{}]*\}"
-)  # of `"%s.pt" % name` and `"{}.pt".format(name)`
 _CHOICES = 50  # of a loop over a list in the code
 
 PathConstants: TypeAlias = Mapping[str, str | None]  # with `*` for computed parts
@@ -68,7 +45,7 @@ class LoadedFile:
     @property
     def is_model(self) -> bool:
         """Whether the name is that of a model file."""
-        return bool(MODEL_SUFFIX.search(self.text))
+        return bool(_PATTERNS["model_suffix"].search(self.text))
 
     @property
     def is_pattern(self) -> bool:
@@ -82,7 +59,7 @@ class LoadedFile:
 
     @property
     def is_hub_name(self) -> bool:
-        return self.hub and not self.is_model and bool(_HUB_NAME.fullmatch(self.text))
+        return self.hub and not self.is_model and bool(_PATTERNS["hub_name"].fullmatch(self.text))
 
 
 def find_loaded_files(nodes: Sequence[ast.AST], constants: PathConstants) -> tuple[list[LoadedFile], list[LoadedFile]]:
@@ -103,14 +80,14 @@ def _every_loaded(nodes: Sequence[ast.AST], module_wide: PathConstants) -> Itera
     loops = _loops(nodes, bound)
     for call in nodes:
         name = last_name(call.func) if isinstance(call, ast.Call) else ""
-        if not isinstance(call, ast.Call) or not (name in _HUB or _READS.search(name)):
+        if not isinstance(call, ast.Call) or not (name in _NAMES["hub"] or _PATTERNS["reads"].search(name)):
             continue
         inner = hidden.get(call, set())
         constants = {**module_wide, **dict.fromkeys(inner)}
         several = {one: values for one, values in bound.items() if one not in inner}
-        if name in _HUB:
+        if name in _NAMES["hub"]:
             yield from _from_hub(call, name, constants)
-        elif not _SAVES.search(name) and (name != "open" or _reads(call)):
+        elif not _PATTERNS["saves"].search(name) and (name != "open" or _reads(call)):
             used = next((one for one in map(last_name, ast.walk(call)) if one in loops and one not in inner), "")
             turns = [{**constants, used: text} for text in loops.get(used, ())] or [constants]
             every = ((argument, known) for argument in _paths(call, name) for known in turns)
@@ -143,7 +120,7 @@ def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
     rooted = text.startswith((_REPO, _IMAGE))
     path = text.removeprefix(_UNKNOWN).removeprefix(_REPO).removeprefix(_IMAGE)
     file = LoadedFile(posixpath.normpath(path), line, hub and not (anchored or rooted), anchored, rooted)
-    return None if _PLACEHOLDER.search(path) else file
+    return None if _PATTERNS["placeholder"].search(path) else file
 
 
 def _paths(call: ast.Call, name: str) -> list[ast.expr]:
@@ -163,12 +140,12 @@ def _from_hub(call: ast.Call, name: str, constants: PathConstants) -> Iterator[L
     places = call.args[1:2] if name == "pipeline" else call.args[:1]
     texts = [constant_path(argument, constants) for argument in (*given, *places)]
     task = argument(call, 0, "task") if name == "pipeline" and not texts else None
-    if _TASK.fullmatch(constant_text(task) or ""):
+    if _PATTERNS["task"].fullmatch(constant_text(task) or ""):
         yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=True, rooted=False)
     if texts and not any(texts) and keyword_value(call, "local_files_only") is None:
-        yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=name in _DOWNLOADS, rooted=False)
+        yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=name in _NAMES["downloads"], rooted=False)
     for text in texts:
-        hub = bool(text) and ("/" in (text or "") or bool(_HUB_CLASS.search(_owner(call.func))))
+        hub = bool(text) and ("/" in (text or "") or bool(_PATTERNS["hub_class"].search(_owner(call.func))))
         if text and (found := _loaded(text, call.lineno, hub=hub and not text.startswith((".", _REPO)))):
             yield found
 
@@ -199,7 +176,9 @@ def path_pattern(node: ast.expr, constants: PathConstants) -> str | None:
         case ast.BinOp(left=template, op=ast.Mod()) | ast.Call(func=ast.Attribute(value=template, attr="format")):
             given = node.args if isinstance(node, ast.Call) else getattr(node.right, "elts", [node.right])
             values = iter([path_pattern(one, constants) or "*" for one in given])
-            return (text := path_pattern(template, constants)) and _FIELD.sub(lambda _: next(values, "*"), text)
+            return (text := path_pattern(template, constants)) and _PATTERNS["field"].sub(
+                lambda _: next(values, "*"), text
+            )
         case ast.Attribute(value=inner, attr="parent") | ast.Call(func=ast.Attribute(attr="dirname"), args=[inner]):
             child = path_pattern(inner, constants)
             return posixpath.dirname(child) if child else None
@@ -216,7 +195,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     match node:
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return [left, right]
-        case ast.Call(func=function, args=[_, *_] as parts) if last_name(function) in _JOINS:
+        case ast.Call(func=function, args=[_, *_] as parts) if last_name(function) in _NAMES["joins"]:
             return parts
         case ast.FormattedValue(value=inner):
             return [inner]
@@ -225,7 +204,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
         ):
             return [folder, *[ast.Constant("**")] * (how == "rglob"), *parts]
         case ast.Call(func=of, args=[one, *_]) | ast.Call(func=ast.Attribute(value=one) as of) if (
-            last_name(of) in _SAME
+            last_name(of) in _NAMES["same"]
         ):
             return [one]
         case _:

@@ -5,13 +5,15 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.init.found import AbsentFile, ModelFiles
-from mlship.init.load_calls import MODEL_SUFFIX, UNNAMED
+from mlship.init.known import init_table
+from mlship.init.load_calls import UNNAMED
 from mlship.init.native import HUB_TEXTS, native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
@@ -21,19 +23,11 @@ from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 from mlship.units import few
 
-TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
-_SIDE_FOLDERS = {*TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}
+_PATTERNS, _NAMES = init_table().patterns, init_table().names
 _DATA = {"data", "dataset", "datasets"}
-_MODEL_NAME = re.compile(r"(?i)model|weight|classifier|regress|\.(pkl|pickle|joblib|sav|pt|pth|bin)$")
-_MODEL = re.compile(f"{_MODEL_NAME.pattern}|{MODEL_SUFFIX.pattern}")
-_MODEL_FOLDER = re.compile(r"(?i)[\w-]*(model|weight|checkpoint|ckpt|pretrained|artifact)[\w-]*")
-_NOT_MODELS = re.compile(
-    r"(?i)\.(pyc?|md|rst|toml|cfg|ini|ya?ml|csv|tsv|parquet|ipynb|html?|css|js|ts|in|sh|so|c|cc|cpp|h|cu|jar|whl|lock|pdf|svg|"
-    r"png|jpe?g|gif|bmp|webp|tiff?|ico|wav|mp3|mp4|ogg|flac|avi|mov|ttf|otf|woff2?|tar|gz|tgz|zip|7z|xz|log|diff|patch)$"
-)
-_COMPRESSED_MODEL = re.compile(r"(?i)(pkl|pickle|joblib|model)\.(gz|xz)$")
+_MODEL_NAME, _SUFFIX = _PATTERNS["model_name"], _PATTERNS["model_suffix"].pattern
+_MODEL = re.compile(f"{_MODEL_NAME.pattern}|{_SUFFIX}")
 _FILES = 2_000
-_HUB_SETTINGS = {"config.json", "adapter_config.json", "tokenizer_config.json", "model_index.json", "modules.json"}
 _ABSENT = "the code loads files that are not here"
 _NAMED = "the served code names these files"
 _FOLDER = "the served code names their folder"
@@ -107,8 +101,8 @@ def _relevant(
         return (), _ABSENT
     runs = [file for file in every if strings and _is_below(file.path, {"mlruns"})]  # what trainings logged
     every = [file for file in every if file not in runs]
-    main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
-    beside = [file for file in every if not (_is_below(file.path, TEST_FOLDERS) or _is_data(file))]
+    main = [file for file in every if not _is_below(file.path, _NAMES["side_folders"])]
+    beside = [file for file in every if not (_is_below(file.path, _NAMES["test_folders"]) or _is_data(file))]
     if not (main or beside):
         return (
             (),
@@ -127,12 +121,12 @@ def _named(path: str, strings: frozenset[str]) -> bool:
     return any(path == text or path.endswith(f"/{text}") for text in strings)
 
 
-def _is_below(path: str, folders: set[str]) -> bool:
+def _is_below(path: str, folders: AbstractSet[str]) -> bool:
     return any(part.lower() in folders for part in PurePosixPath(path).parts[:-1])
 
 
 def _refuse_misnamed(tree: Tree) -> None:
-    candidates = (path for path in tree.misnamed[:_FILES] if not _is_below(path, TEST_FOLDERS))
+    candidates = (path for path in tree.misnamed[:_FILES] if not _is_below(path, _NAMES["test_folders"]))
     for path in candidates:
         if _could_be_model(PurePosixPath(path)) and _is_model(tree, path):
             new = _safe_name(path)
@@ -200,14 +194,14 @@ def _identified(tree: Tree) -> Iterator[WeightFile]:
     links = {path: (tree.root / path).resolve() for path in tree.files if (tree.root / path).is_symlink()}
     linked = {target.relative_to(tree.root.resolve()).as_posix() for target in links.values()}
     candidates = [path for path in tree.files if _could_be_model(PurePosixPath(path)) and path not in linked]
-    candidates.sort(key=lambda path: _is_below(path, _SIDE_FOLDERS))
+    candidates.sort(key=lambda path: _is_below(path, _NAMES["side_folders"]))
     for path in candidates[:_FILES]:
         with suppress(OSError):
             yield weight_file(tree.root, path)
 
 
 def _could_be_model(path: PurePosixPath) -> bool:
-    not_model = _NOT_MODELS.search(path.name) and not _COMPRESSED_MODEL.search(path.name)
+    not_model = _PATTERNS["no_model"].search(path.name) and not _PATTERNS["compressed_model"].search(path.name)
     return not (not_model or path.name.startswith("."))
 
 
@@ -263,7 +257,7 @@ def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFil
 def _texts_beside(inside: Sequence[str], folder: str) -> Iterator[str]:
     """The settings and the tokenizer that are read together with the weights in a folder of a model on the Hub."""
     direct = [path for path in inside if path.rpartition("/")[0] == folder]
-    if any(PurePosixPath(path).name in _HUB_SETTINGS for path in direct):
+    if any(PurePosixPath(path).name in _NAMES["hub_settings"] for path in direct):
         yield from (path for path in direct if HUB_TEXTS.fullmatch(PurePosixPath(path).name))
 
 
@@ -276,7 +270,7 @@ def _place(file: WeightFile) -> str:
 def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
     """Model files that the code loads, and folders with a name for models that git ignores."""
     lines = (line.strip().strip("/") for line in (tree.text(".gitignore") or "").splitlines())
-    ignored = [line for line in lines if _MODEL_FOLDER.fullmatch(line.rpartition("/")[2])]
+    ignored = [line for line in lines if _PATTERNS["model_folder"].fullmatch(line.rpartition("/")[2])]
     found: dict[str, AbsentFile] = {}
     for module in clues.modules:
         for file in module.loaded:
@@ -295,7 +289,7 @@ def _named_only(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
 
     Modules are called .model, .weights and tensorflow.keras, too, and arrays are what servers answer with.
     """
-    name = re.compile(rf"\w[\w./-]*{MODEL_SUFFIX.pattern}(?<!\.model)(?<!\.weights)(?<!flow\.keras)(?<!\.np[yz])")
+    name = re.compile(rf"\w[\w./-]*{_SUFFIX}(?<!\.model)(?<!\.weights)(?<!flow\.keras)(?<!\.np[yz])")
     named = ((text, module) for module in modules for text in sorted(module.strings) if name.fullmatch(text))
     found = {text: module.path for text, module in named if text not in {one.text for one in module.written}}
     yield from (AbsentFile(text, path) for text, path in found.items() if not _is_present(tree, text))

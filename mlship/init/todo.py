@@ -11,42 +11,14 @@ from mlship.init.dependencies import Dependencies
 from mlship.init.file_plan import FilePlan, starts_generated
 from mlship.init.found import AbsentFile, Detection, Routes
 from mlship.init.generated import DATA_URI, loader_example
+from mlship.init.known import init_table
 from mlship.init.load_calls import UNNAMED
 from mlship.project.model_code import loaded_names
 from mlship.project.sklearn_version import sklearn_of
 from mlship.project.weights import WeightFile
 from mlship.units import few
 
-MEANINGS = {
-    "live": "returns 200 once the process responds",
-    "ready": "returns 200 once the model is loaded and warm",
-    "predict": "POST route that accepts the sample",
-}
-# Dictionaries and tensors: a whole model or TorchScript uses more.
-_STATE = re.compile(r"collections\.OrderedDict|torch\.(\w*Storage|_utils\.\w+|storage\.\w+)")
-# What ONNX and skops can express without the user's classes, and without other libraries, such as XGBoost's.
-_ESTIMATORS = re.compile(r"(sklearn|numpy|scipy|joblib|pandas|builtins|__builtin__|_codecs|copy_?reg|collections)\..+")
-_DOWNLOAD = "Download what the code loads: {}. To let `mlship build` do that, add it to `model.sources`."
-_FIND_OUT = "Find out where the code expects {}, and list it in `model.weights`."
-_COMPUTED = (
-    "Find out which files the code loads under names that it computes: {}. Put them into the repository and run "
-    "`mlship init` again, or list them in `model.weights`."
-)
-_FROM_HUB = (
-    "Ship what the code loads from the Hugging Face Hub, because the image is tested without network: {}. Run "
-    "`hf download MODEL --local-dir models/MODEL`, load that folder, and list it in `model.weights`. To let "
-    "`mlship build` download its files, add `hf://` addresses to `model.sources`."
-)
-_OUTSIDE = "Load {} by a path in the repository: the image has no other files."
-_DOWNLOADED = (
-    "Put what the code downloads into the repository, and load it from there: {}. The image is tested without network."
-)
-_PROVE_ON_GPU = "With `gpu`, set `model.load` to a function that returns the predictor: it proves that the GPU is used."
-_WRITE_LOADER = (
-    "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
-    "`mlship init` again, which completes mlship.yaml and writes the server. Or, for a server of your own that `init` "
-    "did not find, set `serve.command`, `serve.port` and its routes."
-)
+MEANINGS, _TEXTS, _PATTERNS = init_table().routes, init_table().steps, init_table().patterns
 
 
 @dataclass(frozen=True)
@@ -68,17 +40,13 @@ def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
     yield from map(Todo, _model_steps(found))
     yield from map(Todo, found.server.steps if found.server else ())
     if found.beside and plan.generated and starts_generated(found) is False:
-        yield Todo(
-            "Let mlship.yaml start the new server: move the file away, run `mlship init --serving` again, and copy "
-            f"your changes. Or set `serve.command` to [{', '.join(plan.command)}] and its routes, and extend `source` "
-            "and your requirements yourself."
-        )
+        yield Todo(_TEXTS["move_server"].format(", ".join(plan.command)))
     if plan.load is None and not found.tests_server_only:
-        yield Todo(_WRITE_LOADER, ("model.load", "serve.command"), loader_example(found))
+        yield Todo(_TEXTS["write_loader"], ("model.load", "serve.command"), loader_example(found))
     if refused := refused_files(found):
         files = ", ".join(f"`{file.path}`" for file in refused)
         yield Todo(
-            f"Convert {files} to a format without code and run `mlship init` again, or complete `model.allow_pickle`.",
+            _TEXTS["convert"].format(files),
             ("model.allow_pickle",),
             "\n".join(_conversion_steps(found.root, refused)),
         )
@@ -93,7 +61,7 @@ def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
     yield from map(Todo, _import_steps(found, plan.dependencies))
     yield from map(Todo, _gpu_steps(found)) if found.gpus.wanted else ()
     if found.gpus.wanted and found.tests_server_only:
-        yield Todo(_PROVE_ON_GPU, ("model.load",))
+        yield Todo(_TEXTS["prove_on_gpu"], ("model.load",))
     if found.training:  # it and hosts/ may be newer than mlship.yaml
         yield Todo(f"Set `model.metadata` to `{found.training}`, the record of the training.", ("model.metadata",))
     if found.gpus.hosts:
@@ -149,14 +117,14 @@ def _model_steps(found: Detection) -> Iterator[str]:
     if not (found.server or found.loader.value or found.native or found.cog):
         return
     weights = found.weights
-    yield from _about([one for one in weights.absent if one.listed], _DOWNLOAD)
-    yield from _about([one for one in weights.absent if not (one.listed or one.is_pattern)], _FIND_OUT)
-    yield from _about([one for one in weights.absent if one.is_pattern], _COMPUTED)
-    yield from _about(weights.hub, _FROM_HUB)
+    yield from _about([one for one in weights.absent if one.listed], _TEXTS["download"])
+    yield from _about([one for one in weights.absent if not (one.listed or one.is_pattern)], _TEXTS["find_out"])
+    yield from _about([one for one in weights.absent if one.is_pattern], _TEXTS["computed"])
+    yield from _about(weights.hub, _TEXTS["from_hub"])
     for one in weights.misplaced:
         yield f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
-    yield from _about(weights.outside, _OUTSIDE)
-    yield from _about(weights.downloads, _DOWNLOADED, quote="")
+    yield from _about(weights.outside, _TEXTS["outside"])
+    yield from _about(weights.downloads, _TEXTS["downloaded"], quote="")
 
 
 def _about(files: Sequence[AbsentFile], text: str, quote: str = "`") -> Iterator[str]:
@@ -171,9 +139,9 @@ def _conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str
     """Commands for the refused files that mlship can convert."""
     for file in refused:
         stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
-        if file.kind == "torch" and _uses_only(_STATE, root, file):
+        if file.kind == "torch" and _uses_only(_PATTERNS["state"], root, file):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
-        elif sklearn_of(root / file.path) and _uses_only(_ESTIMATORS, root, file):
+        elif sklearn_of(root / file.path) and _uses_only(_PATTERNS["estimators"], root, file):
             yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
 
 
@@ -196,11 +164,7 @@ def _import_steps(found: Detection, chosen: Dependencies) -> Iterator[str]:
     known = {path.stem for path in here if path.suffix == ".py" or path.is_dir()}  # Python finds them where it runs
     unclear = {one.name: one for one in reversed(found.local) if not (one.certain or one.handled or one.name in known)}
     for name, one in sorted(unclear.items()):
-        folder = one.parents[0].replace(".", "/")
-        yield (
-            f"`{one.path}` imports `{name}`, which is `{one.found}` in this repository: set `env.PYTHONPATH` in "
-            f"mlship.yaml to its folder (`{folder}`), or import it by its full name."
-        )
+        yield _TEXTS["not_imported"].format(one=one, name=name, folder=one.parents[0].replace(".", "/"))
 
 
 def _gpu_steps(found: Detection) -> Iterator[str]:
@@ -209,7 +173,4 @@ def _gpu_steps(found: Detection) -> Iterator[str]:
     if {"onnxruntime", "onnx"} & loads and any("onnxruntime" in one.names for one in found.declared if not one.lock):
         yield "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`."
     if not found.gpus.hosts:
-        yield (
-            "Record the target hosts: run `mlship hosts record hosts/NAME.json` on each kind of GPU host. For a "
-            "Kubernetes cluster, run `kubectl get nodes -o json | mlship hosts import -`."
-        )
+        yield _TEXTS["record_hosts"]

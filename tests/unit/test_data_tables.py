@@ -12,6 +12,7 @@ from mlship.doctor.commands import PlaceTable
 from mlship.doctor.finding import LAYERS
 from mlship.doctor.probes.tables import ProbeTables
 from mlship.doctor.rule_texts import RuleText
+from mlship.init.known import InitTable
 from mlship.project import credentials
 from mlship.project.structure.schemas import StructureTable
 from mlship.resources import read_package_file
@@ -22,6 +23,7 @@ TABLES: dict[str, object] = {
     "audit": AuditTable,
     "chain": dict[str, tuple[Link, ...]],
     "credentials": credentials._Table,
+    "init": InitTable,
     "places": PlaceTable,
     "probes": ProbeTables,
     "structures": StructureTable,
