@@ -133,7 +133,7 @@ def sklearn_outputs(model, table):
     for name in names:
         values = attempt("sample", f"`{name}` of the model refuses the sample", lambda: getattr(model, name)(table))
         found[name] = numpy.asarray(values.toarray() if hasattr(values, "toarray") else values)
-    if hasattr(model, "classes_") and found.get("predict", numpy.empty(0)).dtype.kind == "f":
+    if hasattr(model, "classes_") and "predict" in found and found["predict"].dtype.kind == "f":
         found["predict"] = found["predict"].astype(numpy.int64)  # a classifier takes whole numbers only as classes
     return found
 

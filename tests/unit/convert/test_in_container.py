@@ -240,6 +240,8 @@ def test_the_classes_of_a_classifier_are_whole_numbers() -> None:
     assert PROGRAM.sklearn_outputs(classifier, None)["predict"].dtype.kind == "i"
     regressor = SimpleNamespace(predict=lambda _: np.array([94103.0]))
     assert PROGRAM.sklearn_outputs(regressor, None)["predict"].dtype.kind == "f"
+    binarizer = SimpleNamespace(classes_=np.array([0.0, 1.0]), transform=lambda _: np.array([[1]]))
+    assert [*PROGRAM.sklearn_outputs(binarizer, None)] == ["transform"]
 
 
 @given(st.lists(st.text(), min_size=1), st.data())
