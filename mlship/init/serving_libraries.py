@@ -74,7 +74,8 @@ class ServedAddress:
 def read_address(nodes: Sequence[ast.AST], served: Sequence[ServingUse]) -> ServedAddress:
     """The constants in `server.run(port=…)` and `LitServer(…).run(port=…)`, and the paths of the APIs."""
     named = (one.value for one in nodes if isinstance(one, ast.keyword) and one.arg == "api_path")
-    bound = (value for one in nodes for to, value in assigned(one) if last_name(to) == "api_path")  # in a class
+    bodies = (line for one in nodes if isinstance(one, ast.ClassDef) for line in one.body)
+    bound = (value for line in bodies for to, value in assigned(line) if last_name(to) == "api_path")
     paths = tuple(map(_constant, (*named, *bound)))
     names, calls = {one.name for one in served if one.name}, {id(one.call) for one in served if one.call}
     for node in nodes:

@@ -46,6 +46,7 @@ def test_litserve_paths_and_ports_of_the_code_count_and_unknown_ones_are_open(tm
     [
         ("class Api(ls.LitAPI):\n    api_path = '/classify'\nls.LitServer(Api())", "/classify"),
         ("class Api(ls.LitAPI): pass\nls.LitServer(Api(api_path='/classify'))", "/classify"),
+        ("class Api(ls.LitAPI): pass\ndef ask():\n    api_path = '/other'\nls.LitServer(Api())", "/predict"),
         ("class Api(ls.LitAPI): pass\napi = Api(api_path='/classify')\nls.LitServer(api)", "/classify"),
         ("class Api(ls.LitAPI): pass\nls.LitServer(Api(api_path=PATH))", None),
         ("class Api(ls.LitAPI): pass\nls.LitServer([Api(api_path='/a'), Api(api_path='/b')])", None),
