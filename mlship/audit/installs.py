@@ -15,7 +15,7 @@ from mlship.dockerfile.words import UNKNOWN
 _CONDAS = {"conda", "mamba", "micromamba"}
 _DELETES_ALL = re.compile(r"(?:\S*/)?find(?: [^-(!\s]\S*)+(?: -depth| -xdev| -mindepth 1| -type f)* -delete")
 _LEAN = re.compile("(?i)no-install-recommends|apt::install-recommends=")
-_INSTALLS = {"install", "add", "in", "group", "groupinstall", "build-dep", "builddep"}
+_INSTALLS = {"install", "inject", "add", "in", "create", "group", "groups", "groupinstall", "build-dep", "builddep"}
 _REMOVALS = {"purge", "remove", "del", "uninstall"}
 _READS_STDIN = re.compile(r"(?:\S*/)?(?:pypy|python)[\d.]*(?: -u)?(?: -(?: .*)?)?", re.DOTALL)
 _MOST_COPIED = 1000  # paths; with more of them, any program may be one
@@ -81,7 +81,8 @@ def cached(run: Run, *, known: bool, inside: frozenset[str] = frozenset("/")) ->
     """What commands leave in caches in the folders `inside`; `known`: what the base image sets is published."""
     for at, command in enumerate(run.commands):
         program, arguments = program_and_arguments(command)
-        rows = (row for row in audit_table().filler if program in row.programs and verb(arguments) in row.verbs)
+        action = verb(arguments).partition(":")[0]  # as in `ppa:deadsnakes/ppa`
+        rows = [row for row in audit_table().filler if program in row.programs and action in row.verbs]
         for row in (row for row in rows if any(is_inside(folder, inside) for folder in row.folders)):
             shown = f"`{program} {verb(arguments)}`"
             if _kept_out(row, command, run, at):
@@ -183,7 +184,8 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
         program, arguments = installer_and_arguments(command)
         names = [_package(word) for word in _operands(arguments)]
         changes = program in table.installers and verb(arguments) in _INSTALLS | _REMOVALS
-        unknown |= changes and any(UNKNOWN in name for name in names)
+        is_file = any(word.startswith(("-f", "--file")) for word in arguments) or verb(arguments) == "env"
+        unknown |= (changes and any(UNKNOWN in name for name in names)) or (program in _CONDAS and is_file)
         if changes and verb(arguments) in _INSTALLS:
             words = [part for word in arguments for part in word.split("=")]
             of = next((two for one, two in pairwise(words) if program == "apk" and one in ("-t", "--virtual")), "")
@@ -203,5 +205,6 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
 
 
 def _package(word: str) -> str:
-    """The name in `conda-forge::gcc=12`, `gcc:amd64`, `cmake>=3` and `@development`."""
-    return re.split("[=~@<>![:]", word.rpartition("::")[2].lstrip("@"))[0].lower()
+    """The name in `conda-forge::gcc=12`, `gcc:amd64`, `cmake>=3`, `@development` and `gcc-toolset-13-gcc`."""
+    name = re.split("[=~@<>![:]", word.rpartition("::")[2].lstrip("@"))[0].lower()
+    return re.sub(r"^(?:gcc-|dev)toolset-\d+-(?=.)", "", name)

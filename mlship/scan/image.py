@@ -4,7 +4,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mlship.scan.files import is_candidate, scan_file
@@ -26,32 +26,27 @@ def scan_image(chunks: Iterable[bytes], name: str, watch: Callable[[int], None] 
     Raises:
         EngineError: the stream is not a complete image.
     """
-    found = _Found()
+    found = list[ScannedFile | str | None]()
     with image_errors(name), tempfile.TemporaryDirectory() as folder:
         for member, content in members(ByteStream(chunks, watch)):
             if member.isreg():
-                found.take(member.name.removesuffix("/layer.tar").rpartition("/")[2], content(), Path(folder))
-    return ScanReport(name, found.read, sorted_files(found.files), tuple(found.unread))
+                blob = member.name.removesuffix("/layer.tar").rpartition("/")[2]
+                found += _in_blob(blob, content(), Path(folder))
+    files = [one for one in found if isinstance(one, ScannedFile)]
+    unread = tuple(one for one in found if isinstance(one, str))
+    return ScanReport(name, len(found) - len(unread), sorted_files(files), unread)
 
 
-@dataclass
-class _Found:
-    files: list[ScannedFile] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-    read: int = 0
-
-    def take(self, blob: str, stream: Readable, folder: Path) -> None:
-        """Read one blob: a layer, or JSON about the image."""
-        tar, head = tar_in(stream)
-        if tar:
-            try:
-                for file in _files(tar, folder):
-                    self.read += 1
-                    self.files += [replace(file, layer=blob)] if file else []
-            except BrokenTarError as error:
-                self.unread.append(f"layer {blob[:_SHORT]}: {error}")
-        elif head and not head.lstrip().startswith((b"{", b"[")):
-            self.unread.append(f"layer {blob[:_SHORT]}: unknown compression")
+def _in_blob(blob: str, stream: Readable, folder: Path) -> Iterator[ScannedFile | str | None]:
+    """Each file of a layer, None for one that is no model, and a text for what cannot be read; or JSON of the image."""
+    tar, head = tar_in(stream)
+    try:
+        for file in _files(tar, folder) if tar else ():
+            yield replace(file, layer=blob) if file else None
+    except BrokenTarError as error:
+        yield f"layer {blob[:_SHORT]}: {error}"
+    if not tar and head and not head.lstrip().startswith((b"{", b"[")):
+        yield f"layer {blob[:_SHORT]}: unknown compression"
 
 
 def _files(layer: Readable, folder: Path) -> Iterator[ScannedFile | None]:

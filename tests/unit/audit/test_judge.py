@@ -331,6 +331,39 @@ def test_a_good_image_passes() -> None:
             )
         ),
         ("cache", "USER", "RUN export PIP_NO_CACHE_DIR=1 && pip install -r a\nUSER", "pass"),
+        *(
+            ("cache", "USER", f"RUN {step}\nUSER", verdict)
+            for step, verdict in (
+                ("yarn install", "fail"),
+                ("yarn install && yarn cache clean", "pass"),
+                ("yarn --version", "pass"),
+                ("dnf makecache", "fail"),
+                ("dnf module enable a && dnf clean all", "pass"),
+                ("apt-add-repository ppa:a/b", "fail"),
+                ("add-apt-repository -y universe", "fail"),
+                ("add-apt-repository --no-update ppa:a/b", "pass"),
+                ("apt-get -t a update", "fail"),
+                ("pipx install a", "fail"),
+                ("pipx install --pip-args=--no-cache-dir a", "pass"),
+                ("conda upgrade --all", "fail"),
+            )
+        ),
+        *(
+            ("compilers", "USER", f"RUN {step}\nUSER", verdict)
+            for step, verdict in (
+                ("yum install -y gcc-toolset-13-gcc-c++", "fail"),
+                ("yum install -y devtoolset-9", "fail"),
+                ("yum -y groups install 'Development Tools'", "fail"),
+                ("conda create -n a gcc_impl_linux-64", "fail"),
+                ("conda env create -f a.yml", "unknown"),
+                ("mamba install --file a.txt", "unknown"),
+                ("conda create -n a python", "pass"),
+                ("apt-get -t a install --no-install-recommends gcc", "fail"),
+                ("apk -X https://example.org/a add gcc", "fail"),
+            )
+        ),
+        ("exec-form", 'CMD ["python"', 'CMD ["torchrun"', "unknown"),
+        ("exec-form", 'CMD ["python"', 'CMD ["busybox", "sh", "-c", "a"]\n#', "unknown"),
         ("compilers", "USER", "RUN apk add --virtual .b gcc make && apk del .b\nUSER", "pass"),
         ("compilers", "USER", "RUN apk add --virtual .b gcc make && apk del .c\nUSER", "fail"),
         *(
