@@ -94,7 +94,11 @@ def place_copy(source: Path, target: Path) -> None:
 def _beside(path: Path, text: str) -> Iterator[Path]:
     """A temporary file with `text` in the folder of `path`, which is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path.parent)
+        raise
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -114,6 +118,17 @@ def check_new(path: Path) -> None:
         raise UsageError(f"`{path}` already exists", hint="name another file; existing files are never overwritten")
     if not path.parent.is_dir():
         raise UsageError(f"no folder `{path.parent}`", hint=f"create it: `mkdir -p {path.parent}`")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that work would be written to, before the work starts.
+
+    Raises:
+        UsageError: it is not writable.
+    """
+    if not os.access(folder, os.W_OK):
+        hint = "change its permissions, or run the same command in a writable copy"
+        raise UsageError(f"the folder `{folder.absolute()}` is not writable", hint=hint)
 
 
 def save_new(path: Path, text: str) -> None:

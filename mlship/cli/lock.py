@@ -23,6 +23,7 @@ from mlship.cli.options import (
 )
 from mlship.console import emit, say, warn
 from mlship.errors import BuildError, Interrupted, LockError, MatchError, TransientError, UsageError
+from mlship.files import check_writable
 from mlship.units import count_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def lock_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     if json and len(targets) > 1:
         raise UsageError("`--json` reports one platform", hint="run `mlship lock` once for each")
     asked = None if check else Upgrade(upgrade, tuple(upgrade_package or ()))
+    if upgrade or upgrade_package:
+        check_writable(directory)
     lock_sources(directory, written, again=upgrade, check=check)
     for config in [for_platform(written, target) for target in targets]:
         fleet = fleet_finder(directory, driver, compute_capability)
@@ -101,6 +104,7 @@ def _lock(
     with _reporting_what_is_left(directory, config, now):
         known = None
         if upgrade and (upgrade.all or upgrade.packages or _stale(directory, config, now)):
+            check_writable(directory)
             known = _resolve(directory, config, upgrade, gpu, json=json)
         else:
             _check(directory, config, now, json=json)

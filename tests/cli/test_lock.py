@@ -1,6 +1,7 @@
 """`mlship lock` as a user meets it, short of an engine."""
 
 import json
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -113,6 +114,19 @@ def test_a_stale_lock_is_resolved_and_what_changed_is_said(repo: Path, resolver:
     said = json.loads(done.stdout)
     assert (said["pins"], said["where"], said["digest"]) == (2, "this machine", DIGEST)
     assert said["changes"][0] == {"name": "fastapi", "before": None, "after": "1.0"}
+
+
+@pytest.mark.parametrize("options", [(), ("--upgrade",), ("--upgrade-package", "numpy")])
+def test_a_read_only_repository_is_refused_before_anything_is_resolved(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("os.access", lambda _, mode, **_options: mode != os.W_OK)  # the user of the tests may be root
+    assert CliRunner().invoke(app(), ["--check", "-C", str(repo)]).exit_code == 0
+    (repo / "requirements.in").write_text("numpy\nfastapi\n")
+    done = CliRunner().invoke(app(), [*options, "-C", str(repo)])
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.message == f"the folder `{repo}` is not writable"
+    assert "resolving" not in done.stderr
 
 
 def test_many_changes_are_counted_and_none_is_said(repo: Path, resolver: Answers) -> None:

@@ -1,5 +1,6 @@
 """A file is the old one or the new one, never half of one."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,6 +18,19 @@ def test_writes_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
     write_atomic(tmp_path / "deep/file", "new\n")
     assert (tmp_path / "deep/file").read_bytes() == b"new\n"
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_a_folder_that_is_not_writable_is_named_and_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".file.f56fbf61"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refused)
+    for write in (write_atomic, write_new):
+        with pytest.raises(OSError, match="Read-only") as error:
+            write(tmp_path / "file", "new")
+        assert error.value.filename == str(tmp_path)
 
 
 def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path: Path) -> None:
