@@ -38,6 +38,7 @@ class Framework(TableRow):
     cannot_report: tuple[str, ...] = ()
     wheels: Mapping[str, str] = {}
     telemetry: Telemetry | None = None
+    unconverted: Mapping[str, str] = {}
 
 
 class CudaDistributions(TableRow):

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlship.files import check_new, check_readable, read_regular, save_new, sha2
 from mlship.frameworks import framework_table
 from mlship.leftovers import temporary_folder
 from mlship.project.formats import ModelFormat, identify
+from mlship.project.model_code import loaded_names
 from mlship.project.training import Training, read_training
 
 
@@ -76,6 +78,7 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
     if not source.is_file():
         raise UsageError(f"no file `{source}`", hint="name the model file to convert")
     kind, record = identify(source), options.record
+    _check_library(source, target, kind)
     files = _written(source, target, kind)
     _check_options(source, kind, options)
     new_record = target.parent / record.name if record else None
@@ -106,6 +109,20 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
         }
         save_new(new_record, json.dumps({**document, "files": described}, indent=2) + "\n")
     return Conversion(str(source), tuple(map(str, files)), tensors, outputs, str(new_record) if new_record else None)
+
+
+def _check_library(source: Path, target: Path, kind: ModelFormat) -> None:
+    """Refuse a pickle that holds a model of another library than scikit-learn, also in a pipeline."""
+    modules: set[str] = set()
+    with suppress(ValueError):  # the container shows it
+        modules = {name.partition(".")[0] for name in loaded_names(source, kind)} if kind == "pickle" else modules
+    for row in framework_table().frameworks:
+        if (save := row.unconverted.get(target.suffix)) and row.imports & modules:
+            title, call = framework_table().loaders[row.name].title, save.format(stem=source.with_suffix(""))
+            raise UsageError(
+                f"`{source}` holds a model of {title}, which `mlship convert` cannot convert to {target.suffix}",
+                hint=f"where it was trained, save it in the format of {title}: `{call}`",
+            )
 
 
 def _written(source: Path, target: Path, kind: ModelFormat) -> tuple[Path, ...]:

@@ -196,6 +196,28 @@ def test_a_pickle_of_another_library_is_not_run(tmp_path: Path) -> None:
         convert(path, tmp_path / "a.onnx", ConversionOptions(sample=path), no_container)
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "suffix", "save"),
+    [
+        ("lightgbm.sklearn", "LGBMClassifier", ".onnx", "model.booster_.save_model("),
+        ("lightgbm.basic", "Booster", ".skops", "model.booster_.save_model("),
+        ("xgboost.sklearn", "XGBRegressor", ".onnx", "model.save_model("),
+        ("catboost.core", "CatBoostClassifier", ".onnx", "model.save_model("),
+    ],
+)
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_boosted_trees_are_refused_at_once_with_their_own_format(
+    tmp_path: Path, module: str, name: str, suffix: str, save: str, pipeline: bool
+) -> None:
+    path = tmp_path / "model.joblib"
+    text = b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, name))
+    sklearn = b"\x8c\x10_sklearn_version\x8c\x051.5.2\x860" if pipeline else b""
+    path.write_bytes(b"\x80\x04" + sklearn + text + b"\x93)R.")
+    with pytest.raises(UsageError, match=f"cannot convert to {suffix}") as refused:
+        convert(path, tmp_path / f"m{suffix}", ConversionOptions(sample=path), no_container)
+    assert f"`{save}'{tmp_path}/model." in refused.value.hint
+
+
 Numbers: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 numbers = arrays.arrays(
     np.float64,
