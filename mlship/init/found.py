@@ -84,7 +84,8 @@ class AbsentFile:
     """A model file or folder that code loads and the repository lacks.
 
     Attributes:
-        path: relative to the working directory, or to an unknown folder; the name of a model on the Hub.
+        path: relative to the working directory, or to an unknown folder, with `*` for what the code computes; the name
+            of a model on the Hub.
         where: what loads it, for people.
         listed: what model.weights names for it; None if its place is unknown.
     """
@@ -92,11 +93,6 @@ class AbsentFile:
     path: str
     where: str
     listed: str | None = None
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether code computes the name, and no file matches."""
-        return "*" in self.path
 
 
 @dataclass(frozen=True)

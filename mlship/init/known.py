@@ -11,6 +11,7 @@ class InitTable(TableRow):
     patterns: dict[str, re.Pattern[str]]
     names: dict[str, frozenset[str]]
     steps: dict[str, str]
+    notes: dict[str, str]
     routes: dict[str, str]
 
 

@@ -66,7 +66,7 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
     missing = tuple(_absent(tree, clues))
-    absent = tuple(one for one in missing if not one.is_pattern)
+    absent = tuple(one for one in missing if "*" not in one.path)
     hub = tuple(_from_hub(tree, clues.modules, alone=not (every or absent)))
     if clues.served and not (every or absent or hub):
         absent = tuple(_named_only(tree, clues.modules))
@@ -79,7 +79,7 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
         absent += tuple(one for file in wanted if file.kind == "onnx" for one in _absent_tensors(tree, file.path))
-        absent += tuple(one for one in missing if one.is_pattern)
+        absent += tuple(one for one in missing if "*" in one.path)
         shipped = _grouped(tree, wanted, files, named=why == _FOLDER) or listed
         misplaced = tuple(_misplaced(tree, clues.modules))
         return ModelFiles(models, refused, shipped, absent, (), why, None, hub, misplaced, *_unreachable(clues.modules))

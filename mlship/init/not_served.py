@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from mlship.init.declared.result import Declared
+from mlship.init.known import init_table
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.serving_table import serving_table
@@ -28,27 +29,18 @@ def page_notes(apps: dict[str, str]) -> Iterator[str]:
     for title in sorted(set(apps.values())):
         paths = [f"`{path}`" for path, own in apps.items() if own == title]
         verb, pronoun = ("is", "it") if len(paths) == 1 else ("are", "them")
-        yield (
-            f"{few(paths)} {verb} for {title}, whose pages have no route that takes a sample, so mlship does not serve "
-            f"{pronoun}: write `load()` in a file of its own, and mlship serves the model"
-        )
+        yield init_table().notes["pages"].format(few(paths), verb, title, pronoun)
 
 
 def retired_servers(tree: Tree, modules: Mapping[str, Module], needs: Iterable[Declared]) -> Iterator[str]:
     """Notes about TorchServe and uvicorn's own worker class for gunicorn."""
     starts = [path for path in tree.files if any(fnmatch(PurePosixPath(path).name, name) for name in _STARTS)]
     if old := [f"`{path}`" for path in starts if _UVICORN.search(tree.text(path) or "")]:
-        yield (
-            f"{few(old)}: `uvicorn.workers` is deprecated; use `uvicorn_worker.UvicornWorker` of the package "
-            "`uvicorn-worker`"
-        )
+        yield init_table().notes["uvicorn_workers"].format(few(old))
     handlers = [module.path for module in modules.values() if any(one.startswith("ts.") for one in module.imports)]
     archives = [path for path in tree.files if path.endswith(".mar")]
     images = [path for path in starts if re.search(r"(?mi)^FROM\s.*torchserve", tree.text(path) or "")]
     listed = [file.origin for file in needs if any(entry.name in _TORCHSERVE for entry in file.entries)]
     own = any(path.startswith(("ts/", "src/ts/")) or path == "ts.py" for path in tree.files)
     if found := [f"`{path}`" for path in dict.fromkeys((*(() if own else handlers), *archives, *images, *listed))]:
-        yield (
-            f"{few(found)}: TorchServe was archived in August 2025 (https://github.com/pytorch/serve), and mlship does "
-            "not run it; move the handler's code to `model.load` and the predictor that it returns"
-        )
+        yield init_table().notes["torchserve"].format(few(found))

@@ -13,6 +13,7 @@ from mlship.imports import is_foreign
 from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes
 from mlship.init.frameworks import tops
+from mlship.init.known import init_table
 from mlship.init.page_folders import template_steps
 from mlship.init.route_choice import PREDICT, find_routes
 from mlship.init.serving_starts import ServingStart, find_start, host_notes, library_routes, other_processes
@@ -45,10 +46,7 @@ from mlship.project.paths import WORKDIR
 from mlship.project.serving_table import ServerProgram, serving_table
 from mlship.units import count_of, few
 
-_DJANGO_ROUTES = (
-    "routes of Django are not read: the route that takes the sample must need no CSRF token and no login "
-    "(`@csrf_exempt`), and `ALLOWED_HOSTS` must allow `localhost` and `127.0.0.1`"
-)
+_STEPS, _NOTES = init_table().steps, init_table().notes
 _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
 
 
@@ -195,16 +193,10 @@ def _moves(module: Module, app: App) -> Iterator[str]:
     """Calls that only the script makes, or that it makes always: a server imports the file."""
     start = module.start
     if start and start.on_import:
-        yield (
-            f"Put line {start.on_import} of `{module.path}` below `if __name__ == '__main__':`, because it starts "
-            "another server when the file is imported."
-        )
+        yield _STEPS["below_guard"].format(line=start.on_import, path=module.path)
     if start and start.calls and start.runner in (app.name, "uvicorn"):
         named, line = few(dict.fromkeys(f"`{call}()`" for call, _ in start.calls)), start.calls[0][1]
-        yield (
-            f"Move {named} out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "
-            "server imports the file."
-        )
+        yield _STEPS["out_of_guard"].format(named=named, path=module.path, line=line)
 
 
 def _routes_of(tree: Tree, served: Sequence[Module], command: Sequence[str]) -> Routes:
@@ -283,11 +275,7 @@ def _written(tree: Tree, stage: BuildStage | None) -> tuple[Sequence[str], Mappi
 
 def _left(script: StartScript) -> Iterator[str]:
     if script.before:
-        ran = ", ".join(f"`{one}`" for one in script.before)
-        yield (
-            f"Do what `{script.path}` does before it starts the server, in `env` of mlship.yaml or in the code: {ran}. "
-            "The image starts the server without the script."
-        )
+        yield _STEPS["left_script"].format(path=script.path, ran=", ".join(f"`{one}`" for one in script.before))
 
 
 def _exposed(stage: BuildStage) -> int | None:
@@ -342,15 +330,9 @@ def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
         yield f"only /tmp is writable in the image, but the server writes {few(written)}"
     routes = server.routes
     if server.kind.startswith("django"):
-        yield _DJANGO_ROUTES
+        yield _NOTES["django_routes"]
         return
     if routes.predict is None and not routes.posts_to:
-        yield (
-            "no POST route with a constant path found in the server; set `serve.predict` in mlship.yaml to the "
-            "prediction route"
-        )
+        yield _NOTES["no_post_route"]
     if routes.live is None or routes.ready is None:
-        yield (
-            "no health route found in the server; add a GET route that returns 200 once the model is loaded, "
-            "and set `serve.live` and `serve.ready` to it"
-        )
+        yield _NOTES["no_health_route"]

@@ -118,8 +118,8 @@ def _model_steps(found: Detection) -> Iterator[str]:
         return
     weights = found.weights
     yield from _about([one for one in weights.absent if one.listed], _TEXTS["download"])
-    yield from _about([one for one in weights.absent if not (one.listed or one.is_pattern)], _TEXTS["find_out"])
-    yield from _about([one for one in weights.absent if one.is_pattern], _TEXTS["computed"])
+    yield from _about([one for one in weights.absent if not one.listed and "*" not in one.path], _TEXTS["find_out"])
+    yield from _about([one for one in weights.absent if "*" in one.path], _TEXTS["computed"])
     yield from _about(weights.hub, _TEXTS["from_hub"])
     for one in weights.misplaced:
         yield f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
