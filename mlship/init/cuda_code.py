@@ -1,18 +1,15 @@
 """How a source file uses CUDA: whether it requires a GPU or uses one if available. Parsed, never run."""
 
 import ast
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlship.init.known import init_table
 from mlship.project.syntax import constant_text, last_name, parameters
 
 PROVIDER = "CUDAExecutionProvider"
 _PROVIDERS = {PROVIDER, "TensorrtExecutionProvider"}
-# Functions of torch, onnxruntime, tensorflow, jax and transformers that check for a GPU.
-_GPU_CHECKS = re.compile(
-    r"is_((torch_)?cuda_)?available|device_count|get_available_providers|list_physical_devices|default_backend"
-)
+_GPU_CHECKS = init_table().patterns["gpu_checks"]
 _DEVICE_WORDS = {"device", "device_map", "map_location", "device_type"}
 
 

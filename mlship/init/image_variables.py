@@ -7,6 +7,7 @@ from posixpath import normpath
 
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
+from mlship.init.known import init_table
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.config import SECRET, VARIABLE
@@ -14,11 +15,7 @@ from mlship.project.paths import WORKDIR
 from mlship.redact import has_credentials
 from mlship.units import few
 
-# Those of the shell, of Python and of installers: the generated image decides them itself.
-_OURS = re.compile(
-    r"(PATH|HOME|USER|SHELL|TERM|LANG|LANGUAGE|LC_\w+|DEBIAN_FRONTEND|VIRTUAL_ENV|LD_\w+"
-    r"|PYTHON\w*|(PIP|UV|POETRY|PIPENV|PDM|CONDA|MAMBA|NVIDIA|CUDA|XDG)(_\w*)?)"
-)
+_OURS = init_table().patterns["own_variables"]
 
 
 @dataclass(frozen=True)

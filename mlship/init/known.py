@@ -13,6 +13,7 @@ class InitTable(TableRow):
     steps: dict[str, str]
     notes: dict[str, str]
     routes: dict[str, str]
+    writers: dict[str, tuple[int, str]]
 
 
 init_table = table_reader(InitTable, "init")

@@ -1,25 +1,16 @@
 """Which routes of a server say that it lives and is ready, and which one predicts; None if that is unclear."""
 
-import re
 from collections.abc import Sequence
 
 from mlship.init.found import Routes
+from mlship.init.known import init_table
 from mlship.init.routers import DOCS, Route
 
 _HEALTH = ("/healthz", "/health", "/healthcheck", "/health_check", "/health-check", "/ping", "/heartbeat")
 _LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
 _READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
-# Functions that only models have: not `encode` or `search`, which texts and patterns have too.
-_PREDICTS = re.compile(
-    r"\w*(predict|infer|classif|transcrib|translat|summari[sz]e|forecast|recommend|embed)\w*|generate|invoke"
-)
-# Parts of paths that belong to something else.
-_OTHER = re.compile(
-    r"(auth|login|logout|sign-?(in|up|out)|register|token|refresh|password|users?|accounts?|admin|feedback|webhooks?"
-    r"|callback|(re)?train\w*|(re)?load|shutdown|stop|start|restart|reset|clear|delete|health\w*|metrics|config|settings"
-    r"|logs?|contact|subscribe|payments?|orders?)"
-)
+_PREDICTS, _OTHER = init_table().patterns["predicts"], init_table().patterns["other_routes"]
 
 
 def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:

@@ -9,20 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlship.init.handlers import field_alias, is_required
+from mlship.init.known import init_table
 from mlship.init.load_calls import PathConstants, constant_path
 from mlship.init.scripts import is_script_guard
 from mlship.project.syntax import constant_text, dotted, keyword_value, last_name
 
-# The argument with the path, by the name of what is called: its position, and its keyword.
-_WRITERS = {
-    **dict.fromkeys(("FileHandler", "RotatingFileHandler", "TimedRotatingFileHandler"), (0, "filename")),
-    "basicConfig": (9, "filename"),
-    **dict.fromkeys(("makedirs", "mkdir"), (0, "name")),
-    "imwrite": (0, "filename"),
-    "to_csv": (0, "path_or_buf"),
-    "open": (0, "file"),
-    **dict.fromkeys(("write_text", "write_bytes", "touch"), (9, "")),  # their path is before the dot
-}
+_WRITERS = init_table().writers
 _MODE = re.compile(r"[bt+]*[wax][bt+]*([:|]\w*)?")
 _TRAINS = ("train", "fit", "save", "export", "build", "main", "download", "convert")
 _FOLDERS = ("UPLOAD_FOLDER", "UPLOADED_PHOTOS_DEST", "SQLALCHEMY_DATABASE_URI")

@@ -9,20 +9,14 @@ from typing import Literal, TypeAlias
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mlship.init.known import init_table
 from mlship.project.config import PYTHONS
 from mlship.requirement_line import marker_may_hold, parse_requirement, requirement_in
 from mlship.units import first_rows
 
 RequirementRole: TypeAlias = Literal["main", "extra", "dev"]
 
-_DEV_GROUP = re.compile(
-    r"(?i)\b(dev|develop|development|tests?|testing|docs?|lint|typing|types|format|ci|style|quality)"
-)
-_DEV_PACKAGE = re.compile(
-    r"jupyter.*|notebook|nb.*|ipykernel|ipython|ipywidgets|ipdb|pytest.*|black|flake8.*|isort|mypy|pylint|ruff|yapf"
-    r"|autopep8|pre-commit|tox|nox|coverage|codecov|hypothesis|sphinx.*|mkdocs.*|twine|build|bumpversion|bump2version"
-    r"|pip-tools|pdbpp|pyflakes|pycodestyle|pydocstyle|types-.*|.*-stubs|debugpy|spyder.*"
-)
+_DEV_GROUP, _DEV_PACKAGE = init_table().patterns["dev_group"], init_table().patterns["dev_package"]
 
 
 @dataclass(frozen=True)
