@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ _OF_SYSTEM = ("/tmp/", "/dev/", "/proc/", "/etc/", "/usr/", "/sys/")  # noqa: S1
 UNNAMED = "?"  # a model of the Hub whose name the code computes, or reads from a setting
 _HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
 _CHOICES = 50  # of a loop over a list in the code
+_LONGEST = 4096  # characters of a path on Linux
 
 PathConstants: TypeAlias = Mapping[str, str | None]  # with `*` for computed parts
 _Several: TypeAlias = Mapping[str, Sequence[ast.expr]]  # values by name
@@ -163,7 +165,14 @@ def constant_path(node: ast.expr, constants: PathConstants) -> str | None:
 
 
 def path_pattern(node: ast.expr, constants: PathConstants) -> str | None:
-    """The same with `*` for each unknown part; None if nothing is known."""
+    """The same with `*` for each unknown part; None if nothing is known, or if it is too long for a path."""
+    with suppress(RecursionError):
+        text = _pattern(node, constants)
+        return text if len(text or "") <= _LONGEST else None
+    return None
+
+
+def _pattern(node: ast.expr, constants: PathConstants) -> str | None:
     match node:
         case ast.Constant() | ast.Name() | ast.Attribute(value=ast.Name(id="self" | "cls")):
             return constants.get(last_name(node), constant_text(node))

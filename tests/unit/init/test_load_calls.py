@@ -79,6 +79,13 @@ def test_what_is_written_unknown_or_a_placeholder_is_not_loaded(code: str) -> No
     assert loaded(code) == []
 
 
+def test_a_text_of_many_parts_is_no_path() -> None:
+    long = " + ".join(f"'{at}'" for at in range(900))
+    assert loaded(f"x = {long}\nload(x + '.pt')\nload('m.pt')")[1:] == [("m.pt", False)]
+    doubled = "\n".join(f"a{at + 1} = a{at} + a{at}" for at in range(60))
+    assert loaded(f"a0 = 'x'\n{doubled}\nload(a60 + '.pt')") == [("*.pt", False)]
+
+
 @pytest.mark.parametrize(
     ("path", "pattern"),
     [
