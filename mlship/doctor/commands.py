@@ -236,8 +236,9 @@ def kinds(facts: Facts) -> frozenset[str]:
 
 
 def _here(command: str, here: frozenset[str]) -> str:
-    """The restart of a service as this place does it."""
-    ways = (place_data().restarts.get(f"{kind} {command.removeprefix(_RESTART)}") for kind in here)
+    """The restart of a service as this place does it: as the distribution of containerd, not as its system."""
+    kinds = sorted(here, key=lambda kind: (kind == "apk", kind))
+    ways = (place_data().restarts.get(f"{kind} {command.removeprefix(_RESTART)}") for kind in kinds)
     return next(filter(None, ways), command)
 
 

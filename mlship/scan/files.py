@@ -21,7 +21,9 @@ _MODEL_NAME = re.compile(
     r"|pte|pt2|ptl|pdmodel|pdi?params|rds|rda|rdata|rknn|llamafile|xmodel|hef|ckpt[^/]*\.(?:meta|index|data-\d+-of-\d+))"
 )
 _TEXTS = (".json", ".yaml", ".yml")
-_NAMES_CODE = re.compile(rb'!!python/(?:object|name|module)|"py/\w+"\s*:|"class_name"\s*:\s*"(?:Lambda|__lambda__)"')
+_NAMES_CODE = re.compile(
+    rb'(?:!!|yaml\.org,2002:)python/(?:object|name|module)|"py/\w+"\s*:|"class_name"\s*:\s*"(?:Lambda|__lambda__)"'
+)
 _PATH_FILE = re.compile(r"(?:^|/)(?:site|dist)-packages/[^/]+\.pth$")  # folders for Python, not a file of PyTorch
 _NO_FILES = {".git", "__pycache__"}
 _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
@@ -97,8 +99,8 @@ def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
 
 def is_candidate(name: str, head: bytes, size: int) -> bool:
     """Whether a file may be a model, by its name, or may run code, by its first bytes."""
-    is_text = name.endswith(_TEMPLATES) or (name.endswith(_TEXTS) and _NAMES_CODE.search(head))
-    if is_text or is_model_name(name) or head.startswith(_MAGIC) or _is_packed(head):
+    may_name = name.endswith(_TEXTS) and (size > len(head) or _NAMES_CODE.search(head))
+    if may_name or name.endswith(_TEMPLATES) or is_model_name(name) or head.startswith(_MAGIC) or _is_packed(head):
         return True
     return may_be_pickle(head) if size > len(head) else is_pickle(io.BytesIO(head))
 

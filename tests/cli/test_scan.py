@@ -40,6 +40,8 @@ def test_a_folder_of_data_is_clean(tmp_path: Path) -> None:
 
 TEXTS = {
     "model.yaml": b"a: !!python/object/apply:os.system [id]\n",
+    "tagged.yaml": b"a: !<tag:yaml.org,2002:python/object/apply:os.system> [id]\n",
+    "long.json": b'{"a": "' + b"b" * 100_000 + b'", "py/function": "os.system"}',
     "state.json": b'{"py/reduce": [{"py/function": "os.system"}]}',
     "architecture.json": b'{"class_name": "Sequential", "config": {"layers": [{"class_name" : "Lambda"}]}}',
 }

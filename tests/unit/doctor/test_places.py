@@ -338,6 +338,13 @@ def test_containerd_is_restarted_as_its_distribution_does_it(
     assert step.commands == ((restart,) if restart else ())
 
 
+@pytest.mark.parametrize("distribution", ["k0s", "k3s", "rke2"])
+def test_a_containerd_of_its_own_is_not_restarted_as_the_service_of_alpine(distribution: str) -> None:
+    facts = _containerd_of(distribution)(_system("alpine")(Facts()))
+    (step,) = commands.at_place(facts, (Step("Restart:", ("sudo systemctl restart containerd",)),))
+    assert step.commands == ()
+
+
 @pytest.mark.parametrize("binary", ["/snap/bin/docker", "/var/lib/snapd/snap/bin/docker"])
 def test_dockers_snap_is_restarted_as_a_snap_on_every_distribution(binary: str) -> None:
     assert commands.restart_engine(put(Facts(), "host.docker.binary", binary)) == "sudo snap restart docker"
