@@ -23,6 +23,7 @@ from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.smoke.spec import Device
 
+_HINT = "use the metadata file that was written for this commit"
 _UNKNOWN = "unknown: mlship, engine, base, lock and weights are the same as for the recorded build"
 
 
@@ -145,11 +146,8 @@ def rebuild(
 
 def _check_project(metadata: Metadata, project: Path) -> None:
     if not (project / CONFIG).is_file():
-        commit = (metadata.source.commit or "")[:12]
-        raise UsageError(
-            f"the commit {commit} has no {CONFIG} in {metadata.source.path or 'its top folder'}",
-            hint="use the metadata file that was written for this commit",
-        )
+        commit, place = (metadata.source.commit or "")[:12], metadata.source.path or "its top folder"
+        raise UsageError(f"the commit {commit} has no {CONFIG} in {place}", hint=_HINT)
 
 
 def _here(repo: Path) -> Path:
@@ -167,7 +165,7 @@ def _prepare(metadata: Metadata, project: Path) -> Prepared:
     if record.requirements != metadata.lock.requirements or record.digest != metadata.base.digest:
         raise UsageError(
             f"the lock in commit {(source.commit or '')[:12]} is not the one that the recorded image was built from",
-            hint="use the metadata file that was written for this commit",
+            hint=_HINT,
         )
     return prepared
 
@@ -203,10 +201,7 @@ def _place(current: Path, target: Path, tree: Path) -> None:
     """A hard link takes no space; the build only reads it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(tree.resolve()):
-        raise UsageError(
-            f"{target.parent} leads out of the repository",
-            hint="use the metadata file that was written for this commit",
-        )
+        raise UsageError(f"{target.parent} leads out of the repository", hint=_HINT)
     target.unlink(missing_ok=True)
     try:
         os.link(current.resolve(), target)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlship.errors import CheckFailed
+from mlship.known_texts import phrase
 from mlship.proof.statement import Predicate
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration
@@ -85,11 +86,7 @@ def probe_notes(spec: SmokeSpec, start: MeasuredStart) -> list[str]:
     notes = [f"ready after {duration(start.ready_s)} in the smoke test ({start.source})"]
     notes.append(f"the startup probe allows {budget} s: {decided}")
     if spec.live == spec.ready:
-        notes.append(
-            f"the server has one health route, `{spec.live}`: a liveness probe on it would restart a pod that is only "
-            "not ready, so liveness checks that the port accepts connections; give the server a route that is 200 "
-            "while it loads, set `serve.live` to it, and build again"
-        )
+        notes.append(phrase("one_health_route").format(spec.live))
     return notes
 
 

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mlship.frameworks import has_wheel
-from mlship.known_texts import text_table
+from mlship.known_texts import phrase, text_table
 from mlship.lock.hashes import HashedPin
 from mlship.lock.inputs import InputFile
 from mlship.lock.installable import wheel_versions
@@ -52,11 +52,7 @@ def without_cpu_builds(pins: Iterable[Pin], unreachable: tuple[str, ...]) -> Ite
     """What it means that the pages of CPU builds could not be reached, if torch is locked."""
     torch = next((pin for pin in pins if pin.name == "torch" and "+" not in pin.version), None)
     if torch and unreachable:
-        yield (
-            f"PyPI's torch {torch.version} is locked, which requires CUDA (gigabytes), because "
-            f"{redact(unreachable[0])} cannot be reached: set MLSHIP_WHEEL_INDEX to a mirror of "
-            "https://download.pytorch.org/whl, then run `mlship lock --upgrade-package torch`"
-        )
+        yield phrase("torch_with_cuda").format(version=torch.version, page=redact(unreachable[0]))
 
 
 def left_behind(

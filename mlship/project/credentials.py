@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from mlship.errors import UsageError
+from mlship.known_texts import phrase
 from mlship.project.contents import is_binary, parts_of, searchable_text
 from mlship.project.paths import is_private, shipped_paths
 from mlship.units import few
@@ -121,9 +122,7 @@ def check_credentials(repo: Path, shipped: Iterable[str], meant: Iterable[str]) 
             "credentials would be in the image, where everyone who pulls it can read them: "
             + few(shown, _SHOWN)
             + " files" * (len(found) > _SHOWN),
-            hint="read them from the environment instead, or keep the file out of `source`, and revoke those that were "
-            "published; if one is meant, such as test data, add "
-            f"`allow_credentials: [{next(iter(found))}]` to mlship.yaml",
+            hint=phrase("credentials").format(next(iter(found))),
         )
 
 

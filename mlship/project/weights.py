@@ -11,6 +11,7 @@ from typing import TypeVar
 from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.frameworks import framework_table
+from mlship.known_texts import phrase
 from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import CODE, MODELS, ModelFormat, identify
 from mlship.project.model_code import loaded_names
@@ -27,13 +28,6 @@ _DAYS = 180
 _SHOWN = 200  # characters of a path
 _HASHED = 1 << 28  # bytes
 _INDEX = 64 << 20  # bytes
-_ENTRY = """
-  model:
-    allow_pickle:
-      - path: {path}
-        sha256: {digest}
-        reason: who checked it, and why it stays a pickle
-        until: {until}"""
 
 
 @dataclass(frozen=True)
@@ -285,7 +279,7 @@ def _digest(repo: Path, file: WeightFile) -> str:
 
 
 def _entry(path: str, digest: str) -> str:
-    return _ENTRY.format(path=path, digest=digest, until=_next_check())
+    return phrase("allow_pickle").format(path=path, digest=digest, until=_next_check())
 
 
 def _next_check() -> date:

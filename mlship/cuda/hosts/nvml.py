@@ -23,6 +23,7 @@ from mlship.driver.answer import (
 )
 from mlship.driver.child import ask_driver, run_child
 from mlship.errors import MatchError
+from mlship.known_texts import phrase
 from mlship.project.base import this_platform
 
 SECONDS = 10.0
@@ -69,9 +70,7 @@ def fleet_of(directory: Path, name: str = FOLDER) -> Fleet:
     except MatchError as error:
         raise MatchError(
             f"no hosts to match CUDA to: there is no folder `{name}/`, and {error.message}",
-            hint=f"on each kind of GPU host run `mlship hosts record {name}/NAME.json` and commit the files (for a "
-            f"cluster: `kubectl get nodes -o json | mlship hosts import -`), or describe one to `mlship fits`, "
-            f"`plan`, `lock` or `build` with `--driver` and `--compute-capability`; to use this machine: {error.hint}",
+            hint=phrase("record_hosts").format(name=name, here=error.hint),
         ) from error
 
 
@@ -182,11 +181,8 @@ def _cuda_notes(answer: DriverAnswer, driver: Driver) -> Iterator[str]:
     cuda = Cuda(number // 1000, number % 1000 // 10)
     if cuda < offered.cuda or (cuda > offered.cuda and not offered.at_least):
         libcuda = answer.libraries.get(LIBCUDA)
-        yield (
-            f"NVML reports CUDA {cuda}, but driver {driver} supports {offered.cuda}: NVML asks the first libcuda.so.1 "
-            f"that the loader finds ({(libcuda and libcuda.path) or 'path unknown'}), and that file is not the "
-            "driver's; it belongs to a cuda-compat or stubs folder, or to another driver"
-        )
+        path = (libcuda and libcuda.path) or "path unknown"
+        yield phrase("other_libcuda").format(cuda=cuda, driver=driver, supported=offered.cuda, path=path)
 
 
 def toolkit_version() -> str | None:
