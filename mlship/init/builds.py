@@ -82,9 +82,8 @@ def find_build(tree: Tree) -> Build:
     root = replace(root, stage=replace(stage, ports=())) if stage and any_file else root
     of = [one for one in _builds(tree) if any_file or one.dockerfile == "Dockerfile"]
     built = [(one, one.stage) for one in of if one.stage and _serves(tree, one)]
-    found = {
-        (one.folder, stage.workdir, stage.command): one for one, stage in reversed(built)
-    }  # the first of equal ones
+    first = reversed(built)  # of equal ones
+    found = {(one.folder, stage.workdir, stage.command): one for one, stage in first}
     if len(found) > 1:
         origins = few([f"`{origin}`" for origin in dict.fromkeys(one.origin for one, _ in built)])
         several = f"{origins} start several servers; for one in a folder of its own, run `mlship init -C FOLDER`"

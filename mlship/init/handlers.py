@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ _PARTS = ("form", "files", "query", "json", "model")
 _GIVEN = {"Request", "Response", "BackgroundTasks", "Depends", "Security", "Header", "Cookie", "Path"}
 _NOT_SENT = ("submit", "button", "reset", "file")  # with the values of a form
 _LISTS = {"list", "List", "conlist"}
+_LIST = re.compile(r"[Ll]ist[\[(]")  # two in a type: a list of lists
 _AROUND = {*_LISTS, "Annotated", "Field", "Optional", "None", "Union", ""}  # the type of a field
 _DEEPEST = 5  # models in models
 _SCALARS = {"str", "int", "float", "bool"}
@@ -105,8 +107,8 @@ def request_models(body: list[ast.stmt]) -> dict[str, RequestModel]:
                       if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)}  # fmt: skip
             required = tuple(name for name, line in fields.items() if is_required(line.value))
             given = {name: one for name, line in fields.items() for one in [*_examples(line)][:1]}
-            open_ = {name: fields[name].annotation for name in required if name not in given}
-            types = {name: _names(one) for name, one in open_.items() if not _is_nested(one)}
+            rest = ((name, fields[name].annotation) for name in required if name not in given)
+            types = {name: _names(one) for name, one in rest if len(_LIST.findall(ast.unparse(one))) < 2}
             every = (one for line in cls.body if line not in fields.values() for one in _examples(line))
             whole = next((one for one in every if isinstance(one, dict) and {*required} <= {*one}), None)
             found[cls.name] = RequestModel(required, whole, given, types)
@@ -205,11 +207,6 @@ def _parameters(function: FunctionNode, path: str) -> Iterator[tuple[RequestPart
             yield "query", one.arg
         elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:
             yield "model", one.annotation.id
-
-
-def _is_nested(annotation: ast.expr) -> bool:
-    """Whether it is a list of lists."""
-    return sum(last_name(node) in _LISTS for node in ast.walk(annotation)) > 1
 
 
 def _names(annotation: ast.expr) -> frozenset[str]:

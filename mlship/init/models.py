@@ -104,10 +104,8 @@ def _relevant(
     main = [file for file in every if not _is_below(file.path, _NAMES["side_folders"])]
     beside = [file for file in every if not (_is_below(file.path, _NAMES["test_folders"]) or _is_data(file))]
     if not (main or beside):
-        return (
-            (),
-            _ABSENT if absent else f"no model files of a known format found{' outside of mlruns' if runs else ''}",
-        )
+        where = " outside of mlruns" if runs else ""
+        return (), _ABSENT if absent else f"no model files of a known format found{where}"
     return main or beside, "found by content; the served code names none of them" if strings else "found by content"
 
 
@@ -183,11 +181,8 @@ def served_strings(modules: Iterable[Module]) -> frozenset[str]:
     """String constants of the given modules, paths without "./", "../" and "/" around them."""
     texts = (text for module in modules for text in module.strings if 0 < len(text) < 200)
     loaded = (file.text for module in modules for file in module.loaded)
-    return frozenset(re.sub(r"^([.?@]{1,2}/)+", "", text).strip("/") for text in (*texts, *loaded)) - {
-        "",
-        ".",
-        "..",
-    }
+    found = {re.sub(r"^([.?@]{1,2}/)+", "", text).strip("/") for text in (*texts, *loaded)}
+    return frozenset(found - {"", ".", ".."})
 
 
 def _identified(tree: Tree) -> Iterator[WeightFile]:

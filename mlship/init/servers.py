@@ -18,7 +18,7 @@ from mlship.init.page_folders import template_steps
 from mlship.init.route_choice import PREDICT, find_routes
 from mlship.init.serving_starts import ServingStart, find_start, host_notes, library_routes, other_processes
 from mlship.init.sources import App, Module, is_served, reachable
-from mlship.init.start_scripts import StartScript, read_start_script, script_path
+from mlship.init.start_scripts import read_start_script, script_path
 from mlship.init.tree import Tree
 from mlship.init.working_folder import (
     is_django,
@@ -238,7 +238,8 @@ def _command(
     stage, serves = build.stage, partial(_serves, tree, modules, apps)
     words, given = _written(tree, stage)
     if (script := read_start_script(tree, words, given)) and serves(build.folder, script.command):
-        why, steps = f"the last command in {script.path}", tuple(_left(script))
+        why, ran = f"the last command in {script.path}", ", ".join(f"`{one}`" for one in script.before)
+        steps = (_STEPS["left_script"].format(path=script.path, ran=ran),) * bool(ran)
         return _Command(script.command, why, written=True, steps=steps, folder=build.folder)
     command = parse_command(words, given) if procfile_web(tree.text("Procfile") or "") else None
     if command and (serves(build.folder, command) or not (apps or takes_no_sample(command))):
@@ -271,11 +272,6 @@ def _written(tree: Tree, stage: BuildStage | None) -> tuple[Sequence[str], Mappi
     if web := procfile_web(tree.text("Procfile") or ""):
         return ("sh", "-c", web), {}
     return (stage.command or (), stage.env) if stage else ((), {})
-
-
-def _left(script: StartScript) -> Iterator[str]:
-    if script.before:
-        yield _STEPS["left_script"].format(path=script.path, ran=", ".join(f"`{one}`" for one in script.before))
 
 
 def _exposed(stage: BuildStage) -> int | None:

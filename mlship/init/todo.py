@@ -46,9 +46,7 @@ def steps(found: Detection, plan: FilePlan) -> Iterator[Todo]:
     if refused := refused_files(found):
         files = ", ".join(f"`{file.path}`" for file in refused)
         yield Todo(
-            _TEXTS["convert"].format(files),
-            ("model.allow_pickle",),
-            "\n".join(_conversion_steps(found.root, refused)),
+            _TEXTS["convert"].format(files), ("model.allow_pickle",), "\n".join(_conversion_steps(found.root, refused))
         )
     yield from _sample_step(found, plan)
     if found.server and not found.server.port_known:

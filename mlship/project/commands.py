@@ -154,8 +154,9 @@ def _split(script: str, variables: Mapping[str, str]) -> list[str]:
         return []
 
     def value(match: re.Match[str]) -> str:
-        if not (name := match[1] or match[2]):
-            return match[0].translate(_LITERAL) if match[0].startswith("'") else inside(match[0])
+        if not (name := match[1] or match[2]):  # in quotation marks, or an escaped character
+            text = _VARIABLE.sub(value, match[0]) if match[0].startswith('"') else match[0]
+            return text.translate({"'": _LITERAL, '"': _QUOTED}.get(text[0], {}))
         operator, given = match[4], variables.get(name)
         if operator == "+":
             return match[5] if given or (given is not None and not match[3]) else ""
@@ -163,10 +164,6 @@ def _split(script: str, variables: Mapping[str, str]) -> list[str]:
         if found is None or not _ONE_WORD.fullmatch(found) or "$" in (given or ""):  # a shell expands no value again
             return match[0]
         return found
-
-    def inside(text: str) -> str:
-        """A string in double quotes; an escaped character as it is."""
-        return _VARIABLE.sub(value, text).translate(_QUOTED) if text.startswith('"') else text
 
     for _ in range(_DEEPEST):
         script = _PIECE.sub(value, script)

@@ -95,6 +95,8 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
               for cuda in toolkits}  # fmt: skip
     running = {cuda: verdicts for cuda, verdicts in judged.items() if all(v.outcome != "refused" for v in verdicts)}
     by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _remarks(verdicts, "minor-version")}
+    every = zip(*judged.values(), strict=True)  # of a host, such as one whose driver does not support its GPU
+    never = (verdicts[0] for verdicts in every if all(verdict.outcome == "refused" for verdict in verdicts))
     jetsons = next(iter(judged.values()), ())  # their drivers have their own numbers: the same for every CUDA
     return FleetCuda(
         most=_edge(bounds, "most") if known else None,
@@ -103,7 +105,7 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
         by_minor_version=tuple(map(str, by_minor)),
         hosts=tuple(HostCuda(host.name, offers.get(host.name)) for host in fleet.hosts),
         bounds=bounds,
-        blocked=tuple(_blocked(judged.values())),
+        blocked=tuple(Remark(first.host, first.reasons[0].text) for first in never),
         doubtful=tuple(dict.fromkeys(_remarks(chain(*by_minor.values()), "compressed-fatbin"))),
         unknown=(*(each for each in found if isinstance(each, Remark)), *_remarks(jetsons, "jetson")),
     )
@@ -111,13 +113,6 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
 
 def _remarks(verdicts: Iterable[Verdict], kind: ReasonKind) -> list[Remark]:
     return [Remark(verdict.host, r.text) for verdict in verdicts for r in verdict.reasons if r.kind == kind]
-
-
-def _blocked(judged: Iterable[tuple[Verdict, ...]]) -> Iterator[Remark]:
-    """Hosts that refuse every CUDA, such as one whose driver does not support its GPU."""
-    for verdicts in zip(*judged, strict=True):
-        if all(verdict.outcome == "refused" for verdict in verdicts):
-            yield Remark(verdicts[0].host, verdicts[0].reasons[0].text)
 
 
 def _edge(bounds: Iterable[Bound], side: Side) -> str | None:

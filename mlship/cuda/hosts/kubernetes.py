@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO, TypeAlias
 
@@ -143,7 +143,9 @@ class _Seen:
         name, labels = node.metadata.name, node.metadata.labels or {}
         if name in self.platforms:
             raise UsageError(f"node `{name}` is listed twice", hint="import one cluster at a time")
-        self.vendors[name] = self.vendors.get(name) or _vendor((*labels, *node.resources))
+        keys = (*labels, *node.resources)
+        others = (vendor for key in keys for vendor, pattern in _VENDORS.items() if pattern.match(key))
+        self.vendors[name] = self.vendors.get(name) or next(others, "")
         self.platforms[name] = _platform_of(labels)
         self.away[name] = node.state
         if _has_gpu(node, labels):
@@ -177,11 +179,6 @@ class _Seen:
             tuple((name, state) for name, state in sorted(self.away.items()) if state and name in gpu_nodes),
             tuple(sorted(others.items())),
         )
-
-
-def _vendor(names: Iterable[str]) -> str:
-    """The vendor of a node's other GPUs, by labels and resources."""
-    return next((vendor for name in names for vendor, pattern in _VENDORS.items() if pattern.match(name)), "")
 
 
 def _parse(stream: TextIO) -> Iterator[_Node | Slice]:
