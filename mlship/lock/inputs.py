@@ -12,6 +12,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlship.errors import UsageError
 from mlship.files import read_regular, sha256_file, sha256_text
+from mlship.known_texts import phrase
 from mlship.lock.packages import folder_hash, package_folder, wheel_of
 from mlship.lock.pages import release_in
 from mlship.lock.pins import joined_lines
@@ -170,8 +171,7 @@ def _included(file: InputFile) -> Iterator[tuple[str, str]]:
             readable = "contains a password, which everyone with access to the repository can read"
             raise UsageError(
                 f"{where}: the address {'names a variable, which the build lacks' if '${' in line else readable}",
-                hint="move the index to pip's configuration (`pip config set global.extra-index-url ADDRESS`) or the "
-                "password to `~/.netrc`",
+                hint=phrase("move_password"),
             )
         if line in file.wheels or line in file.folders:
             continue
@@ -189,16 +189,10 @@ def _as_wheel(line: str) -> str:
     if elsewhere := _ELSEWHERE.match(line):
         name = elsewhere["name"]
         release = release_in(elsewhere["path"])
-        return (
-            f"replace the line by `{name}=={release[1] if release else 'VERSION'}`; `pip list --format=freeze` "
-            "in the environment that it comes from prints all packages with versions instead of such paths"
-        )
+        return phrase("name_release").format(name, release[1] if release else "VERSION")
     source = re.sub(r"^(-e|--editable)[\s=]+", "", line)
     own = "" if _SOURCE.match(line) else "list your own code under `source` in mlship.yaml; for a shared package, "
-    return (
-        f"{own}build a wheel and commit it: `pip wheel --no-deps --wheel-dir wheels {shlex.quote(source)}`; "
-        "then replace the line by the path of the wheel, such as `./wheels/NAME-1.0-py3-none-any.whl`"
-    )
+    return f"{own}{phrase('build_wheel').format(shlex.quote(source))}"
 
 
 def _beside(path: str, included: str, where: str) -> str:

@@ -13,6 +13,7 @@ from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import tables, wheel_index
 from mlship.errors import MatchError
 from mlship.frameworks import framework_table
+from mlship.known_texts import phrase
 from mlship.lock.gpu import FOR_CPU, LockTarget
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
@@ -86,9 +87,5 @@ def _refuse_strays(choice: Choice, pins: tuple[Pin, ...], gpu: Gpu) -> None:
         # +cpu is requested as such; the lock's needs report it
         if pick.indexed and version and not version.endswith((f"+{pick.variant}", "+cpu")):
             (page,) = wheel_pages(gpu.wheel_index, pick.variant, (pick.package,))
-            raise MatchError(
-                f"`{pick.package}` {version} is not a build for the chosen CUDA: another index has it, but {page} has "
-                f"no +{pick.variant} build of it",
-                hint=f"require `{pick.package}<{version}` in requirements.in and run `mlship lock`; "
-                f"`pip index versions {pick.package} --no-index --find-links {page}` lists the builds",
-            )
+            named = {"package": pick.package, "version": version, "page": page, "variant": pick.variant}
+            raise MatchError(phrase("other_build").format(**named), hint=phrase("own_build").format(**named))
