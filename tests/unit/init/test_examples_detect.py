@@ -43,7 +43,7 @@ def test_what_is_written_is_valid_and_a_second_run_writes_nothing(example: Examp
 
 def test_a_model_that_is_not_fetched_yet_is_named_and_changes_nothing_else(example: Example, tmp_path: Path) -> None:
     bare, whole = example.copy(tmp_path / "bare"), with_tiny_weights(example, example.copy(tmp_path / "whole"))
-    without, complete = scaffold(detect(bare)), scaffold(detect(whole))
+    without, complete = (keep_existing(scaffold(detect(one)), one) for one in (bare, whole))
     assert bool(without.todo) == bool(example.fetch)
     assert all("Download what the code loads" in step for step in without.todo)
     assert without.files == complete.files
