@@ -321,9 +321,10 @@ def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
     """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
     program, arguments = command.program, command.words[1:]
     if program.rstrip(_VERSION) in _PYTHONS:
-        rest = arguments
-        while rest and _PYTHON_OPTION.fullmatch(rest[0]):
-            rest = rest[1 + (rest[0] in ("-W", "-X")) :]
+        at = 0
+        while at < len(arguments) and _PYTHON_OPTION.fullmatch(arguments[at]):
+            at += 1 + (arguments[at] in ("-W", "-X"))
+        rest = arguments[at:]
         if module := _MODULE.fullmatch("".join(rest[:1])):
             rest = (*filter(None, [module[1]]), *rest[1:])
         if module or "".join(rest[:1]).endswith(".py"):

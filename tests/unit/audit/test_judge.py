@@ -918,3 +918,8 @@ def test_many_copies_take_no_longer_than_they_are_many() -> None:
     assert verdicts(audit_dockerfile("FROM python:3.12-slim\n" + "COPY a /opt/\nRUN true\n" * 9, "a"))["locked"] == (
         "not applicable"
     )
+
+
+def test_many_options_of_python_are_read_in_linear_time() -> None:
+    report = audit_dockerfile(f"FROM python:3.12-slim\nRUN python {'-u ' * 50_000}-m pip install a\n", "a")
+    assert verdicts(report)["locked"] == "fail"
