@@ -178,14 +178,8 @@ def loader_example(found: Detection) -> str:
     """A `load()` for the first model file whose format has one, starting on a line of its own."""
     formats = framework_table().formats
     every = (*found.weights.models, *found.weights.refused)
-    files = [file for file in every if file.kind in formats and not _is_adapter(found, file.path)]
+    # Changes to another model are loaded by that: https://huggingface.co/docs/peft/developer_guides/checkpoint
+    whole = (file for file in every if not (found.root / file.path).with_name("adapter_config.json").is_file())
+    files = [file for file in whole if file.kind in formats]
     examples = ((formats[file.kind].example, file.path) for file in files)
     return next((text.format(path=path, folder=path.rpartition("/")[0]) for text, path in examples if text), "")
-
-
-def _is_adapter(found: Detection, path: str) -> bool:
-    """Whether a file has only the changes to another model, which loads it.
-
-    https://huggingface.co/docs/peft/developer_guides/checkpoint
-    """
-    return (found.root / path).with_name("adapter_config.json").is_file()

@@ -161,9 +161,7 @@ def in_checkpoints(tree: Tree) -> Iterator[str]:
     first = ".data-00000-of-"
     stems = [path.partition(first)[0] for path in tree.files if first in path]
     found = [f"`{one}`" for one in stems if f"{one}.index" in tree and not one.endswith("variables/variables")]
-    if found:
-        fix = "save the model as a SavedModel or ONNX, or add their files to `model.weights` and `allow_pickle`"
-        yield f"TensorFlow checkpoints, which mlship cannot check: {few(found)}; {fix}"
+    yield from [init_table().notes["checkpoints"].format(few(found))] if found else ()
 
 
 def _is_model(tree: Tree, path: str) -> bool:
