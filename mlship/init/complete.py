@@ -6,17 +6,12 @@ from difflib import SequenceMatcher
 
 import yaml
 
+from mlship.init.known import init_table
 from mlship.project.load import OPEN_MARK
 
 # As templates/init/mlship.yaml.j2 writes it.
-_OWN_REQUIREMENTS = re.compile(
-    r"^requirements:\n  input: .*  # direct dependencies; edit this file\n  lock: .*  # pinned versions with .*\n",
-    re.MULTILINE,
-)
-_ASKED = (
-    r"(?:  # FILL IN: these files run code .*\n  # allow_pickle:\n"
-    r"(?:  #   - path: .*\n  #     sha256: [0-9a-f]{64}\n  #     reason: WHY\n)+)"
-)
+_OWN_REQUIREMENTS = init_table().patterns["own_requirements"]
+_ASKED = init_table().patterns["asked_pickles"].pattern
 _WEIGHTS = re.compile(rf"^  weights: .*\n{_ASKED}?", re.MULTILINE)
 _OPEN_WEIGHTS = re.compile(rf"^  weights: (?:\[\]\n|\[.*\]\n{_ASKED})", re.MULTILINE)
 

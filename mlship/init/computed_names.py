@@ -17,14 +17,14 @@ def with_matches(modules: Mapping[str, Module], tree: Tree) -> dict[str, Module]
     """The modules with the files that match in place of each pattern; a pattern without any, or with many, stays."""
     return {
         name: replace(module, loaded=tuple(one for file in module.loaded for one in _files(file, tree)))
-        if any(file.is_pattern for file in module.loaded)
+        if any("*" in file.text for file in module.loaded)
         else module
         for name, module in modules.items()
     }
 
 
 def _files(file: LoadedFile, tree: Tree) -> list[LoadedFile]:
-    found = sorted(_matching(file, tree)) if file.is_pattern else []
+    found = sorted(_matching(file, tree)) if "*" in file.text else []
     exact = [text for text, at_root in found if at_root and not file.anchored]
     texts = dict.fromkeys(exact or (text for text, _ in found))
     return [replace(file, text=text) for text in texts] if 0 < len(texts) <= _FILES else [file]

@@ -50,11 +50,6 @@ class LoadedFile:
         return bool(_PATTERNS["model_suffix"].search(self.text))
 
     @property
-    def is_pattern(self) -> bool:
-        """Whether the code computes a part of the name."""
-        return "*" in self.text
-
-    @property
     def is_data(self) -> bool:
         """Whether the name is that of a file that models may be in, among others."""
         return bool(re.search(r"\.(xml|txt|names|cfg|pbtxt|prototxt|json|ya?ml|csv|gz)$", self.text))
@@ -100,7 +95,7 @@ def _every_loaded(nodes: Sequence[ast.AST], module_wide: PathConstants) -> Itera
 
 def _counts(file: LoadedFile, call: str) -> bool:
     """Whether it may be a model; of a computed name, its end or its folder has to be known."""
-    if file.is_pattern:
+    if "*" in file.text:
         return file.is_model or (call != "open" and bool(re.match(r"[^*]+/\*[^.]*$", file.text)) and not file.anchored)
     return "/" in file.text or file.is_model or (call != "open" and file.is_data)
 
