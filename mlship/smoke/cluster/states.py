@@ -1,5 +1,6 @@
 """The state of the test's pod, from what the cluster reports. Pure."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,15 +9,9 @@ from mlship import plain
 from mlship.smoke.cluster.job import CONTAINER
 
 # Reasons why a container waits that no waiting changes. ErrImagePull is not among them: the kubelet tries again once.
-_HOPELESS = {
-    "ImagePullBackOff",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "ImageInspectError",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
+_HOPELESS = re.compile(
+    r"ImagePullBackOff|ErrImageNeverPull|InvalidImageName|(ImageInspect|CreateContainer(Config)?|RunContainer)Error"
+)
 _COMING = {"", "ContainerCreating", "PodInitializing"}
 
 
@@ -57,7 +52,7 @@ def pod_state(pod: object) -> PodState:
         return PodState(name, "running")
     reason = plain.text(waiting, "reason") or ""
     if waiting and reason not in _COMING:
-        return PodState(name, "starting", _why(waiting), hopeless=reason in _HOPELESS)
+        return PodState(name, "starting", _why(waiting), hopeless=bool(_HOPELESS.fullmatch(reason)))
     conditions = plain.items(status, "conditions")
     scheduled = next((one for one in conditions if plain.text(one, "type") == "PodScheduled"), {})
     if plain.text(scheduled, "status") == "True" or waiting:
