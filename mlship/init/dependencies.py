@@ -236,7 +236,8 @@ def _as_path(path: str) -> str:
 
 def _groups(source: Declared, promoted: set[str]) -> list[LeftOut]:
     """Extras, each with its requirements; groups for development only by name."""
-    extras = [entry for entry in source.entries if entry.role == "extra" and entry.text not in promoted]
+    required = {*promoted, *source.lines}
+    extras = [entry for entry in source.entries if entry.role == "extra" and entry.text not in required]
     extras.sort(key=lambda entry: entry.group)
     rows = [LeftOut(f"Extra `{group}`", tuple(entry.text for entry in entries))
             for group, entries in groupby(extras, lambda entry: entry.group)]  # fmt: skip

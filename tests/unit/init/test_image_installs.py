@@ -183,7 +183,7 @@ def test_the_extras_and_groups_of_poetry_that_an_image_has_are_required(
         f"[tool.poetry.group.{group}.dependencies]\n{name}='*'\n"
         for group, name in (("serve", "gunicorn"), ("dev", "tox"))
     )
-    extra = "[tool.poetry.extras]\ngpu=['CuPy']\nmy_tools=['tqdm']\n"
+    extra = "[tool.poetry.extras]\ngpu=['CuPy']\nmy_tools=['tqdm']\nwhole=['cupy', 'tqdm']\n"
     dockerfile = f'FROM python:3.12\nRUN {command}\nCMD ["uvicorn", "main:app"]\n'
     planned = scaffold(
         detect(write(tmp_path, {**FILES, "pyproject.toml": f"{project}{extra}{groups}", "Dockerfile": dockerfile}))
@@ -193,6 +193,7 @@ def test_the_extras_and_groups_of_poetry_that_an_image_has_are_required(
     of = {"gpu": "cupy", "serve": "gunicorn", "my-tools": "tqdm"}
     assert asked - {"fastapi", "uvicorn"} == {"numpy", *(of[one] for one in extras.split())}
     assert "Extra `optional`" not in text
+    assert asked.isdisjoint(line.removeprefix("# ").partition(" ")[0] for line in text.splitlines() if line[0] == "#")
 
 
 def test_requirements_that_are_named_for_serving_come_first(tmp_path: Path) -> None:
