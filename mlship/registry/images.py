@@ -85,7 +85,8 @@ def named_content(registry: Registry, reference: Reference, name: str) -> Stored
     except MlshipError as error:
         error.hint = f"{local}. Otherwise, {error.hint}" if hub else error.hint
         raise
-    raise UsageError(f"{reference.host} has no image `{name}`", hint=local if hub else f"push it first: {pushed}")
+    by_name = f"check the name and the tag, or push it first: `docker push {name}`, or {pushed}"
+    raise UsageError(f"{reference.host} has no image `{name}`", hint=local if hub else by_name)
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:

@@ -40,4 +40,5 @@ def test_docker_hub_is_named_with_the_way_to_push(
 @pytest.mark.parametrize("name", ["docker.io/team/demo:1", "registry.example.com/demo:1", "localhost:5000/demo"])
 def test_a_named_registry_is_meant(monkeypatch: pytest.MonkeyPatch, name: str, failure: MlshipError | None) -> None:
     error = _error(lambda: verify(name, None), monkeypatch, failure)
-    assert error.hint == (failure.hint if failure else f"push it first: `mlship build --tag {name} --push`")
+    push = f"push it first: `docker push {name}`, or `mlship build --tag {name} --push`"
+    assert error.hint == (failure.hint if failure else f"check the name and the tag, or {push}")
