@@ -77,7 +77,8 @@ def named_content(registry: Registry, reference: Reference, name: str) -> Stored
         UsageError, TransientError: see `image_in_registry`.
     """
     hub = reference.host == DOCKER_HUB and not name.startswith(DOCKER_HUB)
-    pushed = f"`mlship build --tag {'REGISTRY/' * hub}{name.partition('@')[0]} --push`"
+    tag = name.partition("@")[0]  # a digest cannot be pushed
+    pushed = f"`mlship build --tag {'REGISTRY/' * hub}{tag} --push`"
     local = f"push a local image first: {pushed}. A name without a registry, such as `{name}`, is one on Docker Hub"
     try:
         if found := registry.manifest(reference.version):
@@ -85,7 +86,7 @@ def named_content(registry: Registry, reference: Reference, name: str) -> Stored
     except MlshipError as error:
         error.hint = f"{local}. Otherwise, {error.hint}" if hub else error.hint
         raise
-    by_name = f"check the name and the tag, or push it first: `docker push {name}`, or {pushed}"
+    by_name = f"check the name and the tag, or push it first: `docker push {tag}`, or {pushed}"
     raise UsageError(f"{reference.host} has no image `{name}`", hint=local if hub else by_name)
 
 
@@ -102,7 +103,7 @@ def platforms_in(found: StoredContent) -> dict[str, str]:
         digest, system = str(row.get("digest")), plain.text(row, "platform", "os")
         if row.get("mediaType") in INDEXES:
             raise UsageError(f"the index lists another index, {digest}", hint="name an image, or an index of images")
-        if system != "unknown" and not row.get("artifactType"):
+        if system != "unknown" and (system or not row.get("artifactType")):
             parts = (system, *(plain.text(row, "platform", key) for key in ("architecture", "variant")))
             name = usual_platform("/".join(filter(None, parts)))
             images[digest if name in images or not system else name] = digest

@@ -156,3 +156,16 @@ def test_artifacts_in_an_index_are_no_images(made: Indexed) -> None:
     made.rows.append({"mediaType": OCI_MANIFEST, "digest": "sha256:1", "artifactType": "application/spdx+json"})
     found = made.state.manifests[made.close()]
     assert [*platforms_in(content(*found))] == ["linux/amd64"]
+
+
+def test_an_image_that_its_row_calls_an_artifact_has_to_be_proven(made: Indexed) -> None:
+    """A runtime chooses by the platform of a row, whatever else the row says."""
+    proven = made.add("linux/amd64")
+    made.add("linux/arm64")
+    row = made.rows[-1]
+    assert isinstance(row, dict)
+    row["artifactType"] = "application/spdx+json"
+    made.close()
+    made.prove(proven, "linux/amd64")
+    with pytest.raises(CheckFailed, match="linux/arm64"):
+        verify(made.image, None)

@@ -37,8 +37,11 @@ def test_docker_hub_is_named_with_the_way_to_push(
 
 
 @pytest.mark.parametrize("failure", _FAILURES)
-@pytest.mark.parametrize("name", ["docker.io/team/demo:1", "registry.example.com/demo:1", "localhost:5000/demo"])
+@pytest.mark.parametrize(
+    "name", ["docker.io/team/demo:1", "localhost:5000/demo", f"localhost:5000/demo@sha256:{'0' * 64}"]
+)
 def test_a_named_registry_is_meant(monkeypatch: pytest.MonkeyPatch, name: str, failure: MlshipError | None) -> None:
     error = _error(lambda: verify(name, None), monkeypatch, failure)
-    push = f"push it first: `docker push {name}`, or `mlship build --tag {name} --push`"
+    tag = name.partition("@")[0]
+    push = f"push it first: `docker push {tag}`, or `mlship build --tag {tag} --push`"
     assert error.hint == (failure.hint if failure else f"check the name and the tag, or {push}")
